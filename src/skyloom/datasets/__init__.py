@@ -1,0 +1,22 @@
+"""Kedro datasets for astronomy: FITS files, NumPy arrays larger than memory, Keras models.
+
+Importing this package is cheap: astropy, TensorFlow, Dask and matplotlib are imported only when a
+dataset is loaded, saved or previewed.
+"""
+
+from skyloom.datasets.figures import FigurePagesDataset
+from skyloom.datasets.fits import FITSDataset, FITSImage
+from skyloom.datasets.folder import ObservationsDataset
+from skyloom.datasets.keras_model import KerasModelDataset
+from skyloom.datasets.labels import LabelTableDataset
+from skyloom.datasets.npy import NpyDataset
+
+__all__ = [
+    "FITSDataset",
+    "FITSImage",
+    "FigurePagesDataset",
+    "KerasModelDataset",
+    "LabelTableDataset",
+    "NpyDataset",
+    "ObservationsDataset",
+]

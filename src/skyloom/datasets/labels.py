@@ -1,0 +1,62 @@
+"""A label table that may not be there."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pandas as pd
+from kedro.io import DatasetError
+
+from skyloom.datasets._base import _FileDataset
+
+
+class LabelTableDataset(_FileDataset):
+    """A table of labels in CSV (any delimiter) or Excel; empty where no file is given.
+
+    Parameters
+    ----------
+    filepath : str or None
+        The table; ``None`` stands for "no labels".
+    **arguments
+        As for the other datasets of this package.
+    """
+
+    def __init__(self, *, filepath: str | os.PathLike[str] | None, **arguments: Any) -> None:
+        self._is_given = filepath is not None
+        super().__init__(filepath=filepath or "no labels", **arguments)
+
+    def load(self) -> pd.DataFrame:
+        """Load the table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Without rows or columns where no file was given.
+
+        Raises
+        ------
+        kedro.io.DatasetError
+            The file is missing, unreadable or without rows.
+        """
+        return super().load() if self._is_given else pd.DataFrame()
+
+    def _read(self, path: str) -> pd.DataFrame:
+        if path.endswith((".xlsx", ".xls")):
+            table = pd.read_excel(path, **self._load_args)
+        else:
+            # The Python engine finds out the delimiter.
+            table = pd.read_csv(path, **{"sep": None, "engine": "python"} | self._load_args)
+        if table.empty:
+            msg = "the label table has no rows"
+            raise ValueError(msg)
+        return table
+
+    def _write(self, data: pd.DataFrame, path: str) -> None:
+        if not self._is_given:
+            msg = "no file was given to save the labels to"
+            raise DatasetError(msg)
+        data.to_csv(path, sep=";", index=False)
+
+    def _exists(self) -> bool:
+        return not self._is_given or super()._exists()

@@ -1,0 +1,1 @@
+"""Splits, scores, chance and baselines."""

@@ -1,0 +1,90 @@
+"""Classical classifiers on the same folds as the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def majority():
+    """Classifier that always names the largest class of its training part."""
+    from sklearn.dummy import DummyClassifier  # slow to import
+
+    return DummyClassifier(strategy="most_frequent")
+
+
+def logistic_regression():
+    """Logistic regression on standardised features, medians in place of missing values."""
+    from sklearn.impute import SimpleImputer  # slow to import, as is all of scikit-learn
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True),
+        StandardScaler(),
+        LogisticRegression(max_iter=2000),
+    )
+
+
+def cross_predict(
+    classifier, features: pd.DataFrame, manifest: pd.DataFrame, n_classes: int
+) -> pd.DataFrame:
+    """Out-of-fold predictions of a scikit-learn classifier.
+
+    Everything, scaling and imputation included, is fitted on the training and validation objects
+    of a fold; it needs no stopping, so it may learn from both.
+
+    Parameters
+    ----------
+    classifier : scikit-learn estimator
+        Fitted anew for each fold.
+    features : pandas.DataFrame
+        One row an object, indexed by ``id``.
+    manifest : pandas.DataFrame
+        From `skyloom.evaluation.splits.split_manifest`.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``seed``, ``fold``, ``id``, ``class``, ``predicted``, ``probability_0`` ...
+    """
+    parts = []
+    for (seed, fold), part in manifest.groupby(["seed", "fold"]):
+        learn, test = part[part["role"] != "test"], part[part["role"] == "test"]
+        classifier.fit(features.loc[learn["id"]].to_numpy(), learn["class"].to_numpy())
+        probability = np.zeros((len(test), n_classes))
+        probability[:, classifier.classes_] = classifier.predict_proba(
+            features.loc[test["id"]].to_numpy()
+        )
+        parts.append(predictions_table(seed, fold, test, probability))
+    return pd.concat(parts, ignore_index=True)
+
+
+def predictions_table(
+    seed: int, fold: int, test: pd.DataFrame, probability: np.ndarray
+) -> pd.DataFrame:
+    """Table of the predictions for one fold's test objects.
+
+    Parameters
+    ----------
+    seed, fold : int
+        Which split.
+    test : pandas.DataFrame
+        Columns ``id`` and ``class``.
+    probability : numpy.ndarray, shape (n, n_classes)
+        Class probabilities.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``seed``, ``fold``, ``id``, ``class``, ``predicted``, ``probability_0`` ...
+    """
+    table = pd.DataFrame({"seed": seed, "fold": fold, "id": test["id"].to_numpy()})
+    table["class"] = test["class"].to_numpy()
+    table["predicted"] = probability.argmax(axis=1)
+    for k in range(probability.shape[1]):
+        table[f"probability_{k}"] = probability[:, k]
+    return table

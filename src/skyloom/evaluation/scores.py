@@ -1,0 +1,189 @@
+"""Success rates with their intervals, chance levels and permutation tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def success_interval(rate: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Wilson interval of a success rate.
+
+    Parameters
+    ----------
+    rate : float
+        Share of successes.
+    n : int
+        Independent objects behind it. With several seeds this stays the number of objects, since
+        repeating the split does not add any.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    low, high : float
+        NaN where ``n`` is 0.
+    """
+    from astropy.stats import binom_conf_interval  # slow to import
+
+    if n == 0:
+        return np.nan, np.nan
+    low, high = binom_conf_interval(round(rate * n), n, confidence_level=level, interval="wilson")
+    return float(low), float(high)
+
+
+def permutation_p_value(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    strata: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    n_permutations: int = 2000,
+) -> float:
+    """Probability of at least this balanced accuracy if predictions and classes were unrelated.
+
+    Parameters
+    ----------
+    truth, predicted : numpy.ndarray of int, shape (n,)
+        Classes.
+    strata : numpy.ndarray, shape (n,)
+        True classes are shuffled only within a stratum (the fold).
+    rng : numpy.random.Generator
+        Source of the permutations.
+    n_permutations : int
+        Number of permutations; the smallest possible value is 1 / (n_permutations + 1).
+
+    Returns
+    -------
+    float
+        Of these predictions alone: choosing among configurations afterwards is not in it.
+    """
+    classes = np.unique(truth)
+    hits = predicted == truth
+    observed = np.mean([hits[truth == c].mean() for c in classes])
+    order = np.argsort(strata, kind="stable")
+    truth, predicted, strata = truth[order], predicted[order], strata[order]
+    # Shuffle within strata, all permutations at once: sort random numbers offset by the stratum.
+    codes = np.unique(strata, return_inverse=True)[1]
+    keys = rng.random((n_permutations, len(truth))) + codes
+    shuffled = truth[np.argsort(keys, axis=1)]
+    score = np.mean(
+        [((predicted == c) & (shuffled == c)).sum(1) / (truth == c).sum() for c in classes], axis=0
+    )
+    return float((1 + (score >= observed - 1e-12).sum()) / (n_permutations + 1))
+
+
+def score_predictions(
+    predictions: pd.DataFrame, n_classes: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """All scores of one set of out-of-fold predictions.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Columns ``seed``, ``fold``, ``id``, ``class``, ``predicted``; every object once a seed.
+    n_classes : int
+        Number of classes.
+    rng : numpy.random.Generator
+        For the permutation test.
+
+    Returns
+    -------
+    dict
+        ``success_rate`` with ``success_low`` and ``success_high`` (95 %, Wilson over objects),
+        ``chance_level`` (success rate of always naming the largest class), ``balanced_accuracy``
+        (chance: one over the number of classes), ``macro_f1``, ``recall_<class>``, ``p_value``,
+        ``n_objects`` and ``n_seeds``. Each score is the mean over seeds.
+    """
+    from sklearn.metrics import f1_score, recall_score  # slow to import
+
+    per_seed = []
+    labels = range(n_classes)
+    for _, part in predictions.groupby("seed"):
+        truth, predicted = part["class"].to_numpy(), part["predicted"].to_numpy()
+        recall = recall_score(truth, predicted, labels=list(labels), average=None, zero_division=0)
+        per_seed.append(
+            {
+                "success_rate": float((truth == predicted).mean()),
+                "balanced_accuracy": float(recall[np.unique(truth)].mean()),
+                "macro_f1": f1_score(
+                    truth, predicted, labels=list(labels), average="macro", zero_division=0
+                ),
+                **{f"recall_{k}": float(recall[k]) for k in labels},
+                "p_value": permutation_p_value(truth, predicted, part["fold"].to_numpy(), rng),
+            }
+        )
+    scores = {key: float(np.mean([s[key] for s in per_seed])) for key in per_seed[0]}
+    first = predictions[predictions["seed"] == predictions["seed"].iloc[0]]
+    n_objects = len(first)
+    low, high = success_interval(scores["success_rate"], n_objects)
+    shares = first["class"].value_counts(normalize=True)
+    return {
+        "success_rate": scores.pop("success_rate"),
+        "success_low": low,
+        "success_high": high,
+        "chance_level": float(shares.max()),
+        **scores,
+        "n_objects": n_objects,
+        "n_seeds": predictions["seed"].nunique(),
+    }
+
+
+def confusion_table(predictions: pd.DataFrame, n_classes: int) -> pd.DataFrame:
+    """Confusion matrix normalised by the true class.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Columns ``class`` and ``predicted``.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    pandas.DataFrame, shape (n_classes, n_classes)
+        Rows are true classes and sum to one; columns are predicted classes.
+    """
+    from sklearn.metrics import confusion_matrix  # slow to import
+
+    labels = list(range(n_classes))
+    matrix = confusion_matrix(predictions["class"], predictions["predicted"], labels=labels)
+    total = matrix.sum(axis=1, keepdims=True)
+    return pd.DataFrame(
+        matrix / np.maximum(total, 1),
+        index=pd.Index(labels, name="true class"),
+        columns=pd.Index(labels, name="predicted class"),
+    )
+
+
+def paired_difference(
+    predictions: pd.DataFrame,
+    reference: pd.DataFrame,
+    rng: np.random.Generator,
+    *,
+    n_bootstrap: int = 2000,
+) -> tuple[float, float, float]:
+    """Difference of two success rates on the same objects, bootstrapped over objects.
+
+    Parameters
+    ----------
+    predictions, reference : pandas.DataFrame
+        Columns ``seed``, ``id``, ``class``, ``predicted``.
+    rng : numpy.random.Generator
+        Source of the resamples.
+    n_bootstrap : int
+        Number of resamples.
+
+    Returns
+    -------
+    difference, low, high : float
+        First minus second, with the 95 % interval.
+    """
+
+    def hits(table):
+        return (table["class"] == table["predicted"]).groupby(table["id"]).mean()
+
+    difference = (hits(predictions) - hits(reference)).to_numpy()
+    resampled = rng.choice(difference, (n_bootstrap, len(difference))).mean(axis=1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return float(difference.mean()), float(low), float(high)

@@ -1,0 +1,112 @@
+"""Splits by object, made once and written down before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+ROLES = ("train", "validation", "test")
+
+
+def largest_number_of_folds(objects: pd.DataFrame, n_folds: int) -> int:
+    """Folds that can hold every class.
+
+    Parameters
+    ----------
+    objects : pandas.DataFrame
+        With the columns ``group`` and ``class``.
+    n_folds : int
+        Folds wanted.
+
+    Returns
+    -------
+    int
+        At most ``n_folds``, at most the number of groups of the rarest class; 0 where there are
+        fewer than two classes or no two folds.
+    """
+    groups = objects.groupby("class")["group"].nunique()
+    if len(groups) < 2 or groups.min() < 2:
+        return 0
+    return int(min(n_folds, groups.min()))
+
+
+def split_manifest(
+    objects: pd.DataFrame, *, n_folds: int, seeds: Sequence[int], validation_share: float
+) -> pd.DataFrame:
+    """Stratified cross-validation folds, grouped by object.
+
+    Parameters
+    ----------
+    objects : pandas.DataFrame
+        Columns ``id``, ``group`` (rows of one group stay together), ``class``, ``sha256``.
+    n_folds : int
+        Folds of each seed, at least 2.
+    seeds : sequence of int
+        One complete cross-validation for each.
+    validation_share : float
+        Share of each fold's remaining objects used to stop training.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``seed``, ``fold``, ``role`` (train, validation or test), ``id``, ``group``,
+        ``class`` and ``sha256``. In each seed every object is tested exactly once.
+
+    Raises
+    ------
+    ValueError
+        If a class has too few groups for the folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import
+
+    possible = largest_number_of_folds(objects, n_folds)
+    if possible < n_folds:
+        counts = objects["class"].value_counts().to_dict()
+        msg = f"{n_folds} folds need {n_folds} objects of each of two classes or more, got {counts}"
+        raise ValueError(msg)
+    parts = []
+    labels, groups = objects["class"].to_numpy(), objects["group"].to_numpy()
+    for seed in seeds:
+        outer = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+        for fold, (rest, test) in enumerate(outer.split(objects, labels, groups)):
+            inner_folds = min(max(2, round(1 / validation_share)), len(np.unique(groups[rest])))
+            inner = StratifiedGroupKFold(inner_folds, shuffle=True, random_state=seed)
+            train, validation = next(inner.split(rest, labels[rest], groups[rest]))
+            role = np.empty(len(objects), dtype=object)
+            role[test], role[rest[train]], role[rest[validation]] = "test", "train", "validation"
+            part = objects[["id", "group", "class", "sha256"]].assign(
+                seed=seed, fold=fold, role=role
+            )
+            parts.append(part)
+    columns = ["seed", "fold", "role", "id", "group", "class", "sha256"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def check_no_leak(manifest: pd.DataFrame) -> None:
+    """Check that no group is on two sides of a split and every object is tested once a seed.
+
+    Parameters
+    ----------
+    manifest : pandas.DataFrame
+        From `split_manifest`, or read from disk.
+
+    Raises
+    ------
+    ValueError
+        Naming a group or an object that breaks the rule.
+    """
+    sides = manifest.groupby(["seed", "fold", "group"])["role"].nunique()
+    if (sides > 1).any():
+        msg = f"group {sides.idxmax()[2]!r} has more than one role in a fold"
+        raise ValueError(msg)
+    tested = manifest[manifest["role"] == "test"].groupby(["seed", "id"]).size()
+    expected = manifest["seed"].nunique() * manifest["id"].nunique()
+    if len(tested) != expected or (tested != 1).any():
+        msg = f"{expected} tests of objects expected, {len(tested)} found, some more than once"
+        raise ValueError(msg)
+    copies = manifest.drop_duplicates(["id", "sha256"]).groupby("sha256")["group"].nunique()
+    if (copies > 1).any():
+        msg = f"identical files in different groups: sha256 {copies.idxmax()}"
+        raise ValueError(msg)

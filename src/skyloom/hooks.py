@@ -1,0 +1,104 @@
+"""What happens at the edges of a run: MLflow is told, and the results are shown."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol, DatasetNotFoundError
+
+logger = logging.getLogger(__name__)
+
+
+class ResultHooks:
+    """Log finished runs to MLflow and print where to look.
+
+    A catalog entry takes part through its metadata, ``skyloom: {result: ...}``:
+    ``runs`` holds what MLflow is told, ``artefact`` is attached to the parent run, ``workbooks``
+    to the children by name, ``summary`` is printed at the end and ``show`` is named there.
+    """
+
+    def __init__(self) -> None:
+        self._project_path = Path.cwd()
+        self._config: dict[str, Any] = {}
+        self._parent = None
+
+    @hook_impl
+    def after_context_created(self, context) -> None:
+        """Read the address of the tracking server; nothing is imported yet."""
+        self._project_path = context.project_path
+        self._config = context.config_loader["mlflow"]
+
+    @hook_impl
+    def before_pipeline_run(self, run_params, pipeline, catalog) -> None:
+        """Open the parent run if this pipeline ends in results."""
+        self._parent = None
+        if self._results(pipeline, catalog, "runs"):
+            from skyloom.tracking import ParentRun
+
+            self._parent = ParentRun.start(
+                self._config, self._project_path, tags=_run_tags(run_params)
+            )
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline, catalog) -> None:
+        """Log the children, attach the artefacts, print the table and the paths."""
+        if self._parent is not None:
+            for name in self._results(pipeline, catalog, "runs"):
+                workbooks = self._paths(pipeline, catalog, "workbooks")
+                self._parent.log_runs(catalog.load(name), workbooks)
+            self._parent.log_artefacts(self._paths(pipeline, catalog, "artefact"))
+            self._parent.log_artefacts(self._paths(pipeline, catalog, "show"))
+            self._parent.finish("FINISHED")
+        for name in self._results(pipeline, catalog, "summary"):
+            print(f"\n{catalog.load(name)}")
+        shown = self._paths(pipeline, catalog, "show")
+        if shown:
+            print("Look at:")
+            for path in shown:
+                print(f"  {self._relative(path)}")
+        if self._parent is not None:
+            print(f"  MLflow: run {self._parent.run_id} in {self._parent.address} (make ui)\n")
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Mark the parent run as failed."""
+        if self._parent is not None:
+            self._parent.finish("FAILED")
+
+    def _results(self, pipeline, catalog: CatalogProtocol, kind: str) -> list[str]:
+        return [
+            name
+            for name in sorted(pipeline.all_outputs())
+            if _metadata(catalog, name).get("skyloom", {}).get("result") == kind
+        ]
+
+    def _paths(self, pipeline, catalog: CatalogProtocol, kind: str) -> list[Path]:
+        paths = []
+        for name in self._results(pipeline, catalog, kind):
+            dataset = catalog.get(name)
+            path = getattr(dataset, "_filepath", None) or getattr(dataset, "_path", None)
+            if path is not None and Path(str(path)).exists():
+                paths.append(Path(str(path)))
+        return paths
+
+    def _relative(self, path: Path) -> Path:
+        return (
+            path.relative_to(self._project_path)
+            if path.is_relative_to(self._project_path)
+            else path
+        )
+
+
+def _metadata(catalog: CatalogProtocol, name: str) -> dict[str, Any]:
+    try:
+        return getattr(catalog.get(name), "metadata", None) or {}
+    except DatasetNotFoundError:
+        return {}
+
+
+def _run_tags(run_params: dict[str, Any]) -> dict[str, str]:
+    keys = ("pipeline_names", "pipeline_name", "env", "runtime_params", "kedro_version")
+    return {f"kedro.{key}": str(run_params[key]) for key in keys if run_params.get(key)}

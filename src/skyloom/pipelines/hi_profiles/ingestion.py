@@ -1,0 +1,210 @@
+"""Node functions of the ingestion: files in, line profiles and rejections out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from skyloom.pipelines.hi_profiles.parameters import IngestionParameters
+from skyloom.spectra.preparation import prepare_profile
+from skyloom.spectra.readers import UnusableSpectrumError, read_spectrum
+
+PROFILE_COLUMNS = (
+    "id", "number", "file", "sha256", "layout", "axis", "object", "velocity_start",
+    "channel_width", "noise", "snr", "line_centre", "line_width",
+    "baseline_level_error", "baseline_slope_error", "class", "class_value", "label_source",
+)  # fmt: skip
+REJECTION_COLUMNS = ("file", "reason", "value")
+
+
+def ingest_spectra(
+    files: dict[str, Callable[[], bytes]],
+    labels: pd.DataFrame,
+    parameters: IngestionParameters,
+) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+    """Read, prepare and label every file.
+
+    Parameters
+    ----------
+    files : dict of str to callable
+        File name to a function that returns its bytes.
+    labels : pandas.DataFrame
+        Table of classes; empty where there is none.
+    parameters : IngestionParameters
+        ``hi_profiles.ingestion``.
+
+    Returns
+    -------
+    profiles : pandas.DataFrame
+        One row an accepted file, with the columns `PROFILE_COLUMNS`. ``class`` is the
+        index among the chosen classes and ``class_value`` what the table says; both are missing
+        where it has no usable class, and ``label_source`` says why.
+    flux : numpy.ndarray of float32, shape (n_profiles, max_channels)
+        mJy; NaN where masked and beyond the end of the profile.
+    rejected : pandas.DataFrame
+        One row for each other file, with ``file``, ``reason`` and ``value``.
+
+    Raises
+    ------
+    ValueError
+        If no file is accepted, or the label table lacks a column.
+    """
+    classes, velocities = _label_columns(labels, parameters)
+    chosen = parameters.classes or sorted(
+        set(map(_whole_number, (classes or {}).values())) - {None}
+    )
+    accepted, fluxes, rejected, taken = [], [], [], {}
+    for file in tqdm(sorted(files), desc="reading spectra", unit="file"):
+        try:
+            identifier, number = _identify(file, parameters)
+            content = files[file]()
+            spectrum = read_spectrum(
+                file,
+                content,
+                velocity_unit=parameters.velocity_unit,
+                flux_unit=parameters.flux_unit,
+            )
+            keys = [key for key in (identifier, number) if key is not None]
+            systemic = next((velocities[str(k)] for k in keys if str(k) in velocities), np.nan)
+            profile = prepare_profile(
+                spectrum,
+                resolution=parameters.resolution,
+                min_channels=parameters.min_channels,
+                max_channels=parameters.max_channels,
+                baseline_order=parameters.baseline_order,
+                min_snr=parameters.min_snr,
+                max_flux=parameters.max_flux,
+                width_range=parameters.width_range,
+                min_contrast=parameters.min_contrast,
+                min_edge_steepness=parameters.min_edge_steepness,
+                masked_velocities=parameters.masked_velocities,
+                systemic_velocity=systemic if np.isfinite(systemic) else spectrum.systemic_velocity,
+                search_radius=parameters.search_radius,
+            )
+            if identifier in taken:
+                raise UnusableSpectrumError("duplicate id", f"{identifier}, as {taken[identifier]}")
+        except UnusableSpectrumError as error:
+            rejected.append((file, error.reason, error.value))
+            continue
+        taken[identifier] = file
+        label, value, source = _label(keys, classes, chosen)
+        row = np.full(parameters.max_channels, np.nan, dtype=np.float32)
+        row[: len(profile.flux)] = profile.flux
+        fluxes.append(row)
+        accepted.append(
+            {
+                "id": identifier,
+                "number": number,
+                "file": file,
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "layout": spectrum.layout,
+                "axis": spectrum.axis,
+                "object": spectrum.object_name,
+                "velocity_start": profile.velocity_start,
+                "channel_width": profile.channel_width,
+                "noise": profile.noise,
+                "snr": profile.snr,
+                "line_centre": profile.line_centre,
+                "line_width": profile.line_width,
+                "baseline_level_error": profile.baseline_level_error,
+                "baseline_slope_error": profile.baseline_slope_error,
+                "class": label,
+                "class_value": value,
+                "label_source": source,
+            }
+        )
+    table = pd.DataFrame(rejected, columns=list(REJECTION_COLUMNS))
+    if not accepted:
+        reasons = table["reason"].value_counts().to_dict()
+        msg = f"none of {len(files)} files holds a usable 21-cm line: {reasons or 'no files'}"
+        raise ValueError(msg)
+    profiles = pd.DataFrame(accepted, columns=list(PROFILE_COLUMNS))
+    profiles["number"] = profiles["number"].astype("Int64")
+    profiles[["class", "class_value"]] = profiles[["class", "class_value"]].astype("Int64")
+    return profiles, np.stack(fluxes), table
+
+
+def _identify(file: str, parameters: IngestionParameters) -> tuple[str, int | None]:
+    """Id and catalogue number of a file from its name."""
+    name = PurePosixPath(file).name
+    stem = name.split(".fits")[0] if ".fits" in name else PurePosixPath(name).stem
+    if parameters.id_pattern is None:
+        identifier, number = stem, None
+    else:
+        match = re.search(parameters.id_pattern, name)
+        if not match:
+            raise UnusableSpectrumError(
+                "no catalogue number", f"file name does not match {parameters.id_pattern}"
+            )
+        try:
+            number = int(match[1])
+        except (TypeError, ValueError) as error:
+            raise UnusableSpectrumError("no catalogue number", f"{match[1]!r}") from error
+        identifier = parameters.id_format.format(number)
+    if parameters.index_range is not None:
+        low, high = parameters.index_range
+        if number is None or not low <= number <= high:
+            raise UnusableSpectrumError("outside index_range", f"{number} not in {low}..{high}")
+    return identifier, number
+
+
+def _label_columns(
+    labels: pd.DataFrame, parameters: IngestionParameters
+) -> tuple[dict[str, object] | None, dict[str, float]]:
+    """Classes and systemic velocities by id, both as text; None without a table."""
+    if labels.empty:
+        return None, {}
+    needed = [parameters.label_id_column, parameters.label_class_column]
+    if parameters.label_velocity_column is not None:
+        needed.append(parameters.label_velocity_column)
+    missing = [name for name in needed if name not in labels.columns]
+    if missing:
+        msg = f"the label table has no column {missing}; its columns are {list(labels.columns)}"
+        raise ValueError(msg)
+    keys = [_as_key(value) for value in labels[parameters.label_id_column]]
+    repeated = pd.Series(keys)[pd.Series(keys).duplicated()].unique()
+    if len(repeated):
+        msg = f"the label table has more than one row for {sorted(repeated)[:5]}"
+        raise ValueError(msg)
+    classes = dict(zip(keys, labels[parameters.label_class_column], strict=True))
+    velocities = {}
+    if parameters.label_velocity_column is not None:
+        column = pd.to_numeric(labels[parameters.label_velocity_column], errors="coerce")
+        velocities = dict(zip(keys, column, strict=True))
+    return classes, velocities
+
+
+def _as_key(value: object) -> str:
+    """Text of an id; whole numbers without a decimal point."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def _whole_number(value: object) -> int | None:
+    """A class as a whole number from 0, or None."""
+    number = pd.to_numeric(pd.Series([value]), errors="coerce").iloc[0]
+    if pd.isna(number) or number < 0 or number != int(number):
+        return None
+    return int(number)
+
+
+def _label(keys, classes, chosen):
+    """Index and value of an object's class and where it is from, or why it has none."""
+    if classes is None:
+        return pd.NA, pd.NA, "no label table"
+    found = next((classes[str(key)] for key in keys if str(key) in classes), None)
+    if found is None:
+        return pd.NA, pd.NA, "not in the label table"
+    value = _whole_number(found)
+    if value is None:
+        return pd.NA, pd.NA, f"class {found!r} is not a whole number"
+    if value not in chosen:
+        return pd.NA, value, f"class {value} not among the chosen classes"
+    return list(chosen).index(value), value, "label table"

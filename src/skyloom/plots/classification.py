@@ -1,0 +1,213 @@
+"""Figures of classification results: success rates, learning curves, confusion, examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skyloom.plots.style import BLACK, BLUE, CYCLE, GREY, ORANGE, RED, new_figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def success_rate_figure(scores: pd.DataFrame) -> Figure:
+    """Success rates with their 95 % intervals, and the chance level.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns ``configuration``, ``kind``, ``success_rate``, ``success_low``, ``success_high``,
+        ``chance_level``; may be empty.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(7, 0.9 + 0.42 * max(len(scores), 2))
+    axis = figure.subplots()
+    if scores.empty:
+        return _empty(figure, axis, "no network was trained")
+    position = np.arange(len(scores))[::-1]
+    rate = scores["success_rate"].to_numpy()
+    errors = np.abs(scores[["success_low", "success_high"]].to_numpy().T - rate)
+    network = (scores["kind"] == "network").to_numpy()
+    for chosen, colour, label in ((network, BLUE, "network"), (~network, ORANGE, "baseline")):
+        axis.barh(
+            position[chosen],
+            rate[chosen],
+            xerr=errors[:, chosen],
+            color=colour,
+            height=0.7,
+            capsize=3,
+            label=label,
+        )
+    chance = scores["chance_level"].iloc[0]
+    axis.axvline(chance, color=RED, ls="--", lw=1.5, label=f"chance level {chance:.2f}")
+    axis.set_yticks(position, scores["configuration"])
+    axis.set(xlim=(0, 1), xlabel="success rate on unseen galaxies, 95 % interval")
+    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    return figure
+
+
+def learning_curves_figure(curves: pd.DataFrame) -> Figure:
+    """Loss and accuracy against epoch, one line a fold.
+
+    Parameters
+    ----------
+    curves : pandas.DataFrame
+        Columns ``configuration``, ``seed``, ``fold``, ``epoch``, ``loss``, ``accuracy``,
+        ``val_loss``, ``val_accuracy``; may be empty.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    names = list(curves["configuration"].unique())
+    figure = new_figure(max(5, 2.8 * len(names)), 4.6)
+    if not names:
+        return _empty(figure, figure.subplots(), "no network was trained")
+    axes = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
+    for column, name in enumerate(names):
+        part = curves[curves["configuration"] == name]
+        for row, measure in enumerate(("loss", "accuracy")):
+            axis = axes[row, column]
+            styles = (
+                (measure, BLUE, "-", "training"),
+                (f"val_{measure}", ORANGE, "--", "validation"),
+            )
+            for key, colour, style, label in styles:
+                for k, (_, fold) in enumerate(part.groupby(["seed", "fold"])):
+                    shown = label if k == 0 else None
+                    axis.plot(
+                        fold["epoch"],
+                        fold[key],
+                        color=colour,
+                        ls=style,
+                        lw=1,
+                        alpha=0.8,
+                        label=shown,
+                    )
+            axis.set_ylabel(measure if column == 0 else "")
+        axes[0, column].set_title(name, fontsize=9)
+        axes[1, column].set_xlabel("epoch")
+    # One diverging fold must not hide the others.
+    finite = curves[["loss", "val_loss"]].to_numpy()
+    axes[0, 0].set_ylim(0, np.nanpercentile(finite, 98) * 1.1)
+    axes[1, 0].set_ylim(0, 1)
+    axes[0, 0].legend(fontsize=7)
+    return figure
+
+
+def confusion_figure(matrices: dict[str, pd.DataFrame], names: Sequence[str]) -> Figure:
+    """Confusion matrices normalised by the true class.
+
+    Parameters
+    ----------
+    matrices : dict of str to pandas.DataFrame
+        From `skyloom.evaluation.scores.confusion_table`, by configuration; may be empty.
+    names : sequence of str
+        Class names.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    columns = min(3, max(len(matrices), 1))
+    rows = int(np.ceil(max(len(matrices), 1) / columns))
+    figure = new_figure(2.9 * columns + 1, 2.9 * rows + 0.4)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    if not matrices:
+        return _empty(figure, axes[0], "no network was trained")
+    for axis in axes[len(matrices) :]:
+        axis.set_axis_off()
+    for axis, (title, matrix) in zip(axes, matrices.items(), strict=False):
+        values = matrix.to_numpy()
+        drawn = axis.imshow(values, cmap="cividis", vmin=0, vmax=1)
+        for (i, j), value in np.ndenumerate(values):
+            colour = BLACK if value > 0.6 else "white"
+            axis.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
+        ticks = range(len(names))
+        axis.set_xticks(ticks, names, rotation=30, ha="right", fontsize=6)
+        axis.set_yticks(ticks, names, fontsize=6)
+        axis.set_title(title, fontsize=8)
+        axis.set(xlabel="predicted class", ylabel="true class")
+    figure.colorbar(drawn, ax=list(axes), shrink=0.7, label="share of the true class")
+    return figure
+
+
+def sample_images_figure(
+    images: np.ndarray,
+    titles: Sequence[tuple[str, bool]],
+    show: Callable[[Axes, np.ndarray], object],
+) -> Figure:
+    """Grid of example images with true and predicted class.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, size, size, channels)
+        Examples; may be empty.
+    titles : sequence of (str, bool)
+        Title and whether the prediction is right, by image.
+    show : callable
+        Draws one image on given axes.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    columns = min(6, max(len(images), 1))
+    rows = int(np.ceil(max(len(images), 1) / columns))
+    figure = new_figure(1.5 * columns, 1.9 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    if not len(images):
+        return _empty(figure, axes[0], "no network was trained")
+    for axis, image, (title, right) in zip(axes, images, titles, strict=False):
+        show(axis, image)
+        axis.set_title(title, fontsize=6, color=BLACK if right else RED)
+    return figure
+
+
+def reliability_figure(predictions: pd.DataFrame, n_bins: int = 8) -> Figure:
+    """Share of right predictions against the probability the network gave them.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        ``configuration``, ``class``, ``predicted``, ``probability_0`` ...; may be empty.
+    n_bins : int
+        Bins of equal numbers of objects.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(4.5, 4)
+    axis = figure.subplots()
+    if predictions.empty:
+        return _empty(figure, axis, "no network was trained")
+    columns = [c for c in predictions.columns if c.startswith("probability_")]
+    for colour, (name, part) in zip(CYCLE, predictions.groupby("configuration"), strict=False):
+        confidence = part[columns].max(axis=1).to_numpy()
+        right = (part["class"] == part["predicted"]).to_numpy()
+        bins = np.array_split(np.argsort(confidence), n_bins)
+        bins = [b for b in bins if len(b)]
+        x, y = ([values[b].mean() for b in bins] for values in (confidence, right))
+        axis.plot(x, y, "o-", color=colour, lw=1, ms=4, label=name)
+    axis.plot([0, 1], [0, 1], color=GREY, ls=":", label="calibrated")
+    axis.set(xlabel="probability of the predicted class", ylabel="share that is right")
+    axis.set(xlim=(0.2, 1), ylim=(0, 1))
+    axis.legend(fontsize=7)
+    return figure
+
+
+def _empty(figure: Figure, axis: Axes, text: str) -> Figure:
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes)
+    return figure

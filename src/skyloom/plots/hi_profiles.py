@@ -1,0 +1,259 @@
+"""Figures of line profiles and their ring images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skyloom.images.rings import published_halves
+from skyloom.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, new_figure
+from skyloom.spectra.busy_function import PARAMETER_NAMES, busy_function
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MODEL_TITLES = {
+    1: "model 1: profile along the radius",
+    2: "model 2: right minus mirrored left",
+    3: "model 3: model 2, own range",
+}
+
+
+def halves_figure(identifier: str, flux: np.ndarray) -> Figure:
+    """The published figure of one galaxy: normalised profile and its halves.
+
+    Parameters
+    ----------
+    identifier : str
+        Title.
+    flux : numpy.ndarray, shape (m,)
+        Fluxes of the painted channels.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    right, left, combined = published_halves(flux)
+    figure = new_figure(7, 3)
+    whole, halves = figure.subplots(1, 2)
+    normalised = (flux - flux.min()) / (np.ptp(flux) or 1.0)
+    whole.plot(normalised, color=BLACK, lw=1)
+    whole.axvline(len(flux) // 2, color=GREY, ls=":", lw=1)
+    whole.set(xlabel="channel", ylabel="normalised flux", title=identifier)
+    halves.plot(right, color=RED, lw=1, label="right")
+    halves.plot(left, color=BLUE, lw=1, ls="--", label="left, mirrored, negative")
+    halves.plot(combined, color=BLACK, lw=1.3, label="combined")
+    halves.axvspan(0, len(flux) // 4, color=GREY, alpha=0.2, lw=0, label="painted quarter")
+    halves.set(xlabel="channels from the middle", ylabel="normalised flux")
+    halves.legend(fontsize=7)
+    return figure
+
+
+def _grid(n: int, title: str) -> tuple[Figure, list[Axes]]:
+    """Page of ``n`` square panels without frames."""
+    columns = max(1, int(np.ceil(np.sqrt(max(n, 1) * 0.75))))
+    rows = max(1, int(np.ceil(n / columns)))
+    figure = new_figure(8.3, 11.0)
+    figure.suptitle(title, fontsize=9)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    return figure, list(axes)
+
+
+def _page_title(title: str, left_out: int) -> str:
+    return title + (f" ({left_out} more not shown)" if left_out else "")
+
+
+def spectra_page(ids: list[str], line: dict[str, np.ndarray], left_out: int = 0) -> Figure:
+    """All spectra on one page, each from zero to its own peak.
+
+    Parameters
+    ----------
+    ids : list of str
+        Names.
+    line : dict
+        Fluxes and geometry, as the features stage makes them.
+    left_out : int
+        Galaxies that did not fit on the page.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    title = _page_title("spectra: flux against velocity, each scaled to its range", left_out)
+    figure, axes = _grid(len(ids), title)
+    size = _label_size(len(ids))
+    for i, (axis, name) in enumerate(zip(axes, ids, strict=False)):
+        axis.plot(line["flux"][i, : line["n_channels"][i]], color=BLACK, lw=0.4)
+        axis.set_title(name, fontsize=size, pad=1)
+    return figure
+
+
+def images_page(ids: list[str], images: np.ndarray, model: int, left_out: int = 0) -> Figure:
+    """One image model of all galaxies on one page.
+
+    Parameters
+    ----------
+    ids : list of str
+        Names.
+    images : numpy.ndarray, shape (n, size, size, channels)
+        One channel, or three colours.
+    model : {1, 2, 3}
+        For the title and the range of the colour map.
+    left_out : int
+        Galaxies that did not fit on the page.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = _grid(len(ids), _page_title(_MODEL_TITLES[model], left_out))
+    size = _label_size(len(ids))
+    for axis, name, image in zip(axes, ids, images, strict=False):
+        show_image(axis, image, model)
+        axis.set_axis_off()
+        axis.set_title(name, fontsize=size, pad=1)
+    return figure
+
+
+def _label_size(n: int) -> float:
+    return float(np.clip(30 / np.sqrt(max(n, 1)), 2.0, 7.0))
+
+
+def show_image(axis: Axes, image: np.ndarray, model: int) -> object:
+    """Draw one ring image in the RdBu colour map with a fixed range.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+        Where.
+    image : numpy.ndarray, shape (size, size, channels)
+        One channel, or three colours.
+    model : {1, 2, 3}
+        Sets the range: -1 to 1, and 0 to 1 for model 1.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+    """
+    if image.shape[-1] == 3:
+        return axis.imshow(image, interpolation="nearest")
+    low = 0 if model == 1 else -1
+    return axis.imshow(image[..., 0], cmap="RdBu", vmin=low, vmax=1, interpolation="nearest")
+
+
+def galaxy_panel(
+    profile: pd.Series,
+    line: dict[str, np.ndarray],
+    fit: pd.Series,
+    asymmetry: pd.Series,
+    images: np.ndarray,
+    *,
+    extent: float,
+    rendering: str,
+) -> Figure:
+    """One galaxy in detail: spectrum with fit and edges, fold, and its three images.
+
+    Parameters
+    ----------
+    profile, fit, asymmetry : pandas.Series
+        The galaxy's rows of the tables.
+    line : dict
+        Its fluxes and geometry (one row).
+    images : numpy.ndarray, shape (3, size, size, channels)
+        Whole images.
+    extent : float
+        Velocity of the images' edge in units of half of W20.
+    rendering : str
+        For the title.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    n = int(line["n_channels"][0])
+    velocity = profile["velocity_start"] + profile["channel_width"] * np.arange(n)
+    flux = line["flux"][0, :n]
+    unit = "km/s" if profile["axis"] == "velocity" else "channels"
+    figure = new_figure(8, 5.6)
+    grid = figure.add_gridspec(2, 6)
+    spectrum = figure.add_subplot(grid[0, :3])
+    spectrum.step(velocity, flux, where="mid", color=GREY, lw=0.8, label="observed")
+    model = busy_function(velocity, fit[list(PARAMETER_NAMES)].to_numpy(float))
+    spectrum.plot(velocity, model, color=RED, lw=1.5, label="busy function")
+    for edge in ("low_edge", "high_edge"):
+        spectrum.axvline(fit[edge], color=BLUE, ls=":", lw=1)
+    spectrum.axvline(line["centre"][0], color=BLUE, ls="--", lw=1, label="fold, 20 % edges")
+    spectrum.axhline(0, color=BLACK, lw=0.5)
+    spectrum.set(xlabel=f"velocity ({unit})", ylabel="flux density (mJy)", title=profile["id"])
+    spectrum.legend(fontsize=7)
+
+    fold = figure.add_subplot(grid[0, 3:])
+    reach = extent * line["half_width"][0]
+    offset = np.linspace(0, reach, 200)
+    for source, alpha, lw in ((flux, 0.5, 0.8), (model, 1.0, 1.5)):
+        right = np.interp(line["centre"][0] + offset, velocity, source)
+        left = np.interp(line["centre"][0] - offset, velocity, source)
+        labels = (
+            ("high-velocity side", "low-velocity side", "difference") if alpha == 1 else [None] * 3
+        )
+        fold.plot(offset, right, color=RED, lw=lw, alpha=alpha, label=labels[0])
+        fold.plot(offset, left, color=BLUE, lw=lw, alpha=alpha, ls="--", label=labels[1])
+        fold.plot(offset, right - left, color=GREEN, lw=lw, alpha=alpha, label=labels[2])
+    fold.axhline(0, color=BLACK, lw=0.5)
+    fold.set(xlabel=f"distance from the fold ({unit})", ylabel="flux density (mJy)")
+    fold.set_title(
+        f"A_flux {asymmetry['a_flux']:.2f} ± {asymmetry['a_flux_error']:.2f},  "
+        f"S/N {profile['snr']:.0f},  fit {fit['status']}",
+        fontsize=8,
+    )
+    fold.legend(fontsize=7)
+    for k, image in enumerate(images):
+        axis = figure.add_subplot(grid[1, 2 * k : 2 * k + 2])
+        drawn = show_image(axis, image, k + 1)
+        axis.set_title(_MODEL_TITLES[k + 1], fontsize=8)
+        axis.set(xlabel="pixel", ylabel="pixel")
+        if image.shape[-1] == 1:
+            label = "stretched" if k == 2 else "flux / peak"
+            figure.colorbar(drawn, ax=axis, shrink=0.8, label=label)
+    figure.suptitle(f"{rendering} rendering", fontsize=8)
+    return figure
+
+
+def a_flux_figure(a_flux: np.ndarray, error: np.ndarray, sigma: float = 0.13) -> Figure:
+    """Distribution of A_flux with the half-Gaussian of isolated galaxies.
+
+    Parameters
+    ----------
+    a_flux, error : numpy.ndarray
+        Measured values, noise bias removed, and their errors; NaN is left out.
+    sigma : float
+        Of the half-Gaussian of A_flux - 1 (Espada et al. 2011).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from scipy.stats import halfnorm
+
+    good = np.isfinite(a_flux)
+    figure = new_figure(6, 4)
+    axis = figure.subplots()
+    shown = np.clip(a_flux[good], 1, 2)
+    bins = np.linspace(1, 2, 41)
+    axis.hist(shown, bins, color=BLUE, alpha=0.6, label=f"measured ({good.sum()}; beyond 2 at 2)")
+    x = np.linspace(1, 2, 200)
+    width = bins[1] - bins[0]
+    expected = good.sum() * width * halfnorm.pdf(x - 1, scale=sigma)
+    axis.plot(x, expected, color=ORANGE, lw=2, label=f"half-Gaussian, σ = {sigma:g}")
+    if good.any():
+        typical = np.median(error[good])
+        observed = good.sum() * width * halfnorm.pdf(x - 1, scale=np.hypot(sigma, typical))
+        axis.plot(x, observed, color=RED, ls="--", label=f"with the median error {typical:.2f}")
+    axis.set(xlabel="A_flux (noise bias removed)", ylabel="galaxies")
+    axis.legend(fontsize=8)
+    return figure

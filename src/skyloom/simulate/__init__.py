@@ -1,0 +1,1 @@
+"""Made-up observations with known truth, one module per study."""

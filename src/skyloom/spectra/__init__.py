@@ -1,0 +1,1 @@
+"""One-dimensional science: readers, baselines, busy function, asymmetry."""

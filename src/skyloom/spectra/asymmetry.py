@@ -1,0 +1,365 @@
+"""Asymmetry of integrated 21-cm line profiles, with uncertainties and without noise bias.
+
+All indices compare the two sides of a line. Internally the comparison keeps its sign (positive:
+the high-velocity side is stronger), because a signed quantity has a well-behaved error; the
+published indices, which are folded to be at least one (or zero), follow from it.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pandas as pd
+
+from skyloom.spectra.busy_function import BusyFit
+
+SIGNED_MEASURES = (
+    "ln_flux_ratio",
+    "channel_asymmetry",
+    "ln_growth_flux_ratio",
+    "ln_growth_slope_ratio",
+    "concentration",
+    "equality_offset",
+)
+
+INDICES = (
+    "a_flux",
+    "lopsidedness",
+    "channel_asymmetry",
+    "a_f",
+    "a_c",
+    "c_v",
+    "equality_velocity",
+)
+"""Published names; each has ``_error``, ``_low`` and ``_high`` columns (68 % interval)."""
+
+
+def measure_asymmetry(
+    velocity: np.ndarray, flux: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """Signed asymmetry measures between two line edges.
+
+    Parameters
+    ----------
+    velocity : numpy.ndarray, shape (n, m)
+        Evenly spaced velocities in km/s, ascending.
+    flux : numpy.ndarray, shape (n, m)
+        Flux densities, all finite.
+    low, high : numpy.ndarray, shape (n,)
+        Edges of the line in km/s.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, 6)
+        In the order of `SIGNED_MEASURES`: logarithm of the flux ratio about the mid-velocity
+        V_m = (low + high) / 2; channel-by-channel index about V_m, i.e. the sum of
+        ``|f(v) - f(-v)|`` over the sum of ``|f(v) + f(-v)|``; logarithms of the flux and slope
+        ratios of the two curves of growth about the flux-weighted velocity; concentration
+        V85 / V25 of the total curve of growth; velocity at which both sides have equal flux,
+        minus V_m, in km/s. A measure that does not exist (negative flux on a side) is NaN.
+
+    Notes
+    -----
+    Channels are split linearly, so that no measure jumps when an edge crosses a channel.
+    """
+    n, m = flux.shape
+    step = velocity[:, 1] - velocity[:, 0]
+    rows = np.arange(n)[:, None]
+    cumulative = np.zeros((n, m + 1))
+    np.cumsum(flux, axis=1, out=cumulative[:, 1:])
+
+    def integral(position):
+        """Flux below a position in units of channels, shape (n, k)."""
+        position = np.clip(position, 0, m)
+        whole = np.minimum(position.astype(np.int32), m - 1)
+        return cumulative[rows, whole] + (position - whole) * flux[rows, whole]
+
+    # A line without edges, or without flux between them, has no asymmetry: NaN at the end.
+    known = np.isfinite(low) & np.isfinite(high)
+    low, high = (np.where(known, edge, velocity[:, 0]) for edge in (low, high))
+    # Positions count from the lower edge of the first channel.
+    first = np.clip((low - velocity[:, 0]) / step + 0.5, 0, m - 1e-6)
+    last = np.clip((high - velocity[:, 0]) / step + 0.5, first + 1e-6, m)
+    middle = (first + last) / 2
+    at_first, at_middle, at_last = integral(np.stack([first, middle, last], 1)).T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ln_flux_ratio = _log_ratio(at_last - at_middle, at_middle - at_first)
+
+    bins = np.arange(int(np.ceil((last - first).max() / 2)) + 1)
+    reach = np.minimum(bins, ((last - first) / 2)[:, None])
+    right = np.diff(integral(middle[:, None] + reach), axis=1)
+    left = -np.diff(integral(middle[:, None] - reach), axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        channel = np.abs(right - left).sum(1) / np.abs(right + left).sum(1)
+
+    total = at_last - at_first
+    # Velocity of equal flux: where the running sum passes half of the total.
+    fine = first[:, None] + (last - first)[:, None] * np.linspace(0, 1, 4 * len(bins) + 1)
+    running = integral(fine) - at_first[:, None]
+    equality = _first_passage(fine, running, total / 2)
+
+    # Flux-weighted velocity within the edges, by parts: integral of the running sum.
+    spacing = np.diff(fine, axis=1)
+    area = (0.5 * (running[:, 1:] + running[:, :-1]) * spacing).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centroid = np.where(total > 0, np.clip(last - area / total, first, last), middle)
+    at_centroid = integral(centroid[:, None])[:, 0]
+    blue_flux, red_flux = at_centroid - at_first, at_last - at_centroid
+    fraction = np.linspace(0, 1, 2 * len(bins) + 1)
+    blue_x = fraction * (centroid - first)[:, None]
+    red_x = fraction * (last - centroid)[:, None]
+    blue = at_centroid[:, None] - integral(centroid[:, None] - blue_x)
+    red = integral(centroid[:, None] + red_x) - at_centroid[:, None]
+    longest = np.maximum(centroid - first, last - centroid)
+    both_x = np.linspace(0, 1, 4 * len(bins) + 1) * longest[:, None]
+    both = integral(np.minimum(centroid[:, None] + both_x, last[:, None])) - integral(
+        np.maximum(centroid[:, None] - both_x, first[:, None])
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        blue_slope = 0.85 * blue_flux / _first_passage(blue_x, blue, 0.85 * blue_flux)
+        red_slope = 0.85 * red_flux / _first_passage(red_x, red, 0.85 * red_flux)
+        concentration = _first_passage(both_x, both, 0.85 * total) / _first_passage(
+            both_x, both, 0.25 * total
+        )
+        measures = np.stack(
+            [
+                ln_flux_ratio,
+                channel,
+                _log_ratio(red_flux, blue_flux),
+                _log_ratio(red_slope, blue_slope),
+                concentration,
+                (equality - middle) * step,
+            ],
+            axis=1,
+        )
+    measures[~(known & (total > 0))] = np.nan
+    return measures
+
+
+def _log_ratio(numerator, denominator):
+    good = (numerator > 0) & (denominator > 0)
+    return np.where(
+        good, np.log(np.where(good, numerator, 1) / np.where(good, denominator, 1)), np.nan
+    )
+
+
+def _first_passage(x, y, level):
+    """Abscissa at which each row of ``y`` first reaches ``level``, linearly interpolated."""
+    rows = np.arange(len(x))
+    index = np.maximum((y >= level[:, None]).argmax(1), 1)
+    below, above = y[rows, index - 1], y[rows, index]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fraction = np.clip((level - below) / (above - below), 0, 1)
+        return x[rows, index - 1] + fraction * (x[rows, index] - x[rows, index - 1])
+
+
+def folded_indices(signed: np.ndarray, mid_velocity: np.ndarray) -> pd.DataFrame:
+    """Published indices of noiseless profiles.
+
+    Parameters
+    ----------
+    signed : numpy.ndarray, shape (n, 6)
+        From `measure_asymmetry`.
+    mid_velocity : numpy.ndarray, shape (n,)
+        Middle of the 20 % edges in km/s.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns `INDICES`.
+    """
+    flux, channel, growth, slope, concentration, offset = signed.T
+    return pd.DataFrame(
+        {
+            "a_flux": np.exp(np.abs(flux)),
+            "lopsidedness": np.tanh(np.abs(flux) / 2),
+            "channel_asymmetry": channel,
+            "a_f": np.exp(np.abs(growth)),
+            "a_c": np.exp(np.abs(slope)),
+            "c_v": concentration,
+            "equality_velocity": mid_velocity + offset,
+        }
+    )
+
+
+def asymmetry_table(
+    velocity: np.ndarray,
+    flux: np.ndarray,
+    noise: np.ndarray,
+    fit: BusyFit,
+    rng: np.random.Generator,
+    baseline_errors: np.ndarray | None = None,
+    *,
+    n_realisations: int = 32,
+    chunk: int = 64,
+) -> pd.DataFrame:
+    """Asymmetry indices of observed profiles with errors, 68 % intervals and no noise bias.
+
+    The fluxes are the observed ones; only the line's edges come from the fit. Noise is drawn on
+    top of the fitted profile ``n_realisations`` times and each realisation measured anew; the
+    edges follow the noise through the fit's first-order response, so that no refit is needed.
+    The scatter is the error. The mean shift is the bias: it is taken off the channel-by-channel
+    index and the concentration, and its own error, as the fit follows the noise, is added.
+    A folded index is debiased by taking its error off in quadrature.
+
+    Parameters
+    ----------
+    velocity, flux : numpy.ndarray, shape (n, m)
+        Evenly spaced velocities in km/s, and fluxes; a NaN is replaced by the fit.
+    noise : numpy.ndarray, shape (n,)
+        Standard deviation of a channel.
+    fit : BusyFit
+        Fits of the same profiles.
+    rng : numpy.random.Generator
+        Source of the realisations.
+    baseline_errors : numpy.ndarray, shape (n, k, m), optional
+        One-sigma shapes of errors that all channels share; drawn with the noise.
+    n_realisations : int
+        Noise realisations for each profile.
+    chunk : int
+        Profiles worked on together (memory).
+
+    Returns
+    -------
+    pandas.DataFrame
+        For each name in `INDICES` the value and ``_error``, ``_low``, ``_high``; for the signed
+        flux ratio ``ln_flux_ratio`` with its error; ``mid_velocity`` and its error in km/s.
+
+    References
+    ----------
+    Haynes et al. (1998), AJ 115, 62 (A_flux); Deg et al. (2020), MNRAS 495, 1984 (channel index,
+    velocity of equality); Yu, Ho & Wang (2020), ApJ 898, 102 (curve of growth).
+    """
+    parts = [
+        _asymmetry_chunk(
+            velocity[i : i + chunk],
+            flux[i : i + chunk],
+            noise[i : i + chunk],
+            BusyFit(*(column[i : i + chunk] for column in fit)),
+            rng,
+            None if baseline_errors is None else baseline_errors[i : i + chunk],
+            n_realisations,
+        )
+        for i in range(0, len(flux), chunk)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, k):
+    n, m = flux.shape
+    masked = ~np.isfinite(flux)
+    data = np.where(masked, fit.model, flux)
+    low, high = fit.derived[:, 5], fit.derived[:, 6]
+    measured = measure_asymmetry(velocity, data, low, high)
+    noiseless = measure_asymmetry(velocity, fit.model, low, high)
+
+    error = rng.standard_normal((n, k, m)) * noise[:, None, None]
+    if baseline_errors is not None:
+        error += rng.standard_normal((n, k, baseline_errors.shape[1])) @ baseline_errors
+    error[np.broadcast_to(masked[:, None, :], error.shape)] = 0.0
+    edges = np.stack([low, high], 1)[:, None] + error @ fit.edge_influence.transpose(0, 2, 1)
+    edges[..., 1] = np.maximum(edges[..., 1], edges[..., 0] + 1e-3)
+
+    def measure_realisations(fluxes):
+        """Measure fluxes of shape (n, k, m) between their realised edges."""
+        return measure_asymmetry(
+            np.repeat(velocity, k, axis=0),
+            fluxes.reshape(n * k, m),
+            edges[..., 0].ravel(),
+            edges[..., 1].ravel(),
+        ).reshape(n, k, len(SIGNED_MEASURES))
+
+    realised = measure_realisations(fit.model[:, None] + error)
+    usable = np.isfinite(realised)
+    count = np.maximum(usable.sum(1), 2)
+    filled = np.where(usable, realised, 0.0)
+    mean = filled.sum(1) / count
+    scatter = np.sqrt((np.where(usable, realised - mean[:, None], 0.0) ** 2).sum(1) / (count - 1))
+    # A measure that fails in a third of the realisations has no meaningful error.
+    measured = np.where(usable.mean(1) < 2 / 3, np.nan, measured)
+    bias = mean - noiseless
+    # The bias is that of the fitted, not of the true profile. How far the index of the fit moves
+    # with the noise is therefore an error of its own.
+    moved = (error @ fit.parameter_influence.transpose(0, 2, 1)) @ fit.model_gradient
+    refitted = measure_realisations(fit.model[:, None] + moved)[..., 1]
+    refit_scatter = np.nan_to_num(np.nanstd(refitted, axis=1, ddof=1))
+
+    flux_x, channel, growth, slope, concentration, offset = measured.T
+    flux_s, channel_s, growth_s, slope_s, concentration_s, _ = scatter.T
+    middle = (low + high) / 2
+    # V_m cancels in the sum: the velocity of equality does not depend on it.
+    equality_error = (edges.mean(2) + realised[..., 5]).std(1, ddof=1)
+    middle_error = edges.mean(2).std(1, ddof=1)
+    table = {
+        "mid_velocity": middle,
+        "mid_velocity_error": middle_error,
+        "ln_flux_ratio": flux_x,
+        "ln_flux_ratio_error": flux_s,
+    }
+    for name, value, sigma, transform in (
+        ("a_flux", flux_x, flux_s, np.exp),
+        ("lopsidedness", flux_x, flux_s, lambda x: np.tanh(x / 2)),
+        ("a_f", growth, growth_s, np.exp),
+        ("a_c", slope, slope_s, np.exp),
+    ):
+        debiased = np.sqrt(np.maximum(value**2 - sigma**2, 0.0))
+        lower, upper = folded_interval(np.abs(value), sigma)
+        table[name] = transform(debiased)
+        table[f"{name}_error"] = (transform(upper) - transform(lower)) / 2
+        table[f"{name}_low"], table[f"{name}_high"] = transform(lower), transform(upper)
+    for name, value, sigma, floor in (
+        ("channel_asymmetry", channel - bias[:, 1], np.hypot(channel_s, refit_scatter), 0.0),
+        ("c_v", concentration - bias[:, 4], concentration_s, 1.0),
+        ("equality_velocity", middle + offset, equality_error, -np.inf),
+    ):
+        table[name] = np.maximum(value, floor)
+        table[f"{name}_error"] = sigma
+        table[f"{name}_low"] = np.maximum(value - sigma, floor)
+        table[f"{name}_high"] = np.maximum(value + sigma, floor)
+    return pd.DataFrame(table)
+
+
+@functools.cache
+def _folded_table():
+    """Interval limits, in units of sigma, for the modulus of a unit Gaussian of mean mu >= 0."""
+    from scipy.stats import norm  # slow to import
+
+    mu = np.linspace(0, 8, 801)
+    x = np.linspace(0, 10, 2001)
+    density = norm.pdf(x[None] - mu[:, None]) + norm.pdf(x[None] + mu[:, None])
+    ratio = density / density.max(0)
+    order = np.argsort(-ratio, axis=1, kind="stable")
+    content = np.cumsum(np.take_along_axis(density, order, 1), axis=1) * (x[1] - x[0])
+    needed = (content < norm.cdf(1) - norm.cdf(-1)).sum(1)
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(x.size)[None], axis=1)
+    accepted = rank <= needed[:, None]
+    low = mu[accepted.argmax(0)]
+    high = mu[mu.size - 1 - accepted[::-1].argmax(0)]
+    return x, low, high
+
+
+def folded_interval(value: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """68 % confidence interval of the modulus of a quantity with a Gaussian error.
+
+    Built like Feldman & Cousins (1998), Phys. Rev. D 57, 3873, for the folded normal
+    distribution: it contains the truth in 68 % of cases for every truth, however near to zero.
+
+    Parameters
+    ----------
+    value, error : numpy.ndarray
+        Modulus of the measured quantity (at least 0) and its standard deviation.
+
+    Returns
+    -------
+    low, high : numpy.ndarray
+        Limits in the unit of ``value``; ``low`` is 0 where no asymmetry is allowed.
+    """
+    x, low, high = _folded_table()
+    error = np.maximum(error, 1e-300)
+    scaled = value / error
+    near = scaled < 6
+    lower = np.where(near, np.interp(scaled, x, low), scaled - 1)
+    upper = np.where(near, np.interp(scaled, x, high), scaled + 1)
+    return lower * error, upper * error

@@ -1,0 +1,348 @@
+"""Readers of integrated 21-cm spectra: one *identify* and one *read* function per layout."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import io
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+REST_FREQUENCY = 1420.405751768  # MHz, HI hyperfine transition
+SPEED_OF_LIGHT = 299792.458  # km/s
+
+_VELOCITY_COLUMNS = ("velocity", "vhelio", "velo", "vel", "vopt", "vrad", "cz", "v")
+_FLUX_COLUMNS = ("flux", "flux_density", "fluxdensity", "intensity", "s")
+_WEIGHT_COLUMNS = ("weight", "weights")
+_SYSTEMIC_KEYWORDS = ("V21SYS", "VSYS", "VHEL", "V_HELIO")
+
+
+class UnusableSpectrumError(ValueError):
+    """A spectrum cannot be used; says why and which value failed.
+
+    Parameters
+    ----------
+    reason : str
+        Short and from a fixed vocabulary, e.g. ``"no detection"``.
+    value : object
+        What failed, e.g. the signal-to-noise ratio.
+    """
+
+    def __init__(self, reason: str, value: object) -> None:
+        super().__init__(f"{reason}: {value}")
+        self.reason = reason
+        self.value = str(value)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """A spectrum as read, in ascending velocity.
+
+    Attributes
+    ----------
+    velocity : numpy.ndarray, shape (m,)
+        km/s, or channel numbers where ``axis`` is ``"channel"``.
+    flux : numpy.ndarray, shape (m,)
+        mJy; NaN where a channel is masked.
+    axis : {"velocity", "channel"}
+        ``"channel"`` where the file has no velocity axis.
+    layout : str
+        Name of the reader.
+    object_name : str
+        As the file gives it, or empty.
+    systemic_velocity : float
+        km/s; NaN where the file gives none.
+    """
+
+    velocity: np.ndarray
+    flux: np.ndarray
+    axis: str = "velocity"
+    layout: str = ""
+    object_name: str = ""
+    systemic_velocity: float = np.nan
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """The bytes of a file, its name, and the units to assume where it states none."""
+
+    name: str
+    content: bytes
+    velocity_unit: str = "km/s"
+    flux_unit: str = "mJy"
+
+    @functools.cached_property
+    def is_fits(self) -> bool:
+        """Whether the bytes begin like a FITS file."""
+        return self.content[:9] == b"SIMPLE  ="
+
+    @functools.cached_property
+    def hdus(self):
+        """The HDUs, all read into memory.
+
+        Raises
+        ------
+        UnusableSpectrumError
+            If the file is truncated or damaged.
+        """
+        from astropy.io import fits
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                hdus = fits.open(io.BytesIO(self.content), memmap=False, lazy_load_hdus=False)
+                for hdu in hdus:
+                    _ = hdu.data
+            except Exception as error:
+                # astropy raises many kinds of exception on damaged bytes.
+                reason = "truncated" if len(self.content) % 2880 else "damaged FITS"
+                raise UnusableSpectrumError(reason, f"{type(error).__name__}: {error}") from error
+        for warning in caught:
+            if "truncated" in str(warning.message):
+                raise UnusableSpectrumError("truncated", f"{len(self.content)} bytes")
+        return hdus
+
+
+class Reader(NamedTuple):
+    """How one layout is recognised and read."""
+
+    layout: str
+    identify: Callable[[RawFile], bool]
+    read: Callable[[RawFile], Spectrum]
+
+
+def _is_table(file: RawFile) -> bool:
+    return file.is_fits and any(_column(hdu, _VELOCITY_COLUMNS) for hdu in file.hdus)
+
+
+def _column(hdu, names):
+    """Name of the first column of a table HDU that is among ``names``, or None."""
+    columns = getattr(hdu, "columns", None)
+    by_name = {name.lower(): name for name in (columns.names if columns else ())}
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
+def _read_table(file: RawFile) -> Spectrum:
+    """ALFALFA and Green Bank tables: VHELIO, FREQUENCY, FLUX, BASELINE, WEIGHT."""
+    hdu = next(hdu for hdu in file.hdus if _column(hdu, _VELOCITY_COLUMNS))
+    velocity_name, flux_name = _column(hdu, _VELOCITY_COLUMNS), _column(hdu, _FLUX_COLUMNS)
+    if flux_name is None:
+        raise UnusableSpectrumError("no flux column", ", ".join(hdu.columns.names))
+    velocity_unit = hdu.columns[velocity_name].unit or file.velocity_unit
+    flux_unit = hdu.columns[flux_name].unit or file.flux_unit
+    # Some tables hold the whole spectrum in one row.
+    velocity = np.ravel(hdu.data[velocity_name]) * _factor(velocity_unit, "km/s")
+    flux = np.ravel(hdu.data[flux_name]) * _factor(flux_unit, "mJy")
+    weight_name = _column(hdu, _WEIGHT_COLUMNS)
+    if weight_name is not None:
+        weight = np.ravel(hdu.data[weight_name])
+        flux = np.where(weight > 0, flux, np.nan) if weight.shape == flux.shape else flux
+    return _spectrum(velocity, flux, "table", header=hdu.header)
+
+
+def _is_image(file: RawFile) -> bool:
+    return file.is_fits and any(hdu.is_image and hdu.data is not None for hdu in file.hdus)
+
+
+def _read_image(file: RawFile) -> Spectrum:
+    """A (1, N) or (N,) image with a velocity axis, or flux alone (channels are used)."""
+    hdu = next(hdu for hdu in file.hdus if hdu.is_image and hdu.data is not None)
+    if max(hdu.data.shape, default=0) != hdu.data.size:
+        raise UnusableSpectrumError("not a single spectrum", f"shape {hdu.data.shape}")
+    flux = np.ravel(hdu.data).astype(float)
+    header = hdu.header
+    unit = str(header.get("BUNIT", file.flux_unit)).strip() or file.flux_unit
+    flux = flux * _factor(unit, "mJy")
+    kind = str(header.get("CTYPE1", "")).strip().upper()
+    if not kind and "CRVAL1" not in header:
+        return _spectrum(np.arange(flux.size, dtype=float), flux, "flux only", "channel", header)
+    axis = _linear_axis(header, flux.size)
+    if kind.startswith(("VELO", "VRAD", "VOPT", "FELO")) or not kind:
+        velocity = axis * _factor(header.get("CUNIT1", file.velocity_unit), "km/s")
+    elif kind.startswith("FREQ"):
+        frequency = axis * _factor(header.get("CUNIT1", "Hz"), "MHz")
+        velocity = SPEED_OF_LIGHT * (REST_FREQUENCY / frequency - 1)
+    else:
+        raise UnusableSpectrumError("wrong units", f"CTYPE1 {kind}, expected a velocity or FREQ")
+    return _spectrum(velocity, flux, "image", header=header)
+
+
+def _linear_axis(header, size):
+    try:
+        value, step = float(header["CRVAL1"]), float(header["CDELT1"])
+        pixel = float(header.get("CRPIX1", 1.0))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnusableSpectrumError("wrong velocity axis", f"{error}") from error
+    return value + (np.arange(size) + 1 - pixel) * step
+
+
+def _text(file: RawFile) -> str | None:
+    if b"\x00" in file.content:
+        return None
+    try:
+        return file.content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_text(file: RawFile) -> bool:
+    text = None if file.is_fits else _text(file)
+    return text is not None and _first_numbers(text.splitlines()) is not None
+
+
+def _cells(line: str) -> list[str]:
+    """Cells of a line separated by commas, semicolons, tabs or blanks."""
+    for separator in (",", ";", "\t"):
+        if separator in line:
+            return [cell.strip() for cell in line.split(separator)]
+    return line.split()
+
+
+def _first_numbers(lines: list[str]) -> int | None:
+    """Index of the first line that holds at least two numbers and nothing else."""
+    for index, line in enumerate(lines):
+        cells = [cell for cell in _cells(line) if cell]
+        try:
+            numbers = [float(cell) for cell in cells]
+        except ValueError:
+            continue
+        if len(numbers) >= 2:
+            return index
+    return None
+
+
+_UNIT = re.compile(r"[\[(]\s*([^\])]+?)\s*[\])]")
+_UNIT_WORDS = {"km/s", "m/s", "kms-1", "mjy", "jy", "k"}
+
+
+def _read_text(file: RawFile) -> Spectrum:
+    """Two-column text or CSV, with names and units in the header or units as given."""
+    lines = _text(file).splitlines()
+    start = _first_numbers(lines)
+    heading = _cells(lines[start - 1].lstrip("#% ").strip()) if start else []
+    names = [_UNIT.sub("", cell).strip().strip('"').lower() for cell in heading]
+    units = [(_UNIT.search(cell) or [None, None])[1] for cell in heading]
+    rows = []
+    for number, line in enumerate(lines[start:], start + 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            rows.append([float(cell) if cell else np.nan for cell in _cells(line)])
+        except ValueError as error:
+            raise UnusableSpectrumError("damaged text", f"line {number}: {line[:60]!r}") from error
+    widths = {len(row) for row in rows}
+    if len(widths) != 1:
+        raise UnusableSpectrumError("damaged text", f"rows of {sorted(widths)} columns")
+    table = np.array(rows)
+    velocity_at = next((names.index(n) for n in _VELOCITY_COLUMNS if n in names), None)
+    flux_at = next((names.index(n) for n in _FLUX_COLUMNS if n in names), None)
+    if velocity_at is None or flux_at is None:
+        if table.shape[1] != 2:
+            raise UnusableSpectrumError(
+                "no velocity and flux column", ", ".join(names) or "no header"
+            )
+        velocity_at, flux_at = 0, 1
+        # A heading of bare units ("km/s mJy") is a unit line.
+        if len(names) == 2 and names[0] in _UNIT_WORDS:
+            units = list(names)
+    units += [None] * (table.shape[1] - len(units))
+    velocity = table[:, velocity_at] * _factor(units[velocity_at] or file.velocity_unit, "km/s")
+    flux = table[:, flux_at] * _factor(units[flux_at] or file.flux_unit, "mJy")
+    return _spectrum(velocity, flux, "text")
+
+
+def _factor(unit: str, target: str) -> float:
+    """Factor from a unit as written in a file to ``target``."""
+    from astropy import units as u
+
+    written = str(unit).strip()
+    spelled = {"mjy": "mJy", "jy": "Jy", "kms-1": "km/s", "km/sec": "km/s", "km s-1": "km/s"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            parsed = u.Unit(spelled.get(written.lower(), written))
+            # A beam is taken to hold the whole galaxy, as single-dish spectra do.
+            parsed = parsed * u.beam if u.beam in parsed.bases else parsed
+            return parsed.to(u.Unit(target))
+        except (ValueError, TypeError, u.UnitConversionError) as error:
+            raise UnusableSpectrumError("wrong units", f"{written!r}, expected {target}") from error
+
+
+def _spectrum(velocity, flux, layout, axis="velocity", header=None):
+    velocity = np.asarray(velocity, dtype=float)
+    flux = np.asarray(flux, dtype=float)
+    if velocity.shape != flux.shape:
+        raise UnusableSpectrumError("columns differ in length", f"{velocity.size} and {flux.size}")
+    if not np.isfinite(velocity).all():
+        raise UnusableSpectrumError(
+            "wrong velocity axis", f"{(~np.isfinite(velocity)).sum()} not finite"
+        )
+    if velocity.size > 1 and velocity[0] > velocity[-1]:
+        velocity, flux = velocity[::-1], flux[::-1]
+    flux = np.where(np.isfinite(flux), flux, np.nan)
+    header = header or {}
+    systemic = np.nan
+    for key in _SYSTEMIC_KEYWORDS:
+        try:
+            systemic = float(header[key])
+            break
+        except (KeyError, TypeError, ValueError):
+            continue
+    return Spectrum(velocity, flux, axis, layout, str(header.get("OBJECT", "")).strip(), systemic)
+
+
+READERS = (
+    Reader("table", _is_table, _read_table),
+    Reader("image", _is_image, _read_image),
+    Reader("text", _is_text, _read_text),
+)
+
+
+def read_spectrum(
+    name: str, content: bytes, *, velocity_unit: str = "km/s", flux_unit: str = "mJy"
+) -> Spectrum:
+    """Read one spectrum of any supported layout.
+
+    Parameters
+    ----------
+    name : str
+        File name, for messages only.
+    content : bytes
+        The whole file; may be gzipped.
+    velocity_unit, flux_unit : str
+        Units to assume where the file states none.
+
+    Returns
+    -------
+    Spectrum
+
+    Raises
+    ------
+    UnusableSpectrumError
+        If the bytes are no spectrum in a supported layout; no other exception leaves this
+        function, whatever the bytes are.
+    """
+    if not content:
+        raise UnusableSpectrumError("empty file", "0 bytes")
+    try:
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        file = RawFile(name, content, velocity_unit, flux_unit)
+        for reader in READERS:
+            if reader.identify(file):
+                spectrum = reader.read(file)
+                break
+        else:
+            kind = "FITS without a spectrum" if file.is_fits else "not FITS and not a text table"
+            raise UnusableSpectrumError(kind, repr(content[:16]))
+    except UnusableSpectrumError:
+        raise
+    except Exception as error:
+        # The boundary to bytes from anywhere: one bad file must not stop the others.
+        raise UnusableSpectrumError("unreadable", f"{type(error).__name__}: {error}") from error
+    return spectrum

@@ -1,0 +1,148 @@
+"""MLflow: a parent run for a pipeline run, a child for each configuration."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+
+class ParentRun:
+    """An open MLflow run and its children.
+
+    Parameters
+    ----------
+    client : mlflow.MlflowClient
+        Connection to the tracking store.
+    experiment_id, run_id, address : str
+        Where the run is.
+    """
+
+    def __init__(self, client: Any, experiment_id: str, run_id: str, address: str) -> None:
+        self.client = client
+        self.experiment_id = experiment_id
+        self.run_id = run_id
+        self.address = address
+
+    @classmethod
+    def start(cls, config: dict[str, Any], project_path: Path, tags: dict[str, str]) -> ParentRun:
+        """Open a run.
+
+        Parameters
+        ----------
+        config : dict
+            ``tracking_uri``, ``experiment`` and ``artefacts`` (folder for the files of a local
+            store). The environment variable ``MLFLOW_TRACKING_URI`` wins over the first.
+        project_path : pathlib.Path
+            Root for relative addresses, and the git repository.
+        tags : dict of str to str
+            More tags of the run.
+
+        Returns
+        -------
+        ParentRun
+        """
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow import MlflowClient
+
+        address = os.environ.get("MLFLOW_TRACKING_URI") or config["tracking_uri"]
+        local = address.startswith("sqlite:///") and not address.startswith("sqlite:////")
+        if local:
+            address = f"sqlite:///{project_path / address.removeprefix('sqlite:///')}"
+        client = MlflowClient(tracking_uri=address)
+        name = config["experiment"]
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            files = (project_path / config["artefacts"]).as_uri() if local else None
+            experiment_id = client.create_experiment(name, artifact_location=files)
+        else:
+            experiment_id = experiment.experiment_id
+        commit = _git(project_path, "rev-parse", "HEAD")
+        own = {"mlflow.runName": f"{name} {time.strftime('%Y-%m-%d %H:%M:%S')}"}
+        if commit:
+            own["mlflow.source.git.commit"] = commit
+            own["git_dirty"] = str(bool(_git(project_path, "status", "--porcelain")))
+        run = client.create_run(experiment_id, tags=own | tags)
+        return cls(client, experiment_id, run.info.run_id, address)
+
+    def log_runs(self, runs: dict[str, Any], workbooks: list[Path]) -> None:
+        """Log parameters and tags of the parent, and all children, in batches.
+
+        Parameters
+        ----------
+        runs : dict
+            ``tags``, ``params`` and ``children`` as made by the reporting stage.
+        workbooks : list of pathlib.Path
+            Folders with a file for each child, named after it.
+        """
+        self._batch(self.run_id, params=runs["params"], tags=runs["tags"])
+        for child in runs["children"]:
+            run = self.client.create_run(
+                self.experiment_id,
+                tags={
+                    "mlflow.runName": child["name"],
+                    "mlflow.parentRunId": self.run_id,
+                    **runs["tags"],
+                },
+            )
+            run_id = run.info.run_id
+            self._batch(
+                run_id, params=child["params"], metrics=child["metrics"], curves=child["curves"]
+            )
+            for folder in workbooks:
+                for path in sorted(folder.glob(f"{child['file']}.*")):
+                    self.client.log_artifact(run_id, str(path))
+            self.client.set_terminated(run_id, "FINISHED")
+
+    def _batch(self, run_id, *, params=None, tags=None, metrics=None, curves=None):
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(time.time() * 1000)
+        points = [Metric(key, value, now, 0) for key, value in (metrics or {}).items()]
+        for key, values in (curves or {}).items():
+            points += [Metric(key, value, now, step) for step, value in enumerate(values, 1)]
+        self.client.log_batch(
+            run_id,
+            metrics=points[:1000],
+            params=[Param(key, str(value)) for key, value in (params or {}).items()],
+            tags=[RunTag(key, str(value)) for key, value in (tags or {}).items()],
+        )
+        for start in range(1000, len(points), 1000):
+            self.client.log_batch(run_id, metrics=points[start : start + 1000])
+
+    def log_artefacts(self, paths: list[Path]) -> None:
+        """Attach files and folders to the parent run.
+
+        Parameters
+        ----------
+        paths : list of pathlib.Path
+            What to copy.
+        """
+        for path in paths:
+            if path.is_dir():
+                self.client.log_artifacts(self.run_id, str(path), path.name)
+            else:
+                self.client.log_artifact(self.run_id, str(path))
+
+    def finish(self, status: str) -> None:
+        """Close the run.
+
+        Parameters
+        ----------
+        status : {"FINISHED", "FAILED"}
+            How it ended.
+        """
+        self.client.set_terminated(self.run_id, status)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Output of a git command, or nothing where git or the repository is missing."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
