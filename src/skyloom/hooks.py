@@ -46,11 +46,15 @@ class ResultHooks:
     def after_pipeline_run(self, pipeline, catalog) -> None:
         """Log the children, attach the artefacts, print the table and the paths."""
         if self._parent is not None:
-            for name in self._results(pipeline, catalog, "runs"):
-                workbooks = self._paths(pipeline, catalog, "workbooks")
-                self._parent.log_runs(catalog.load(name), workbooks)
-            self._parent.log_artefacts(self._paths(pipeline, catalog, "artefact"))
-            self._parent.log_artefacts(self._paths(pipeline, catalog, "show"))
+            try:
+                for name in self._results(pipeline, catalog, "runs"):
+                    workbooks = self._paths(pipeline, catalog, "workbooks")
+                    self._parent.log_runs(catalog.load(name), workbooks)
+                self._parent.log_artefacts(self._paths(pipeline, catalog, "artefact"))
+                self._parent.log_artefacts(self._paths(pipeline, catalog, "show"))
+            except BaseException:  # also Ctrl-C: the run must not stay open
+                self._parent.finish("FAILED")
+                raise
             self._parent.finish("FINISHED")
         for name in self._results(pipeline, catalog, "summary"):
             print(f"\n{catalog.load(name)}")

@@ -105,11 +105,10 @@ class ParentRun:
             points += [Metric(key, value, now, step) for step, value in enumerate(values, 1)]
         self.client.log_batch(
             run_id,
-            metrics=points[:1000],
             params=[Param(key, str(value)) for key, value in (params or {}).items()],
             tags=[RunTag(key, str(value)) for key, value in (tags or {}).items()],
         )
-        for start in range(1000, len(points), 1000):
+        for start in range(0, len(points), 1000):  # no request may hold more
             self.client.log_batch(run_id, metrics=points[start : start + 1000])
 
     def log_artefacts(self, paths: list[Path]) -> None:

@@ -124,5 +124,7 @@ def fit_classifier(
     best = len(history)
     if patience is not None:
         settled = history["epoch"] >= min(min_epochs, len(history))
-        best = int(history.loc[settled].set_index("epoch")["val_loss"].idxmin())
+        # A diverged network has no loss; as Keras does, keep the first epoch then.
+        losses = history.loc[settled].set_index("epoch")["val_loss"].fillna(np.inf)
+        best = int(losses.idxmin())
     return Fit(model, history, best)

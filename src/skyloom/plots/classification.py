@@ -96,8 +96,9 @@ def learning_curves_figure(curves: pd.DataFrame) -> Figure:
         axes[0, column].set_title(name, fontsize=9)
         axes[1, column].set_xlabel("epoch")
     # One diverging fold must not hide the others.
-    finite = curves[["loss", "val_loss"]].to_numpy()
-    axes[0, 0].set_ylim(0, np.nanpercentile(finite, 98) * 1.1)
+    losses = curves[["loss", "val_loss"]].to_numpy()
+    if np.isfinite(losses).any():
+        axes[0, 0].set_ylim(0, np.percentile(losses[np.isfinite(losses)], 98) * 1.1)
     axes[1, 0].set_ylim(0, 1)
     axes[0, 0].legend(fontsize=7)
     return figure

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MODEL_TITLES = {
-    1: "model 1: profile along the radius",
-    2: "model 2: right minus mirrored left",
+    1: "model 1: profile along radius",
+    2: "model 2: right minus left",
     3: "model 3: model 2, own range",
 }
 
@@ -52,16 +52,23 @@ def halves_figure(identifier: str, flux: np.ndarray) -> Figure:
     return figure
 
 
-def _grid(n: int, title: str) -> tuple[Figure, list[Axes]]:
-    """Page of ``n`` square panels without frames."""
+def _page(n: int, title: str) -> tuple[Figure, Axes, np.ndarray]:
+    """Page with one axis that holds ``n`` unit cells, and the upper left corner of each."""
     columns = max(1, int(np.ceil(np.sqrt(max(n, 1) * 0.75))))
     rows = max(1, int(np.ceil(n / columns)))
     figure = new_figure(8.3, 11.0)
     figure.suptitle(title, fontsize=9)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
-    return figure, list(axes)
+    axis = figure.subplots()
+    axis.set(xlim=(0, columns), ylim=(rows, 0), aspect="equal")
+    axis.set_axis_off()
+    row, column = np.divmod(np.arange(n), columns)
+    return figure, axis, np.stack([column, row], axis=1)
+
+
+def _name_cells(axis: Axes, ids: list[str], corners: np.ndarray) -> None:
+    size = float(np.clip(60 / np.sqrt(max(len(ids), 1)), 2.0, 8.0))
+    for name, (x, y) in zip(ids, corners, strict=True):
+        axis.text(x + 0.5, y + 0.1, name, ha="center", va="center", fontsize=size)
 
 
 def _page_title(title: str, left_out: int) -> str:
@@ -84,12 +91,18 @@ def spectra_page(ids: list[str], line: dict[str, np.ndarray], left_out: int = 0)
     -------
     matplotlib.figure.Figure
     """
+    from matplotlib.collections import LineCollection
+
     title = _page_title("spectra: flux against velocity, each scaled to its range", left_out)
-    figure, axes = _grid(len(ids), title)
-    size = _label_size(len(ids))
-    for i, (axis, name) in enumerate(zip(axes, ids, strict=False)):
-        axis.plot(line["flux"][i, : line["n_channels"][i]], color=BLACK, lw=0.4)
-        axis.set_title(name, fontsize=size, pad=1)
+    figure, axis, corners = _page(len(ids), title)
+    lines = []
+    for corner, row, n in zip(corners, line["flux"], line["n_channels"], strict=True):
+        flux = row[:n]
+        height = (flux - flux.min()) / (np.ptp(flux) or 1.0)
+        x = corner[0] + np.linspace(0.06, 0.94, n)
+        lines.append(np.stack([x, corner[1] + 0.96 - 0.76 * height], axis=1))
+    axis.add_collection(LineCollection(lines, colors=BLACK, linewidths=0.4))
+    _name_cells(axis, ids, corners)
     return figure
 
 
@@ -111,17 +124,22 @@ def images_page(ids: list[str], images: np.ndarray, model: int, left_out: int = 
     -------
     matplotlib.figure.Figure
     """
-    figure, axes = _grid(len(ids), _page_title(_MODEL_TITLES[model], left_out))
-    size = _label_size(len(ids))
-    for axis, name, image in zip(axes, ids, images, strict=False):
-        show_image(axis, image, model)
-        axis.set_axis_off()
-        axis.set_title(name, fontsize=size, pad=1)
+    figure, axis, corners = _page(len(ids), _page_title(_MODEL_TITLES[model], left_out))
+    if len(ids):
+        size = images.shape[1]
+        edge = size // 4  # white rim of a cell, wider above for the name
+        cell = size + edge
+        columns, rows = corners.max(axis=0) + 1
+        blank = np.full((rows * cell, columns * cell, images.shape[3]), np.nan)
+        for image, (column, row) in zip(images, corners, strict=True):
+            x, y = column * cell + edge // 2, row * cell + edge
+            blank[y : y + size, x : x + size] = image
+        if images.dtype == np.uint8:
+            blank = np.where(np.isnan(blank), 255, blank).astype(np.uint8)
+        drawn = show_image(axis, blank, model)
+        drawn.set_extent((0, columns, rows, 0))
+    _name_cells(axis, ids, corners)
     return figure
-
-
-def _label_size(n: int) -> float:
-    return float(np.clip(30 / np.sqrt(max(n, 1)), 2.0, 7.0))
 
 
 def show_image(axis: Axes, image: np.ndarray, model: int) -> object:
@@ -179,7 +197,7 @@ def galaxy_panel(
     velocity = profile["velocity_start"] + profile["channel_width"] * np.arange(n)
     flux = line["flux"][0, :n]
     unit = "km/s" if profile["axis"] == "velocity" else "channels"
-    figure = new_figure(8, 5.6)
+    figure = new_figure(9.5, 6.5)
     grid = figure.add_gridspec(2, 6)
     spectrum = figure.add_subplot(grid[0, :3])
     spectrum.step(velocity, flux, where="mid", color=GREY, lw=0.8, label="observed")
@@ -216,7 +234,7 @@ def galaxy_panel(
         axis = figure.add_subplot(grid[1, 2 * k : 2 * k + 2])
         drawn = show_image(axis, image, k + 1)
         axis.set_title(_MODEL_TITLES[k + 1], fontsize=8)
-        axis.set(xlabel="pixel", ylabel="pixel")
+        axis.set(xlabel="pixel", ylabel="pixel" if k == 0 else "")
         if image.shape[-1] == 1:
             label = "stretched" if k == 2 else "flux / peak"
             figure.colorbar(drawn, ax=axis, shrink=0.8, label=label)
@@ -230,7 +248,7 @@ def a_flux_figure(a_flux: np.ndarray, error: np.ndarray, sigma: float = 0.13) ->
     Parameters
     ----------
     a_flux, error : numpy.ndarray
-        Measured values, noise bias removed, and their errors; NaN is left out.
+        Measured values with their noise, and their errors; NaN is left out.
     sigma : float
         Of the half-Gaussian of A_flux - 1 (Espada et al. 2011).
 
@@ -253,7 +271,9 @@ def a_flux_figure(a_flux: np.ndarray, error: np.ndarray, sigma: float = 0.13) ->
     if good.any():
         typical = np.median(error[good])
         observed = good.sum() * width * halfnorm.pdf(x - 1, scale=np.hypot(sigma, typical))
-        axis.plot(x, observed, color=RED, ls="--", label=f"with the median error {typical:.2f}")
-    axis.set(xlabel="A_flux (noise bias removed)", ylabel="galaxies")
+        axis.plot(
+            x, observed, color=RED, ls="--", label=f"the same with the median error {typical:.2f}"
+        )
+    axis.set(xlabel="A_flux as measured, noise included", ylabel="galaxies")
     axis.legend(fontsize=8)
     return figure

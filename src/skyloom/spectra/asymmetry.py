@@ -272,21 +272,23 @@ def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, k):
 
     realised = measure_realisations(fit.model[:, None] + error)
     usable = np.isfinite(realised)
-    count = np.maximum(usable.sum(1), 2)
-    filled = np.where(usable, realised, 0.0)
-    mean = filled.sum(1) / count
-    scatter = np.sqrt((np.where(usable, realised - mean[:, None], 0.0) ** 2).sum(1) / (count - 1))
+    mean = np.where(usable, realised, 0.0).sum(1) / np.maximum(usable.sum(1), 1)
+    scatter = _scatter(realised)
     # A measure that fails in a third of the realisations has no meaningful error.
     measured = np.where(usable.mean(1) < 2 / 3, np.nan, measured)
     bias = mean - noiseless
-    # The bias is that of the fitted, not of the true profile. How far the index of the fit moves
-    # with the noise is therefore an error of its own.
+    # The bias of the channel index is that of the fitted, not of the true profile, and the fit
+    # follows the noise. Noise adds about in quadrature to the index, so that the biased index
+    # moves with the unbiased one by their ratio; the rest of the fit's movement is in the bias.
     moved = (error @ fit.parameter_influence.transpose(0, 2, 1)) @ fit.model_gradient
     refitted = measure_realisations(fit.model[:, None] + moved)[..., 1]
-    refit_scatter = np.nan_to_num(np.nanstd(refitted, axis=1, ddof=1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sensitivity = np.clip(noiseless[:, 1] / mean[:, 1], 0.0, 1.0)
+    debiased = realised[..., 1] + (1 - sensitivity[:, None]) * refitted
+    channel_error = _scatter(debiased)
 
     flux_x, channel, growth, slope, concentration, offset = measured.T
-    flux_s, channel_s, growth_s, slope_s, concentration_s, _ = scatter.T
+    flux_s, _, growth_s, slope_s, concentration_s, _ = scatter.T
     middle = (low + high) / 2
     # V_m cancels in the sum: the velocity of equality does not depend on it.
     equality_error = (edges.mean(2) + realised[..., 5]).std(1, ddof=1)
@@ -309,7 +311,7 @@ def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, k):
         table[f"{name}_error"] = (transform(upper) - transform(lower)) / 2
         table[f"{name}_low"], table[f"{name}_high"] = transform(lower), transform(upper)
     for name, value, sigma, floor in (
-        ("channel_asymmetry", channel - bias[:, 1], np.hypot(channel_s, refit_scatter), 0.0),
+        ("channel_asymmetry", channel - bias[:, 1], channel_error, 0.0),
         ("c_v", concentration - bias[:, 4], concentration_s, 1.0),
         ("equality_velocity", middle + offset, equality_error, -np.inf),
     ):
@@ -338,6 +340,15 @@ def _folded_table():
     low = mu[accepted.argmax(0)]
     high = mu[mu.size - 1 - accepted[::-1].argmax(0)]
     return x, low, high
+
+
+def _scatter(realised):
+    """Standard deviation over the realisations (axis 1) that exist."""
+    usable = np.isfinite(realised)
+    count = np.maximum(usable.sum(1), 2)
+    mean = np.where(usable, realised, 0.0).sum(1) / count
+    deviation = np.where(usable, realised - np.expand_dims(mean, 1), 0.0)
+    return np.sqrt((deviation**2).sum(1) / (count - 1))
 
 
 def folded_interval(value: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -163,9 +163,9 @@ def _read_image(file: RawFile) -> Spectrum:
         return _spectrum(np.arange(flux.size, dtype=float), flux, "flux only", "channel", header)
     axis = _linear_axis(header, flux.size)
     if kind.startswith(("VELO", "VRAD", "VOPT", "FELO")) or not kind:
-        velocity = axis * _factor(header.get("CUNIT1", file.velocity_unit), "km/s")
+        velocity = axis * _factor(header.get("CUNIT1") or file.velocity_unit, "km/s")
     elif kind.startswith("FREQ"):
-        frequency = axis * _factor(header.get("CUNIT1", "Hz"), "MHz")
+        frequency = axis * _factor(header.get("CUNIT1") or "Hz", "MHz")
         velocity = SPEED_OF_LIGHT * (REST_FREQUENCY / frequency - 1)
     else:
         raise UnusableSpectrumError("wrong units", f"CTYPE1 {kind}, expected a velocity or FREQ")
@@ -217,14 +217,21 @@ def _first_numbers(lines: list[str]) -> int | None:
 
 
 _UNIT = re.compile(r"[\[(]\s*([^\])]+?)\s*[\])]")
+_HEADING_CELL = re.compile(r"[^\s\[(]*\s*[\[(][^\])]*[\])]|\S+")
 _UNIT_WORDS = {"km/s", "m/s", "kms-1", "mjy", "jy", "k"}
+
+
+def _heading(line: str) -> list[str]:
+    """Cells of a heading; a unit in brackets belongs to the name before it."""
+    line = line.lstrip("#% ").strip()
+    return _cells(line) if re.search("[,;\t]", line) else _HEADING_CELL.findall(line)
 
 
 def _read_text(file: RawFile) -> Spectrum:
     """Two-column text or CSV, with names and units in the header or units as given."""
     lines = _text(file).splitlines()
     start = _first_numbers(lines)
-    heading = _cells(lines[start - 1].lstrip("#% ").strip()) if start else []
+    heading = _heading(lines[start - 1]) if start else []
     names = [_UNIT.sub("", cell).strip().strip('"').lower() for cell in heading]
     units = [(_UNIT.search(cell) or [None, None])[1] for cell in heading]
     rows = []
@@ -239,6 +246,8 @@ def _read_text(file: RawFile) -> Spectrum:
     if len(widths) != 1:
         raise UnusableSpectrumError("damaged text", f"rows of {sorted(widths)} columns")
     table = np.array(rows)
+    if len(heading) != table.shape[1]:  # a comment
+        names, units = [], []
     velocity_at = next((names.index(n) for n in _VELOCITY_COLUMNS if n in names), None)
     flux_at = next((names.index(n) for n in _FLUX_COLUMNS if n in names), None)
     if velocity_at is None or flux_at is None:
@@ -333,16 +342,16 @@ def read_spectrum(
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
         file = RawFile(name, content, velocity_unit, flux_unit)
-        for reader in READERS:
-            if reader.identify(file):
-                spectrum = reader.read(file)
-                break
-        else:
-            kind = "FITS without a spectrum" if file.is_fits else "not FITS and not a text table"
-            raise UnusableSpectrumError(kind, repr(content[:16]))
+        with warnings.catch_warnings():
+            # Damaged bytes make astropy and numpy warn; what is wrong is checked here.
+            warnings.simplefilter("ignore")
+            for reader in READERS:
+                if reader.identify(file):
+                    return reader.read(file)
     except UnusableSpectrumError:
         raise
     except Exception as error:
         # The boundary to bytes from anywhere: one bad file must not stop the others.
         raise UnusableSpectrumError("unreadable", f"{type(error).__name__}: {error}") from error
-    return spectrum
+    kind = "FITS without a spectrum" if file.is_fits else "not FITS and not a text table"
+    raise UnusableSpectrumError(kind, repr(content[:16]))

@@ -68,7 +68,8 @@ def choose_classes(
     pandas.DataFrame
         ``id``, ``group`` (galaxies with identical files share one), ``sha256``, ``class``
         (index among the classes in use), ``class_value`` (as in the label table),
-        ``label_source`` (``label table`` or ``measured A_flux``), ``used`` and ``reason`` (why not used; empty where used).
+        ``label_source`` (``label table`` or ``measured A_flux``), ``used`` and ``reason`` (why
+        not used; empty where used).
     """
     table = profiles[["id", "sha256", "class", "class_value"]].copy()
     table.insert(1, "group", profiles.groupby("sha256")["id"].transform("first"))

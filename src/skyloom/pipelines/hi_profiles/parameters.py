@@ -11,6 +11,7 @@ from skyloom.spectra.preparation import DEFAULT_WIDTH_RANGE
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Parameters(BaseModel):
@@ -56,6 +57,9 @@ class SimulationParameters(Parameters):
             raise ValueError(msg)
         if self.class_edges is not None and list(self.class_edges) != sorted(set(self.class_edges)):
             msg = f"class_edges must increase, got {self.class_edges}"
+            raise ValueError(msg)
+        if self.velocity_range[0] > self.velocity_range[1]:
+            msg = f"velocity_range must ascend, got {self.velocity_range}"
             raise ValueError(msg)
         return self
 
@@ -161,7 +165,7 @@ class AugmentationParameters(Parameters):
     """Classes, split and augmentation of the training part."""
 
     n_folds: int = Field(5, ge=2)
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="one cross-validation for each")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="one cross-validation for each")
     validation_share: float = Field(0.2, gt=0, lt=0.6, description="of a fold's training objects")
     a_flux_edges: tuple[Positive, ...] = Field(
         (1.13, 1.26), min_length=1, description="classes by measured A_flux where no table is given"
@@ -179,6 +183,14 @@ class AugmentationParameters(Parameters):
     )
     balance_classes: bool = Field(True, description="more copies for the rarer classes")
 
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, value):
+        if len(set(value)) < len(value):
+            msg = f"seeds must differ, got {value}"
+            raise ValueError(msg)
+        return value
+
     @field_validator("a_flux_edges")
     @classmethod
     def _edges_increase(cls, value):
@@ -192,7 +204,9 @@ class ConfigurationParameters(Parameters):
     """One configuration of the network."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
-    widths: tuple[int, ...] = Field(min_length=1, description="filters of the blocks")
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        min_length=1, description="filters of the blocks"
+    )
     image_models: tuple[Literal[1, 2, 3], ...] = Field(
         (2,), min_length=1, description="stacked as channels"
     )

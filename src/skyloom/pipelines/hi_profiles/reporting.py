@@ -185,7 +185,7 @@ def model_info(
     dict of str to str
     """
     used = classes[classes["used"]]
-    counts = used["class_value"].value_counts().sort_index().to_dict()
+    counts = used["class_value"].astype(int).value_counts().sort_index().to_dict()
     source = classes["label_source"].iloc[0]
     axes = profiles["axis"].value_counts().to_dict()
     circular = (
@@ -280,11 +280,12 @@ def write_report(
         "Confusion matrices, normalised by true class": classification.confusion_figure(
             matrices, names
         ),
-        "Examples with true and predicted class": _examples(
+        "Examples of the network's input (model 2) with true and predicted class": _examples(
             profiles, images, networks, names, parameters.n_sample_images
         ),
         "Distribution of A_flux": plots.a_flux_figure(
-            asymmetry["a_flux"].to_numpy(), asymmetry["a_flux_error"].to_numpy()
+            np.exp(asymmetry["ln_flux_ratio"].abs()).to_numpy(),
+            asymmetry["a_flux_error"].to_numpy(),
         ),
         "Reliability of the networks' probabilities": classification.reliability_figure(networks),
     }

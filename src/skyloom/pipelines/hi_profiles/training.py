@@ -157,7 +157,7 @@ def train_configurations(
             _split_data(images, augmented_images, row_of, part, copies, configuration, parameters),
             n_classes,
             parameters,
-            seed=int(seed) * 1000 + int(fold),
+            seed=(int(seed) * 1000 + int(fold)) % 2**32,  # the largest that NumPy takes
             keep_model=(seed, fold) == first_split,
         )
         for configuration in parameters.configurations
@@ -183,7 +183,7 @@ def train_configurations(
             models[name] = partial(_identity, model)
     history = pd.concat(curves, ignore_index=True)[list(CURVE_COLUMNS)]
     kept = history[history["epoch"] == history["best_epoch"]]
-    lowest = kept.groupby("configuration")["val_loss"].mean().idxmin()
+    lowest = kept.groupby("configuration")["val_loss"].mean().fillna(np.inf).idxmin()
     return pd.concat(predictions, ignore_index=True), history, models, models[lowest]()
 
 

@@ -1,0 +1,56 @@
+"""Fixtures for tests of the whole project."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+# Before TensorFlow is imported anywhere: no banner, no telemetry.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The repository's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_observations():
+    """Folder of real observations, beside the repository; skips where it is absent."""
+    folder = ROOT.parent / "shared" / "data" / "hi_profiles"
+    if not folder.is_dir():
+        pytest.skip(f"real observations are not in {folder}")
+    return folder
+
+
+def copy_project(folder):
+    """Copy the project's configuration into an empty folder, so that runs write there."""
+    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+    (folder / "conf" / "local").mkdir()
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "src").mkdir()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_tracking_server(monkeypatch):
+    """Tests never log to a server that happens to be configured."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project of its own for one test."""
+    return copy_project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_project(tmp_path_factory):
+    """A project shared by the tests of a module."""
+    return copy_project(tmp_path_factory.mktemp("project"))

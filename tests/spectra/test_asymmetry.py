@@ -1,0 +1,168 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skyloom.simulate.hi_profiles import draw_truth, observe
+from skyloom.spectra.asymmetry import (
+    INDICES,
+    SIGNED_MEASURES,
+    asymmetry_table,
+    folded_indices,
+    folded_interval,
+    measure_asymmetry,
+)
+from skyloom.spectra.busy_function import fit_busy_function
+from skyloom.spectra.preparation import baseline_error_shapes, prepare_profile
+from skyloom.spectra.readers import Spectrum, UnusableSpectrumError
+
+VELOCITY = np.arange(0.0, 200.0)[None]
+MEASURE = {name: k for k, name in enumerate(SIGNED_MEASURES)}
+
+
+def boxes(left, right):
+    """A line from 50 to 150 with constant flux on each side of 100 (edges between channels)."""
+    flux = np.zeros_like(VELOCITY)
+    flux[:, 50:100], flux[:, 100:150] = left, right
+    return flux, np.array([49.5]), np.array([149.5])
+
+
+def measure(name, *arguments):
+    return measure_asymmetry(VELOCITY, *arguments)[0, MEASURE[name]]
+
+
+def test_indices_of_two_boxes_are_those_of_their_definitions():
+    arguments = boxes(2.0, 3.0)
+    assert measure("ln_flux_ratio", *arguments) == pytest.approx(np.log(1.5))
+    assert measure("channel_asymmetry", *arguments) == pytest.approx(0.2)
+    # Half of the flux, 125, lies 25 / 3 channels above the middle.
+    assert measure("equality_offset", *arguments) == pytest.approx(25 / 3, abs=0.05)
+    table = folded_indices(measure_asymmetry(VELOCITY, *arguments), np.array([99.5]))
+    assert table["a_flux"][0] == pytest.approx(1.5)
+    assert table["lopsidedness"][0] == pytest.approx(0.2)
+    assert table["equality_velocity"][0] == pytest.approx(99.5 + 25 / 3, abs=0.05)
+
+
+def test_curve_of_growth_of_a_symmetric_box():
+    arguments = boxes(2.0, 2.0)
+    assert measure("ln_growth_flux_ratio", *arguments) == pytest.approx(0, abs=1e-6)
+    assert measure("ln_growth_slope_ratio", *arguments) == pytest.approx(0, abs=1e-6)
+    assert measure("concentration", *arguments) == pytest.approx(0.85 / 0.25, rel=1e-3)
+
+
+def test_equal_fluxes_may_hide_unequal_sides():
+    flux, low, high = boxes(0.0, 0.0)
+    flux[:, 50:75], flux[:, 100:125] = 4.0, 4.0
+    assert measure("ln_flux_ratio", flux, low, high) == pytest.approx(0, abs=1e-9)
+    assert measure("channel_asymmetry", flux, low, high) == pytest.approx(1.0)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10_000), low=st.floats(10.0, 80.0), high=st.floats(110.0, 190.0))
+def test_mirroring_a_profile_changes_signs_and_nothing_else(seed, low, high):
+    flux = np.random.default_rng(seed).uniform(0.5, 2.0, VELOCITY.shape)
+    edges = np.array([low]), np.array([high])
+    mirrored = 199.0 - edges[1], 199.0 - edges[0]
+    one = measure_asymmetry(VELOCITY, flux, *edges)[0]
+    other = measure_asymmetry(VELOCITY, flux[:, ::-1], *mirrored)[0]
+    signs = np.array([-1, 1, -1, -1, 1, -1])
+    np.testing.assert_allclose(one, signs * other, rtol=1e-3, atol=5e-2)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(scale=st.floats(1e-3, 1e3), seed=st.integers(0, 10_000))
+def test_the_flux_scale_does_not_matter(scale, seed):
+    flux = np.random.default_rng(seed).uniform(0.5, 2.0, VELOCITY.shape)
+    edges = np.array([33.3]), np.array([166.6])
+    one = measure_asymmetry(VELOCITY, flux, *edges)
+    np.testing.assert_allclose(one, measure_asymmetry(VELOCITY, scale * flux, *edges), atol=1e-7)
+
+
+def test_edges_between_channels_move_the_measures_smoothly():
+    flux, low, high = boxes(2.0, 3.0)
+    values = [measure("ln_flux_ratio", flux, low, high + d) for d in np.linspace(-3, 0, 31)]
+    assert np.abs(np.diff(values, 2)).max() < 2e-3
+
+
+def test_a_line_without_flux_or_edges_has_no_asymmetry():
+    flux, low, high = boxes(0.0, 0.0)
+    assert np.isnan(measure_asymmetry(VELOCITY, flux, low, high)).all()
+    flux, low, high = boxes(1.0, 1.0)
+    assert np.isnan(measure_asymmetry(VELOCITY, flux, low * np.nan, high)).all()
+
+
+@pytest.mark.parametrize("truth", [0.0, 0.3, 1.0, 2.0, 5.0])
+def test_folded_interval_covers_every_truth_equally(truth):
+    value = np.abs(truth + np.random.default_rng(1).normal(size=20_000))
+    low, high = folded_interval(value, np.ones_like(value))
+    assert ((low <= truth) & (truth <= high)).mean() == pytest.approx(0.683, abs=0.025)
+
+
+@pytest.fixture(scope="module")
+def measured_sample():
+    """Simulated spectra through preparation, fit and asymmetry, with their truth."""
+    truth = draw_truth(700, np.random.default_rng(5))
+    profiles, kept = [], []
+    for row, parameters in truth.iterrows():
+        velocity, flux = observe(parameters, np.random.default_rng([7, row]))
+        try:
+            profiles.append(prepare_profile(Spectrum(velocity, flux), resolution=5.0))
+        except UnusableSpectrumError:
+            continue
+        kept.append(row)
+    flux = np.full((len(profiles), 256), np.nan)
+    for row, profile in zip(flux, profiles, strict=True):
+        row[: len(profile.flux)] = profile.flux
+    column = {
+        name: np.array([getattr(p, name) for p in profiles])
+        for name in profiles[0]._fields
+        if name != "flux"
+    }
+    velocity = column["velocity_start"][:, None] + column["channel_width"][:, None] * np.arange(256)
+    baseline = baseline_error_shapes(
+        velocity,
+        column["line_centre"],
+        column["line_width"],
+        column["baseline_level_error"],
+        column["baseline_slope_error"],
+    )
+    fit = fit_busy_function(velocity, flux, column["noise"], baseline)
+    table = asymmetry_table(
+        velocity, flux, column["noise"], fit, np.random.default_rng(1), baseline
+    )
+    truth = truth.loc[kept].reset_index(drop=True)
+    return table, truth, (fit.status == "good") & (truth["snr"] > 10).to_numpy()
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_intervals_cover_the_simulated_truth(measured_sample, name):
+    table, truth, bright = measured_sample
+    used = bright & table[name].notna().to_numpy()
+    assert used.sum() > 600
+    inside = (table[f"{name}_low"] <= truth[name]) & (truth[name] <= table[f"{name}_high"])
+    assert inside[used].mean() == pytest.approx(0.68, abs=0.05)
+
+
+def test_noise_does_not_make_symmetric_lines_lopsided(measured_sample):
+    table, truth, bright = measured_sample
+    symmetric = bright & (truth["a_flux"] < 1.02) & (truth["snr"] < 40)
+    assert symmetric.sum() > 30
+    naive = np.exp(table["ln_flux_ratio"].abs())[symmetric].mean()
+    assert table["a_flux"][symmetric].mean() - 1 < 0.75 * (naive - 1)
+    # The channel index would be about the noise over the signal without the correction.
+    faint = bright & (truth["snr"] < 25)
+    bias = (table["channel_asymmetry"] - truth["channel_asymmetry"])[faint]
+    assert abs(bias.mean()) < 0.35 * table["channel_asymmetry_error"][faint].mean()
+
+
+def test_the_same_seed_gives_the_same_errors():
+    truth = draw_truth(6, np.random.default_rng(3), snr_median=60.0)
+    velocity, flux = (np.stack(x) for x in zip(
+        *(observe(row, np.random.default_rng(i)) for i, row in truth.iterrows()), strict=True
+    ))  # fmt: skip
+    noise = truth["noise"].to_numpy()
+    fit = fit_busy_function(velocity, flux, noise)
+    one, two = (
+        asymmetry_table(velocity, flux, noise, fit, np.random.default_rng(9)) for _ in range(2)
+    )
+    np.testing.assert_array_equal(one.to_numpy(), two.to_numpy())

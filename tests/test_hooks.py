@@ -1,0 +1,216 @@
+"""What a run tells MLflow and shows at its end, through Kedro's own catalog and runner."""
+
+from types import SimpleNamespace
+
+import pytest
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline, node
+from kedro.runner import SequentialRunner
+
+from skyloom import tracking
+from skyloom.hooks import ResultHooks
+
+CONFIG = {"tracking_uri": "sqlite:///mlflow.db", "artefacts": "files", "experiment": "study"}
+
+
+class RecordedRun:
+    """Stands for `skyloom.tracking.ParentRun`, whose own tests use a real store."""
+
+    opened = None
+
+    def __init__(self):
+        self.run_id, self.address = "run-1", "sqlite:///somewhere"
+        self.statuses, self.runs, self.artefacts = [], [], []
+        self.fails_with = None
+
+    @classmethod
+    def start(cls, config, project_path, tags):
+        run = cls()
+        run.start_arguments = (config, project_path, tags)
+        cls.opened.append(run)
+        return run
+
+    def log_runs(self, runs, workbooks):
+        if self.fails_with is not None:
+            raise self.fails_with
+        self.runs.append((runs, workbooks))
+
+    def log_artefacts(self, paths):
+        self.artefacts += paths
+
+    def finish(self, status):
+        self.statuses.append(status)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    monkeypatch.setattr(RecordedRun, "opened", [])
+    monkeypatch.setattr(tracking, "ParentRun", RecordedRun)
+    return RecordedRun.opened
+
+
+def entry(kind, dataset, path):
+    return {"type": dataset, "filepath": str(path), "metadata": {"skyloom": {"result": kind}}}
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    text = "text.TextDataset"
+    entries = {
+        "runs": entry("runs", "json.JSONDataset", tmp_path / "runs.json"),
+        "report": entry("show", text, tmp_path / "report.html"),
+        "table": entry("artefact", text, tmp_path / "table.csv"),
+        "summary": entry("summary", text, tmp_path / "summary.txt"),
+        "plain": {"type": text, "filepath": str(tmp_path / "plain.txt")},
+        "books": {
+            "type": "partitions.PartitionedDataset",
+            "path": str(tmp_path / "books"),
+            "dataset": text,
+            "filename_suffix": ".txt",
+            "metadata": {"skyloom": {"result": "workbooks"}},
+        },
+    }
+    return DataCatalog.from_config(entries)
+
+
+def results():
+    return {"children": []}, "<html>", "a,b", "success rate 0.75", "plain", {"narrow": "book"}, 1
+
+
+def pipeline(function=results):
+    names = ["runs", "report", "table", "summary", "plain", "books", "in_memory"]
+    return Pipeline([node(function, None, names, name="make")])
+
+
+def run(hooks, catalog, tmp_path, chosen=None, run_params=None):
+    """As `KedroSession.run` calls hooks."""
+    chosen = pipeline() if chosen is None else chosen
+    context = SimpleNamespace(project_path=tmp_path, config_loader={"mlflow": CONFIG})
+    hooks.after_context_created(context)
+    hooks.before_pipeline_run(run_params or {}, chosen, catalog)
+    try:
+        SequentialRunner().run(chosen, catalog)
+    except Exception:
+        hooks.on_pipeline_error()
+        raise
+    hooks.after_pipeline_run(chosen, catalog)
+
+
+def test_a_finished_run_is_logged_with_its_results_and_closed(opened, catalog, tmp_path):
+    run(ResultHooks(), catalog, tmp_path)
+    (parent,) = opened
+    assert parent.runs == [({"children": []}, [tmp_path / "books"])]
+    assert parent.artefacts == [tmp_path / "table.csv", tmp_path / "report.html"]
+    assert parent.statuses == ["FINISHED"]
+    assert parent.start_arguments[:2] == (CONFIG, tmp_path)
+
+
+def test_the_terminal_shows_the_table_the_report_and_the_run(opened, catalog, tmp_path, capsys):
+    run(ResultHooks(), catalog, tmp_path)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines == [
+        "success rate 0.75",
+        "Look at:",
+        "report.html",
+        "MLflow: run run-1 in sqlite:///somewhere (make ui)",
+    ]
+
+
+def test_a_path_outside_the_project_is_shown_in_full(opened, catalog, tmp_path, capsys):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run(ResultHooks(), catalog, elsewhere)
+    assert f"  {tmp_path / 'report.html'}\n" in capsys.readouterr().out
+
+
+def test_what_the_run_was_asked_for_becomes_tags(opened, catalog, tmp_path):
+    asked = {
+        "pipeline_names": ["hi_profiles"],
+        "env": "real",
+        "runtime_params": {"folder": "x"},
+        "kedro_version": "1.7.0",
+        "tags": (),
+    }
+    run(ResultHooks(), catalog, tmp_path, run_params=asked)
+    assert opened[0].start_arguments[2] == {
+        "kedro.pipeline_names": "['hi_profiles']",
+        "kedro.env": "real",
+        "kedro.runtime_params": "{'folder': 'x'}",
+        "kedro.kedro_version": "1.7.0",
+    }
+
+
+def test_a_failed_run_is_marked_failed_and_logs_no_results(opened, catalog, tmp_path, capsys):
+    def broken():
+        raise ValueError("no usable line")
+
+    with pytest.raises(ValueError, match="no usable line"):
+        run(ResultHooks(), catalog, tmp_path, pipeline(broken))
+    (parent,) = opened
+    assert parent.statuses == ["FAILED"]
+    assert parent.runs == []
+    assert "Look at" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [ConnectionError("server gone"), KeyboardInterrupt()])
+def test_a_run_whose_results_cannot_be_logged_is_marked_failed(opened, catalog, tmp_path, error):
+    hooks = ResultHooks()
+    original = RecordedRun.start.__func__
+
+    class Failing(RecordedRun):
+        @classmethod
+        def start(cls, *args, **kwargs):
+            parent = original(cls, *args, **kwargs)
+            parent.fails_with = error
+            return parent
+
+    tracking.ParentRun = Failing
+    with pytest.raises(type(error)):
+        run(hooks, catalog, tmp_path)
+    assert opened[0].statuses == ["FAILED"]
+
+
+def test_a_pipeline_without_results_opens_no_run_but_still_names_its_files(
+    opened, catalog, tmp_path, capsys
+):
+    only_report = Pipeline([node(lambda: "<html>", None, "report", name="make")])
+    run(ResultHooks(), catalog, tmp_path, only_report)
+    assert opened == []
+    out = capsys.readouterr().out
+    assert "report.html" in out
+    assert "MLflow" not in out
+
+
+def test_a_failure_without_an_open_run_is_no_second_failure(opened, catalog, tmp_path):
+    def broken():
+        raise ValueError("first")
+
+    hooks = ResultHooks()
+    with pytest.raises(ValueError, match="first"):
+        run(hooks, catalog, tmp_path, Pipeline([node(broken, None, "plain", name="make")]))
+    assert opened == []
+
+
+def test_a_second_run_in_the_same_session_does_not_touch_the_first(opened, catalog, tmp_path):
+    hooks = ResultHooks()
+    run(hooks, catalog, tmp_path)
+
+    def broken():
+        raise ValueError("second")
+
+    with pytest.raises(ValueError, match="second"):
+        run(hooks, catalog, tmp_path, Pipeline([node(broken, None, "plain", name="make")]))
+    assert [parent.statuses for parent in opened] == [["FINISHED"]]
+
+
+def test_results_that_were_not_written_are_not_announced(opened, catalog, tmp_path, capsys):
+    hooks = ResultHooks()
+    chosen = pipeline()
+    context = SimpleNamespace(project_path=tmp_path, config_loader={"mlflow": CONFIG})
+    hooks.after_context_created(context)
+    hooks.before_pipeline_run({}, chosen, catalog)
+    SequentialRunner().run(chosen, catalog)
+    (tmp_path / "report.html").unlink()
+    hooks.after_pipeline_run(chosen, catalog)
+    assert opened[0].artefacts == [tmp_path / "table.csv"]
+    assert "report.html" not in capsys.readouterr().out

@@ -1,0 +1,187 @@
+"""The project's own hygiene: configuration, catalog, parameters, imports, repository."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from kedro.config import OmegaConfigLoader
+from kedro.framework.project import configure_project, pipelines
+from kedro.io import DataCatalog
+from kedro.io.core import parse_dataset_definition
+from pydantic import BaseModel
+
+from skyloom.pipelines.hi_profiles import parameters as models
+from skyloom.pipelines.hi_profiles.pipeline import STAGES
+
+ENVIRONMENTS = ("base", "paper", "real")
+SECTIONS = {
+    "simulation": models.SimulationParameters,
+    "ingestion": models.IngestionParameters,
+    "features": models.FeatureParameters,
+    "augmentation": models.AugmentationParameters,
+    "training": models.TrainingParameters,
+    "reporting": models.ReportingParameters,
+}
+
+
+@pytest.fixture(scope="module")
+def registered():
+    configure_project("skyloom")
+    return dict(pipelines)
+
+
+def load(root, environment, kind):
+    loader = OmegaConfigLoader(
+        str(root / "conf"), env=environment, base_env="base", default_run_env="local"
+    )
+    return loader[kind]
+
+
+def used_datasets(registered):
+    return {
+        name
+        for pipeline in registered.values()
+        for node in pipeline.nodes
+        for name in [*node.inputs, *node.outputs]
+        if not name.startswith("params:")
+    }
+
+
+def test_pipelines_have_the_promised_names(registered):
+    stages = {f"hi_profiles.{stage}" for stage in (*STAGES, "simulation")}
+    assert set(registered) == {"__default__", "hi_profiles", *stages}
+    assert STAGES == ("ingestion", "features", "augmentation", "training", "reporting")
+    assert sum(len(registered[f"hi_profiles.{s}"].nodes) for s in STAGES) == len(
+        registered["hi_profiles"].nodes
+    )
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_catalog_entry_is_used_and_no_dataset_stays_in_memory(root, registered, environment):
+    config = load(root, environment, "catalog")
+    patterns = {name for name in config if "{" in name}
+    catalog = DataCatalog.from_config(config)
+    used = used_datasets(registered)
+    unused = set(config) - patterns - used
+    assert not unused
+    for name in used:
+        assert name in config or catalog.config_resolver.match_dataset_pattern(name), name
+    matched = {catalog.config_resolver.match_dataset_pattern(name) for name in used - set(config)}
+    assert matched == patterns
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_entry_has_a_layer_named_after_a_stage(root, environment):
+    config = load(root, environment, "catalog")
+    for name, entry in config.items():
+        layer = entry["metadata"]["kedro-viz"]["layer"]
+        assert layer in (*STAGES, "simulation"), name
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_parameter_is_used_and_valid(root, registered, environment):
+    config = load(root, environment, "parameters")
+    assert set(config) == {"hi_profiles"}
+    assert set(config["hi_profiles"]) == set(SECTIONS)
+    for section, values in config["hi_profiles"].items():
+        SECTIONS[section].model_validate(values)
+        name = f"params:hi_profiles.{section}"
+        assert any(name in node.inputs for node in registered["__default__"].nodes)
+
+
+def test_every_documented_parameter_is_read_somewhere(root):
+    """A field that no code looks at would be a promise that nobody keeps."""
+    import inspect
+
+    from skyloom.simulate.hi_profiles import draw_truth
+
+    folder = root / "src" / "skyloom" / "pipelines" / "hi_profiles"
+    code = "\n".join(p.read_text() for p in folder.glob("*.py") if p.name != "parameters.py")
+    passed_on = set(inspect.signature(draw_truth).parameters)
+    for name, model in vars(models).items():
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            continue
+        for field in model.model_fields:
+            assert re.search(rf"\.{field}\b", code) or field in passed_on, f"{name}.{field}"
+
+
+def test_inputs_of_every_pipeline_are_in_the_catalog_or_produced(root, registered):
+    config = set(load(root, "base", "catalog"))
+    for name, pipeline in registered.items():
+        free = {n for n in pipeline.inputs() if not n.startswith("params:")}
+        assert free <= config, name
+    assert not {n for n in registered["__default__"].inputs() if not n.startswith("params:")} - {
+        "hi_profiles.spectra@files"
+    }
+
+
+def test_the_raw_files_read_are_those_the_simulation_writes(root):
+    config = load(root, "base", "catalog")
+    assert config["hi_profiles.spectra@fits"]["path"] == config["hi_profiles.spectra@files"]["path"]
+
+
+def test_the_simulation_never_writes_into_a_user_s_folder(root):
+    loader = OmegaConfigLoader(
+        str(root / "conf"),
+        env="real",
+        base_env="base",
+        default_run_env="local",
+        runtime_params={"folder": "/somebody/s/spectra"},
+    )
+    config = loader["catalog"]
+    assert config["hi_profiles.spectra@files"]["path"] == "/somebody/s/spectra"
+    assert "somebody" not in config["hi_profiles.spectra@fits"]["path"]
+
+
+def test_catalog_entries_are_of_classes_that_exist(root):
+    for name, entry in load(root, "base", "catalog").items():
+        concrete = {k: v for k, v in entry.items() if k != "metadata"}
+        parse_dataset_definition(dict(concrete))
+        assert name.startswith("hi_profiles.")
+
+
+def test_registering_the_pipelines_imports_nothing_slow():
+    heavy = "tensorflow keras mlflow dask distributed sklearn matplotlib.pyplot scipy.stats"
+    code = (
+        "import sys, skyloom.settings, skyloom.pipeline_registry as r; r.register_pipelines();"
+        f"print([m for m in {heavy.split()!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_type_hints_of_node_functions_resolve(registered):
+    """Kedro validates parameters through them, and skips what it cannot resolve."""
+    from typing import get_type_hints
+
+    for node in registered["__default__"].nodes:
+        hints = get_type_hints(node.func)
+        for name in node.inputs:
+            if name.startswith("params:"):
+                assert SECTIONS[name.rpartition(".")[2]] in hints.values(), node.name
+
+
+def test_wrong_parameters_fail_before_anything_runs(project):
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(project)
+    wrong = {"hi_profiles": {"features": {"size": -3}}}
+    with (
+        KedroSession.create(project, runtime_params=wrong) as session,
+        pytest.raises(Exception, match="size"),
+    ):
+        session.run()
+    assert not (project / "data").exists()
+
+
+def test_no_address_of_an_index_or_registry_is_in_the_repository(root):
+    for name in ("requirements.lock", "pyproject.toml", "Makefile"):
+        assert not re.search(r"https?://(?!127\.0\.0\.1)", (root / name).read_text()), name
+
+
+def test_telemetry_is_off(root):
+    assert "consent: false" in (root / ".telemetry").read_text()
+    makefile = (root / "Makefile").read_text()
+    assert "MLFLOW_DISABLE_TELEMETRY := true" in makefile
