@@ -44,8 +44,10 @@ def permutation_p_value(
 
     Parameters
     ----------
-    truth, predicted : numpy.ndarray of int, shape (n,)
-        Classes.
+    truth : numpy.ndarray of int, shape (n,)
+        True classes.
+    predicted : numpy.ndarray of int, shape (n,) or (n, k)
+        Predicted classes, k of each object where there are k seeds; the statistic is their mean.
     strata : numpy.ndarray, shape (n,)
         True classes are shuffled only within a stratum (the fold).
     rng : numpy.random.Generator
@@ -58,19 +60,22 @@ def permutation_p_value(
     float
         Of these predictions alone: choosing among configurations afterwards is not in it.
     """
-    classes = np.unique(truth)
-    hits = predicted == truth
-    observed = np.mean([hits[truth == c].mean() for c in classes])
+    classes, code = np.unique(truth, return_inverse=True)
+    predicted = predicted.reshape(len(truth), -1)
+    # What an object adds to the balanced accuracy if its true class were each of the classes.
+    worth = (predicted[:, :, None] == classes).mean(1) / np.bincount(code) / len(classes)
     order = np.argsort(strata, kind="stable")
-    truth, predicted, strata = truth[order], predicted[order], strata[order]
-    # Shuffle within strata, all permutations at once: sort random numbers offset by the stratum.
-    codes = np.unique(strata, return_inverse=True)[1]
-    keys = rng.random((n_permutations, len(truth))) + codes
-    shuffled = truth[np.argsort(keys, axis=1)]
-    score = np.mean(
-        [((predicted == c) & (shuffled == c)).sum(1) / (truth == c).sum() for c in classes], axis=0
-    )
-    return float((1 + (score >= observed - 1e-12).sum()) / (n_permutations + 1))
+    worth, code = worth[order], code[order]
+    rows, stratum = np.arange(len(code)), np.unique(strata[order], return_inverse=True)[1]
+    observed = worth[rows, code].sum()
+    reached, done = 0, 0
+    while done < n_permutations:
+        n = min(n_permutations - done, max(1, 2_000_000 // len(code)))
+        # Sorting random numbers offset by the stratum shuffles within strata.
+        shuffled = code[np.argsort(rng.random((n, len(code))) + stratum, axis=1)]
+        reached += int((worth[rows, shuffled].sum(1) >= observed - 1e-12).sum())
+        done += n
+    return (1 + reached) / (n_permutations + 1)
 
 
 def score_predictions(
@@ -93,7 +98,8 @@ def score_predictions(
         ``success_rate`` with ``success_low`` and ``success_high`` (95 %, Wilson over objects),
         ``chance_level`` (success rate of always naming the largest class), ``balanced_accuracy``
         (chance: one over the number of classes), ``macro_f1``, ``recall_<class>``, ``p_value``,
-        ``n_objects`` and ``n_seeds``. Each score is the mean over seeds.
+        ``n_objects`` and ``n_seeds``. Each score is the mean over seeds, and the p-value is that of
+        the mean.
     """
     from sklearn.metrics import f1_score, recall_score  # slow to import
 
@@ -110,12 +116,15 @@ def score_predictions(
                     truth, predicted, labels=list(labels), average="macro", zero_division=0
                 ),
                 **{f"recall_{k}": float(recall[k]) for k in labels},
-                "p_value": permutation_p_value(truth, predicted, part["fold"].to_numpy(), rng),
             }
         )
     scores = {key: float(np.mean([s[key] for s in per_seed])) for key in per_seed[0]}
-    first = predictions[predictions["seed"] == predictions["seed"].iloc[0]]
-    n_objects = len(first)
+    first = predictions[predictions["seed"] == predictions["seed"].iloc[0]].set_index("id")
+    n_objects, n_seeds = len(first), predictions["seed"].nunique()
+    by_seed = predictions.pivot(index="id", columns="seed", values="predicted").loc[first.index]
+    # Folds differ between seeds: with several, classes are shuffled over all objects.
+    strata = first["fold"].to_numpy() if n_seeds == 1 else np.zeros(n_objects)
+    p_value = permutation_p_value(first["class"].to_numpy(), by_seed.to_numpy(), strata, rng)
     low, high = success_interval(scores["success_rate"], n_objects)
     shares = first["class"].value_counts(normalize=True)
     return {
@@ -124,8 +133,9 @@ def score_predictions(
         "success_high": high,
         "chance_level": float(shares.max()),
         **scores,
+        "p_value": p_value,
         "n_objects": n_objects,
-        "n_seeds": predictions["seed"].nunique(),
+        "n_seeds": n_seeds,
     }
 
 

@@ -280,7 +280,7 @@ def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, k):
     # The bias of the channel index is that of the fitted, not of the true profile, and the fit
     # follows the noise. Noise adds about in quadrature to the index, so that the biased index
     # moves with the unbiased one by their ratio; the rest of the fit's movement is in the bias.
-    moved = (error @ fit.parameter_influence.transpose(0, 2, 1)) @ fit.model_gradient
+    moved = (error @ fit.mode_influence.transpose(0, 2, 1)) @ fit.model_modes
     refitted = measure_realisations(fit.model[:, None] + moved)[..., 1]
     with np.errstate(invalid="ignore", divide="ignore"):
         sensitivity = np.clip(noiseless[:, 1] / mean[:, 1], 0.0, 1.0)

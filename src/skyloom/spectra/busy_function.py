@@ -58,10 +58,10 @@ class BusyFit(NamedTuple):
         The fitted function at the channels' velocities.
     edge_influence : numpy.ndarray, shape (n, 2, m)
         First-order response of the two edges (km/s) to a change of each channel's flux.
-    parameter_influence, model_gradient : numpy.ndarray, shape (n, 8, m)
-        First-order response of the parameters, in the form they are fitted in, to the fluxes, and
-        of the model to those parameters. Noise ``e`` moves the model by
-        ``(e @ parameter_influence.T) @ model_gradient``.
+    mode_influence, model_modes : numpy.ndarray, shape (n, 8, m)
+        First-order response of eight independent combinations of the parameters, each of unit
+        variance, to the fluxes, and of the model to them. Noise ``e`` moves the model by
+        ``(e @ mode_influence.T) @ model_modes``.
     chi_square, degrees_of_freedom : numpy.ndarray, shape (n,)
     status : numpy.ndarray of str, shape (n,)
         ``"good"``, or why the fit is not to be used.
@@ -73,8 +73,8 @@ class BusyFit(NamedTuple):
     derived_errors: np.ndarray
     model: np.ndarray
     edge_influence: np.ndarray
-    parameter_influence: np.ndarray
-    model_gradient: np.ndarray
+    mode_influence: np.ndarray
+    model_modes: np.ndarray
     chi_square: np.ndarray
     degrees_of_freedom: np.ndarray
     status: np.ndarray
@@ -383,31 +383,33 @@ def _fit_chunk(
 
     model, plain = _model_and_jacobian(x, theta)
     jac = plain * weight[:, None, :]
-    at_bound = (theta <= _LOWER) | (theta >= _UPPER)
-    # Parameters on a bound, or that no channel constrains, are held for the covariance.
+    # Parameters that no channel constrains are held for the covariance. Those on a bound are not:
+    # the truth may lie inside, and holding them would make the errors too small.
     hessian = np.matmul(jac, jac.transpose(0, 2, 1))
     diagonal = np.arange(8)
     scale = np.sqrt(np.maximum(hessian[:, diagonal, diagonal], _TINY))
-    held = at_bound | (scale < 1e-4)
-    free = ~held
+    free = scale > 1e-4
     normal = hessian / (scale[:, :, None] * scale[:, None, :])
     normal *= free[:, :, None] & free[:, None, :]
-    normal[:, diagonal, diagonal] += held + 1e-8
-    inverse = np.linalg.inv(normal) * (free[:, :, None] & free[:, None, :])
-    covariance = inverse / (scale[:, :, None] * scale[:, None, :])
+    # Independent combinations of the parameters with unit variance. However badly parameters are
+    # known, a combination changes the model by no more than the noise allows.
+    eigenvalue, direction = np.linalg.eigh(normal)
+    known = eigenvalue > 1e-10
+    length = np.where(known, 1 / np.sqrt(np.where(known, eigenvalue, 1.0)), 0.0)
+    combination = direction * length[:, None, :] / scale[:, :, None]
+    covariance = combination @ combination.transpose(0, 2, 1)
+    deviation = np.sqrt(covariance[:, diagonal, diagonal])
+    change = combination.transpose(0, 2, 1) @ plain
 
+    # Line measures have no derivatives in closed form: small steps along each combination.
     derived_x = line_measures(x, model)
     gradient = np.empty((n, len(DERIVED_NAMES), 8))
-    deviation = np.sqrt(np.maximum(covariance[:, diagonal, diagonal], 0.0))
-    # Small steps along the gradient of the model; line measures have no derivatives in closed form.
+    step = 0.3
     for k in range(8):
-        shift = np.clip(0.1 * deviation[:, k], 1e-4, 0.02)[:, None]
-        up, down = model + shift * plain[:, k], model - shift * plain[:, k]
-        gradient[:, :, k] = (line_measures(x, up) - line_measures(x, down)) / (2 * shift)
-    # theta responds to the noise as (J^T J)^-1 J^T; derived quantities follow by the chain rule.
-    parameter_influence = covariance @ (jac * weight[:, None, :]) / unit[:, :, None]
-    influence = gradient @ parameter_influence
-    model_gradient = plain * unit[:, :, None]
+        up, down = model + step * change[:, k], model - step * change[:, k]
+        gradient[:, :, k] = (line_measures(x, up) - line_measures(x, down)) / (2 * step)
+    response = change * (weight**2)[:, None, :] / unit[:, :, None]
+    influence = gradient @ response
     one = np.ones_like(half)
     derived_scale = np.concatenate([half, half, half, unit, unit * half, half, half], axis=1)
     derived_offset = np.concatenate([0 * one, 0 * one, middle, 0 * one, 0 * one, middle, middle], 1)
@@ -452,6 +454,6 @@ def _fit_chunk(
     status = np.select([r[0] for r in reasons], [r[1] for r in reasons], default="good")
     return (
         parameters, parameter_errors, derived, derived_errors, model * unit, influence[:, 5:],
-        parameter_influence, model_gradient,
+        response, change * unit[:, :, None],
         chi_square, degrees_of_freedom, status.astype("<U32"),
     )  # fmt: skip

@@ -137,9 +137,11 @@ def prepare_profile(
     has_velocity = spectrum.axis == "velocity"
     if has_velocity:
         velocity, flux = _average(velocity, flux, max(1, round(resolution / step)))
+        if len(velocity) < min_channels:
+            raise UnusableSpectrumError(
+                "too few channels", f"{len(velocity)} of about {resolution:g} km/s"
+            )
         step = float(np.median(np.diff(velocity)))
-    if len(velocity) < min_channels:
-        raise UnusableSpectrumError("too few channels", f"{len(velocity)} of {step:.1f} km/s")
     if masked_velocities is not None and has_velocity:
         inside = (velocity >= masked_velocities[0]) & (velocity <= masked_velocities[1])
         flux = np.where(inside, np.nan, flux)
@@ -151,6 +153,8 @@ def prepare_profile(
     valid &= ~_spikes(flux, rough)
     if has_velocity:
         valid &= ~_bad_ends(flux, valid, rough)
+    if valid.sum() < 3 * (baseline_order + 1):
+        raise UnusableSpectrumError("too few channels", f"{valid.sum()} without interference")
     baseline = _robust_baseline(flux, valid, baseline_order, rough)
     y = np.where(valid, flux - baseline, 0.0)
     low_width, high_width = width_range if has_velocity else (5.0, 0.75 * len(velocity))
@@ -168,7 +172,7 @@ def prepare_profile(
         near = np.abs(np.arange(len(y)) - (first + last) / 2) < max(4 * (last - first), 400 / step)
         support = valid & ~line & near
         if support.sum() < 3 * (baseline_order + 1):
-            support = valid & ~line
+            support, near = valid & ~line, valid
         if support.sum() < 3 * (baseline_order + 1):
             if has_velocity:
                 raise UnusableSpectrumError(
@@ -222,7 +226,11 @@ def prepare_profile(
     velocity_cut = velocity[low:high]
     flux_cut = np.where(valid, flux - baseline, np.nan)[low:high]
     line_centre = float(np.interp(centre, np.arange(len(velocity)), velocity))
-    level_error, slope_error = (noise * error for error in (level_error, slope_error))
+    # Ripple moves the baseline under a line as it moves equal boxes elsewhere, beyond the noise.
+    excess = max(elsewhere**2 / width - noise**2, 0.0) / width
+    level_error, slope_error = (
+        float(np.sqrt((noise * error) ** 2 + excess)) for error in (level_error, slope_error)
+    )
     k = int(np.ceil(len(flux_cut) / max_channels))
     velocity_cut, flux_cut = _average(velocity_cut, flux_cut, k)
     noise /= np.sqrt(k)

@@ -16,6 +16,8 @@ import numpy as np
 REST_FREQUENCY = 1420.405751768  # MHz, HI hyperfine transition
 SPEED_OF_LIGHT = 299792.458  # km/s
 
+_BLANK_FLUX = 1e30  # mJy; larger values stand for none, or are damaged bytes
+
 _VELOCITY_COLUMNS = ("velocity", "vhelio", "velo", "vel", "vopt", "vrad", "cz", "v")
 _FLUX_COLUMNS = ("flux", "flux_density", "fluxdensity", "intensity", "s")
 _WEIGHT_COLUMNS = ("weight", "weights")
@@ -293,7 +295,7 @@ def _spectrum(velocity, flux, layout, axis="velocity", header=None):
         )
     if velocity.size > 1 and velocity[0] > velocity[-1]:
         velocity, flux = velocity[::-1], flux[::-1]
-    flux = np.where(np.isfinite(flux), flux, np.nan)
+    flux = np.where(np.abs(flux) < _BLANK_FLUX, flux, np.nan)
     header = header or {}
     systemic = np.nan
     for key in _SYSTEMIC_KEYWORDS:
