@@ -23,6 +23,7 @@ ui: $(VENV)/installed        ## compare runs in MLflow at http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --backend-store-uri sqlite:///mlflow.db
 
 viz: $(VENV)/installed       ## browse the lineage in kedro-viz at http://127.0.0.1:4141
+	@echo "all nodes at once: http://127.0.0.1:4141/?expandAllPipelines=true&pid=hi_profiles"
 	$(BIN)/kedro viz run
 
 lock: $(VENV)/installed      ## pin all versions anew, without any address

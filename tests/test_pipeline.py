@@ -156,3 +156,28 @@ def test_published_rendering_runs_too(project):
     run(project, env="paper", **paper)
     painted = project / "data/paper/04_feature/hi_profiles/painted_images"
     assert (painted / "CIG000001_rot_im_1.jpeg").exists()
+
+
+def test_kedro_viz_shows_the_stages_as_layers_and_previews(finished):
+    import json
+    import subprocess
+    import sys
+
+    project, _ = finished
+    command = [sys.executable, "-m", "kedro", "viz", "build", "--include-previews"]
+    subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=240)
+    main = json.loads((project / "build/api/main").read_text())
+    shown = main["layers"]
+    stages = ["ingestion", "features", "augmentation", "training", "reporting"]
+    assert [layer for layer in shown if layer in stages] == stages
+    identifiers = {node["name"]: node["id"] for node in main["nodes"] if node["type"] == "data"}
+    previews = {
+        "hi_profiles.asymmetry": "TablePreview",
+        "hi_profiles.images": "ImagePreview",
+        "hi_profiles.success_rate_figure": "ImagePreview",
+        "hi_profiles.example_model": "TablePreview",
+    }
+    for name, kind in previews.items():
+        node = json.loads((project / "build/api/nodes" / identifiers[name]).read_text())
+        assert node["preview"], name
+        assert node["preview_type"] == kind, name

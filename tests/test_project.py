@@ -121,6 +121,16 @@ def test_the_raw_files_read_are_those_the_simulation_writes(root):
     assert config["hi_profiles.spectra@fits"]["path"] == config["hi_profiles.spectra@files"]["path"]
 
 
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_transcoded_entries_share_a_layer(root, environment):
+    """kedro-viz does not start where they differ."""
+    layers = {}
+    for name, entry in load(root, environment, "catalog").items():
+        stem = name.split("@")[0]
+        layers.setdefault(stem, set()).add(entry["metadata"]["kedro-viz"]["layer"])
+    assert all(len(found) == 1 for found in layers.values())
+
+
 def test_the_simulation_never_writes_into_a_user_s_folder(root):
     loader = OmegaConfigLoader(
         str(root / "conf"),

@@ -50,22 +50,26 @@ def refusal(flux, velocity=VELOCITY, axis="velocity", **settings):
 
 
 # --- recovery ------------------------------------------------------------------------------------
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     ("centre", "width", "height"),
     [(3500, 300, 20), (2900, 150, 10), (4100, 450, 15), (3300, 60, 40), (3500, 300, 200)],
 )
-def test_injected_line_is_recovered(centre, width, height, seed):
-    flux = noisy(baseline(VELOCITY) + line(VELOCITY, centre, width, height), seed)
-    profile = prepare(flux)
-    assert profile.line_centre == pytest.approx(centre, abs=15)
-    assert profile.line_width == pytest.approx(width, rel=0.12, abs=15)
-    assert profile.noise == pytest.approx(NOISE, rel=0.12)
-    assert profile.snr == pytest.approx(height * np.sqrt(width / 5) / NOISE, rel=0.2)
-    assert profile.channel_width == pytest.approx(5)
-    found, error = flux_and_error(profile)
-    assert abs(found - width * height) < 4 * error
-    assert error < 0.1 * width * height
+def test_injected_line_is_recovered(centre, width, height):
+    noise, snr, pulls = [], [], []
+    for seed in range(12):
+        profile = prepare(noisy(baseline(VELOCITY) + line(VELOCITY, centre, width, height), seed))
+        assert profile.line_centre == pytest.approx(centre, abs=20)
+        assert profile.line_width == pytest.approx(width, rel=0.12, abs=20)
+        assert profile.channel_width == pytest.approx(5)
+        found, error = flux_and_error(profile)
+        assert error < 0.15 * width * height
+        noise.append(profile.noise)
+        snr.append(profile.snr)
+        pulls.append((found - width * height) / error)
+    assert np.mean(noise) == pytest.approx(NOISE, rel=0.08)
+    assert np.mean(snr) == pytest.approx(height * np.sqrt(width / 5) / NOISE, rel=0.2)
+    assert np.abs(pulls).max() < 4
+    assert abs(np.mean(pulls)) < 1
 
 
 def test_profile_is_the_line_without_the_baseline():
@@ -81,7 +85,7 @@ def test_profile_is_the_line_without_the_baseline():
 def test_averaging_keeps_flux_and_lowers_the_noise(k):
     fine = np.arange(2000, 5000, 5 / 4)
     flux = noisy(line(fine), seed=k)
-    profile = prepare(flux, fine, resolution=k * 5 / 4)
+    profile = prepare(flux, fine, resolution=k * 5 / 4, max_channels=1024)
     assert profile.channel_width == pytest.approx(k * 5 / 4)
     assert profile.noise == pytest.approx(NOISE / np.sqrt(k), rel=0.12)
     found, error = flux_and_error(profile)
@@ -149,7 +153,8 @@ def test_masked_velocities_hide_galactic_hydrogen():
 def test_systemic_velocity_chooses_the_line():
     flux = noisy(line(VELOCITY, 2700, 200, 30) + line(VELOCITY, 4200, 200, 15))
     assert prepare(flux).line_centre == pytest.approx(2700, abs=15)
-    chosen = prepare(flux, systemic_velocity=4150.0)
+    # The other line counts as interference, which the contrast would refuse.
+    chosen = prepare(flux, systemic_velocity=4150.0, min_contrast=1.0)
     assert chosen.line_centre == pytest.approx(4200, abs=15)
     assert refusal(flux, systemic_velocity=3450.0, search_radius=100.0) == "no detection"
 
@@ -189,10 +194,20 @@ def test_baseline_errors_match_the_scatter_of_the_baseline(order):
         level.append(level_now)
         slope.append(slope_now)
         reported.append((profile.baseline_level_error, profile.baseline_slope_error))
-    level_error, slope_error = np.mean(reported, axis=0)
+    # A few spectra look rippled by chance, and report more.
+    level_error, slope_error = np.median(reported, axis=0)
     assert np.std(level) == pytest.approx(level_error, rel=0.2)
     assert np.std(slope) == pytest.approx(slope_error, rel=0.2)
     assert abs(np.mean(level)) < 0.3 * level_error
+
+
+def test_ripple_raises_the_baseline_errors():
+    def mean_error(ripple):
+        waves = [ripple * np.sin(2 * np.pi * VELOCITY / 900 + phase) for phase in range(6)]
+        profiles = [prepare(noisy(line(VELOCITY, height=60) + w, i)) for i, w in enumerate(waves)]
+        return np.mean([profile.baseline_level_error for profile in profiles])
+
+    assert mean_error(2.0) > 2 * mean_error(0.0)
 
 
 def test_baseline_errors_grow_with_the_noise():
@@ -211,7 +226,7 @@ def test_shapes_of_the_baseline_errors():
 # --- what is refused -----------------------------------------------------------------------------
 @pytest.mark.parametrize("seed", range(20))
 def test_noise_alone_is_no_detection(seed):
-    assert refusal(noisy(baseline(VELOCITY), seed)) in {"no detection", "interference or ripple"}
+    assert refusal(noisy(baseline(VELOCITY), seed)) == "no detection"
 
 
 def test_smallest_signal_to_noise_ratio_is_the_users():
@@ -221,7 +236,7 @@ def test_smallest_signal_to_noise_ratio_is_the_users():
     assert prepare(flux, min_snr=0.99 * snr).snr == snr
 
 
-@pytest.mark.parametrize("centre", [2010, 4985])
+@pytest.mark.parametrize("centre", [2200, 4800])
 def test_line_at_the_end_of_the_spectrum_is_truncated(centre):
     assert refusal(noisy(line(VELOCITY, centre))) == "truncated line"
 
@@ -252,9 +267,9 @@ def test_line_riddled_with_holes_is_interference():
 
 
 def test_line_that_fills_the_spectrum():
-    velocity = 3000 + 5.0 * np.arange(60)
-    flux = noisy(line(velocity, 3150, 230, 40))
-    assert refusal(flux, velocity) == "line without line-free channels"
+    velocity = 3000 + 5.0 * np.arange(40)
+    flux = noisy(line(velocity, 3097.5, 140, 100))
+    assert refusal(flux, velocity, baseline_order=1) == "line without line-free channels"
 
 
 def test_uncalibrated_spectrum():

@@ -3,7 +3,6 @@
 import gzip
 import warnings
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from skyloom.spectra.readers import (
     read_spectrum,
 )
 
-REAL = Path(__file__).resolve().parents[2] / "../shared/data/hi_profiles"
 VELOCITY = 1000 + 5.0 * np.arange(40)
 FLUX = np.random.default_rng(1).normal(0, 3, 40)
 
@@ -150,6 +148,14 @@ def test_masked_channels_are_nan_and_single_precision_is_exact():
     assert np.flatnonzero(~np.isfinite(spectrum.flux)).tolist() == [3, 7]
     assert np.isnan(spectrum.flux[[3, 7]]).all()
     np.testing.assert_array_equal(np.delete(spectrum.flux, [3, 7]), np.delete(flux, [3, 7]))
+
+
+@pytest.mark.parametrize("blank", [1e30, -1e38, 1e300])
+def test_blank_values_of_old_packages_are_masked(blank):
+    flux = FLUX.copy()
+    flux[4] = blank
+    spectrum = read_spectrum("a.fits", velocity_image(flux))
+    assert np.flatnonzero(np.isnan(spectrum.flux)).tolist() == [4]
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -408,12 +414,6 @@ def test_odd_values_of_cards_neither_warn_nor_crash(card, value):
 
 
 # --- real files ----------------------------------------------------------------------------------
-needs_real = pytest.mark.skipif(
-    not REAL.is_dir(), reason="the real spectra (../shared/data/hi_profiles) are not here"
-)
-
-
-@needs_real
 @pytest.mark.parametrize(
     ("file", "layout", "object_name", "size", "systemic"),
     [
@@ -423,8 +423,8 @@ needs_real = pytest.mark.skipif(
         ("fast/8081-3704_FASTfinal.csv", "text", "", None, np.nan),
     ],
 )
-def test_real_files_of_each_layout(file, layout, object_name, size, systemic):
-    spectrum = read_spectrum(file, (REAL / file).read_bytes())
+def test_real_files_of_each_layout(real_observations, file, layout, object_name, size, systemic):
+    spectrum = read_spectrum(file, (real_observations / file).read_bytes())
     assert (spectrum.layout, spectrum.axis) == (layout, "velocity")
     assert spectrum.object_name == object_name
     assert len(spectrum.velocity) == (size or len(spectrum.velocity))
@@ -433,12 +433,12 @@ def test_real_files_of_each_layout(file, layout, object_name, size, systemic):
     assert np.isfinite(spectrum.flux).mean() > 0.5
 
 
-@needs_real
-def test_real_values_are_those_of_the_file():
-    first = (REAL / "fast/8081-3704_FASTfinal.csv").read_text().splitlines()[1].split(",")
-    fast = read_spectrum("a.csv", (REAL / "fast/8081-3704_FASTfinal.csv").read_bytes())
+def test_real_values_are_those_of_the_file(real_observations):
+    content = (real_observations / "fast/8081-3704_FASTfinal.csv").read_bytes()
+    first = content.decode().splitlines()[1].split(",")
+    fast = read_spectrum("a.csv", content)
     assert (fast.velocity[0], fast.flux[0]) == (float(first[1]), float(first[2]))
-    path = REAL / "alfalfa/A012895.fits"
+    path = real_observations / "alfalfa/A012895.fits"
     with fits.open(path) as hdus:
         row = hdus[1].data[np.argmin(np.abs(hdus[1].data["VHELIO"] - 6746))]
         velocity, flux = row["VHELIO"], row["FLUX"]

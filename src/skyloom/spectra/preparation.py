@@ -155,8 +155,8 @@ def prepare_profile(
         valid &= ~_bad_ends(flux, valid, rough)
     if valid.sum() < 3 * (baseline_order + 1):
         raise UnusableSpectrumError("too few channels", f"{valid.sum()} without interference")
-    baseline = _robust_baseline(flux, valid, baseline_order, rough)
-    y = np.where(valid, flux - baseline, 0.0)
+    overall = _robust_baseline(flux, valid, baseline_order, rough)
+    y = np.where(valid, flux - overall, 0.0)
     low_width, high_width = width_range if has_velocity else (5.0, 0.75 * len(velocity))
     widths = _box_widths(low_width / step, high_width / step, len(velocity))
     allowed = np.ones(len(velocity), bool)
@@ -181,7 +181,9 @@ def prepare_profile(
             support, near = valid, valid
             baseline = np.zeros(len(flux))
         else:
-            baseline = _polynomial(flux, support, baseline_order, around=near)
+            # Farther away it says nothing: a box there must not win by its errors.
+            local = _polynomial(flux, support, baseline_order, around=near)
+            baseline = np.where(near, local, overall)
         y = np.where(valid, flux - baseline, 0.0)
 
     noise = _robust_scatter(y[support])

@@ -23,8 +23,9 @@ from skyloom.pipelines.hi_profiles.parameters import (
 from skyloom.plots import classification
 from skyloom.plots import hi_profiles as plots
 
-A_FLUX_BASELINE = "logistic regression, A_flux"
-ALL_INDICES_BASELINE = "logistic regression, all indices and S/N"
+# MLflow cuts names to ten characters in its plots: they differ before that.
+A_FLUX_BASELINE = "A_flux, logistic regression"
+ALL_INDICES_BASELINE = "all indices and S/N, logistic regression"
 MAJORITY_BASELINE = "majority class"
 
 
@@ -420,8 +421,10 @@ def describe_runs(
         own = {
             "configuration": row["configuration"],
             "kind": row["kind"],
-            "widths": list(configuration.widths) if configuration else "none",
-            "image_models": list(configuration.image_models) if configuration else "none",
+            "widths": "-".join(map(str, configuration.widths)) if configuration else "none",
+            "image_models": "+".join(map(str, configuration.image_models))
+            if configuration
+            else "none",
         }
         part = curves[curves["configuration"] == row["configuration"]]
         means = part.groupby("epoch")[["loss", "accuracy", "val_loss", "val_accuracy"]].mean()
