@@ -39,7 +39,7 @@ def flux_and_error(profile):
     """Integrated flux over the line with a margin for its soft edges, and its error, mJy km/s."""
     near = np.abs(velocities(profile) - profile.line_centre) < profile.line_width / 2 + 40
     error = np.hypot(profile.noise * np.sqrt(near.sum()), profile.baseline_level_error * near.sum())
-    return profile.flux[near].sum() * profile.channel_width, error * profile.channel_width
+    return np.nansum(profile.flux[near]) * profile.channel_width, error * profile.channel_width
 
 
 def refusal(flux, velocity=VELOCITY, axis="velocity", **settings):
@@ -199,6 +199,17 @@ def test_baseline_errors_match_the_scatter_of_the_baseline(order):
     assert np.std(level) == pytest.approx(level_error, rel=0.2)
     assert np.std(slope) == pytest.approx(slope_error, rel=0.2)
     assert abs(np.mean(level)) < 0.3 * level_error
+
+
+def test_baseline_from_afar_where_all_channels_near_the_line_are_masked():
+    flux = noisy(line(VELOCITY, width=60, height=60) + VELOCITY / 100)
+    distance = np.abs(VELOCITY - 3500)
+    flux[(distance > 60) & (distance < 700)] = np.nan
+    profile = prepare(flux)
+    found, error = flux_and_error(profile)
+    assert abs(found - 3600) < 4 * error
+    assert profile.noise == pytest.approx(NOISE, rel=0.15)
+    assert 0.1 < profile.baseline_level_error < 1.5
 
 
 def test_ripple_raises_the_baseline_errors():

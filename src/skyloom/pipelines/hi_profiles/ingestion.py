@@ -63,7 +63,7 @@ def ingest_spectra(
     for file in tqdm(sorted(files), desc="reading spectra", unit="file"):
         try:
             identifier, number = _identify(file, parameters)
-            content = files[file]()
+            content = _load(files[file])
             spectrum = read_spectrum(
                 file,
                 content,
@@ -130,6 +130,15 @@ def ingest_spectra(
     return profiles, np.stack(fluxes), table
 
 
+def _load(read: Callable[[], bytes]) -> bytes:
+    """Bytes of a file; one that cannot be opened is rejected as a damaged one is."""
+    try:
+        return read()
+    except Exception as error:
+        # Each file system has its own exceptions.
+        raise UnusableSpectrumError("unreadable", f"{type(error).__name__}: {error}") from error
+
+
 def _identify(file: str, parameters: IngestionParameters) -> tuple[str, int | None]:
     """Id and catalogue number of a file from its name."""
     name = PurePosixPath(file).name
@@ -144,7 +153,8 @@ def _identify(file: str, parameters: IngestionParameters) -> tuple[str, int | No
             )
         try:
             number = int(match[1])
-        except (TypeError, ValueError) as error:
+            np.int64(number)  # the type of the column
+        except (TypeError, ValueError, OverflowError) as error:
             raise UnusableSpectrumError("no catalogue number", f"{match[1]!r}") from error
         identifier = parameters.id_format.format(number)
     if parameters.index_range is not None:
@@ -190,7 +200,7 @@ def _as_key(value: object) -> str:
 def _whole_number(value: object) -> int | None:
     """A class as a whole number from 0, or None."""
     number = pd.to_numeric(pd.Series([value]), errors="coerce").iloc[0]
-    if pd.isna(number) or number < 0 or number != int(number):
+    if not np.isfinite(number) or number < 0 or number != int(number):
         return None
     return int(number)
 
