@@ -202,9 +202,9 @@ def test_baseline_errors_match_the_scatter_of_the_baseline(order):
 
 
 def test_baseline_from_afar_where_all_channels_near_the_line_are_masked():
-    flux = noisy(line(VELOCITY, width=60, height=60) + VELOCITY / 100)
+    flux = noisy(line(VELOCITY, width=60, height=60) + 40 * ((VELOCITY - 3500) / 1000) ** 2)
     distance = np.abs(VELOCITY - 3500)
-    flux[(distance > 60) & (distance < 700)] = np.nan
+    flux[(distance > 50) & (distance < 500)] = np.nan
     profile = prepare(flux)
     found, error = flux_and_error(profile)
     assert abs(found - 3600) < 4 * error

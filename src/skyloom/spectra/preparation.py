@@ -155,8 +155,6 @@ def prepare_profile(
         valid &= ~_bad_ends(flux, valid, rough)
     if valid.sum() < 3 * (baseline_order + 1):
         raise UnusableSpectrumError("too few channels", f"{valid.sum()} without interference")
-    overall = _robust_baseline(flux, valid, baseline_order, rough)
-    y = np.where(valid, flux - overall, 0.0)
     low_width, high_width = width_range if has_velocity else (5.0, 0.75 * len(velocity))
     widths = _box_widths(low_width / step, high_width / step, len(velocity))
     allowed = np.ones(len(velocity), bool)
@@ -166,25 +164,16 @@ def prepare_profile(
             raise UnusableSpectrumError(
                 "systemic velocity outside the spectrum", f"{systemic_velocity:.0f} km/s"
             )
-    for _ in range(2):
-        first, last, _significance = _best_box(y, valid, rough, widths, allowed)
-        line = _line_mask(first, last, len(velocity))
-        near = np.abs(np.arange(len(y)) - (first + last) / 2) < max(4 * (last - first), 400 / step)
-        support = valid & ~line & near
-        if support.sum() < 3 * (baseline_order + 1):
-            support, near = valid & ~line, valid
-        if support.sum() < 3 * (baseline_order + 1):
-            if has_velocity:
-                raise UnusableSpectrumError(
-                    "line without line-free channels", f"{support.sum()} left"
-                )
-            support, near = valid, valid
-            baseline = np.zeros(len(flux))
-        else:
-            # Farther away it says nothing: a box there must not win by its errors.
-            local = _polynomial(flux, support, baseline_order, around=near)
-            baseline = np.where(near, local, overall)
-        y = np.where(valid, flux - baseline, 0.0)
+    baseline, support, near = _fit_baseline(
+        flux,
+        valid,
+        rough,
+        baseline_order,
+        lambda y: _best_box(y, valid, rough, widths, allowed),
+        least_reach=400 / step,
+        may_fill_spectrum=not has_velocity,
+    )
+    y = np.where(valid, flux - baseline, 0.0)
 
     noise = _robust_scatter(y[support])
     # A noiseless (fitted) profile still needs a finite weight.
@@ -202,14 +191,9 @@ def prepare_profile(
         raise UnusableSpectrumError(
             "interference", f"{last - first - n_line} channels of the line masked"
         )
-    guard = max(2, (last - first) // 4)
-    used = np.flatnonzero(valid)
-    if has_velocity and (first - guard < used[0] or last + guard > used[-1]):
-        centre = velocity[first:last].mean()
-        raise UnusableSpectrumError(
-            "truncated line", f"line at {centre:.0f} km/s touches the spectrum's end"
-        )
     elsewhere = _scatter_elsewhere(flux, valid & ~line, last - first, baseline_order)
+    if has_velocity:
+        _check_line_is_whole(velocity, valid, first, last)
     if line_flux < min_contrast * elsewhere:
         raise UnusableSpectrumError(
             "interference or ripple",
@@ -369,6 +353,39 @@ def _robust_baseline(flux, valid, order, noise):
             break
         support = updated
     return baseline
+
+
+def _fit_baseline(flux, valid, noise, order, find_line, *, least_reach, may_fill_spectrum):
+    """Baseline outside the line, found and fitted twice, with the channels it rests on."""
+    overall = _robust_baseline(flux, valid, order, noise)
+    baseline, needed = overall, 3 * (order + 1)
+    for _ in range(2):
+        first, last, _ = find_line(np.where(valid, flux - baseline, 0.0))
+        line_free = valid & ~_line_mask(first, last, len(flux))
+        reach = max(4 * (last - first), least_reach)
+        near = np.abs(np.arange(len(flux)) - (first + last) / 2) < reach
+        support = line_free & near
+        if support.sum() < needed:
+            support, near = line_free, valid
+        if support.sum() < needed:
+            if not may_fill_spectrum:
+                raise UnusableSpectrumError(
+                    "line without line-free channels", f"{support.sum()} left"
+                )
+            return np.zeros(len(flux)), valid, valid
+        # Farther away the local fit says nothing: a box there must not win by its errors.
+        baseline = np.where(near, _polynomial(flux, support, order, around=near), overall)
+    return baseline, support, near
+
+
+def _check_line_is_whole(velocity, valid, first, last):
+    guard = max(2, (last - first) // 4)
+    used = np.flatnonzero(valid)
+    if first - guard < used[0] or last + guard > used[-1]:
+        centre = velocity[first:last].mean()
+        raise UnusableSpectrumError(
+            "truncated line", f"line at {centre:.0f} km/s touches the spectrum's end"
+        )
 
 
 def _box_widths(low, high, n):
