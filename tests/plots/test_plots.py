@@ -206,8 +206,11 @@ def test_pages_have_a_panel_for_each_galaxy_also_for_none(n):
     images = np.zeros((n, 8, 8, 1))
     for figure in (spectra, *(hi_profiles.images_page(ids, images, k) for k in (1, 2, 3))):
         png(figure)
-        assert [a.get_title() for a in figure.axes if a.get_title()] == ids
+        (page,) = figure.axes
+        assert [text.get_text() for text in page.texts] == ids
         assert not visible(figure)
+    (lines,) = spectra.axes[0].collections
+    assert len(lines.get_segments()) == n
     assert "5 more not shown" in spectra.get_suptitle()
 
 

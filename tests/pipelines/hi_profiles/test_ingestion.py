@@ -231,6 +231,21 @@ def test_labels_are_found_by_number_or_id(tmp_path, key, ending):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+def test_ids_keep_their_leading_zeros_and_numbers_need_none(tmp_path, ending):
+    path = tmp_path / f"labels.{ending}"
+    table = pd.DataFrame({"cig": ["0001", "0002", None], "Class": ["0", "1", "1"]})
+    if ending == "xlsx":
+        table.to_excel(path, index=False)
+    else:
+        table.to_csv(path, index=False)
+    labels = LabelTableDataset(filepath=path, load_args={"dtype": str}).load()
+    by_name, _, _ = ingest({f"000{n}.csv": spectrum(n) for n in (1, 2)}, labels)
+    by_number, _, _ = ingest(three_files(), labels, **BY_NUMBER)
+    assert by_name["class"].tolist() == [0, 1]
+    assert by_number["class"].tolist() == [0, 1, pd.NA]
+
+
 def test_columns_of_the_label_table_are_the_users(tmp_path):
     table = pd.DataFrame({"galaxy": ["CIG1", "CIG2", "CIG3"], "lopsided": [0, 1, 1]})
     labels = saved_and_loaded(table, tmp_path / "labels.csv")

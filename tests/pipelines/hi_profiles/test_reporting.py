@@ -430,7 +430,7 @@ def test_every_child_has_the_same_parameters_and_metrics_so_that_runs_can_be_com
     assert wanted <= set(children[0]["metrics"])
     rates = [child["metrics"]["success_rate"] for child in children]
     assert rates == pytest.approx(sample.scores["success_rate"].tolist())
-    assert [child["params"]["widths"] for child in children] == [[4], [8], *["none"] * 3]
+    assert [child["params"]["widths"] for child in children] == ["4", "8", *["none"] * 3]
     assert [child["params"]["kind"] for child in children] == ["network"] * 2 + ["baseline"] * 3
 
 

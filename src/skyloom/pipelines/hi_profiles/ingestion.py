@@ -177,6 +177,7 @@ def _label_columns(
     if missing:
         msg = f"the label table has no column {missing}; its columns are {list(labels.columns)}"
         raise ValueError(msg)
+    labels = labels.dropna(subset=[parameters.label_id_column])  # labels of nothing
     keys = [_as_key(value) for value in labels[parameters.label_id_column]]
     repeated = pd.Series(keys)[pd.Series(keys).duplicated()].unique()
     if len(repeated):
@@ -187,14 +188,17 @@ def _label_columns(
     if parameters.label_velocity_column is not None:
         column = pd.to_numeric(labels[parameters.label_velocity_column], errors="coerce")
         velocities = dict(zip(keys, column, strict=True))
+    # A catalogue number may be written with leading zeros; a file's own id comes first.
+    for table in (classes, velocities):
+        for key in [key for key in table if key.isdecimal()]:
+            table.setdefault(str(int(key)), table[key])
     return classes, velocities
 
 
 def _as_key(value: object) -> str:
     """Text of an id; whole numbers without a decimal point."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip()
+    text = str(value).strip()
+    return text.removesuffix(".0") if text.removesuffix(".0").isdecimal() else text
 
 
 def _whole_number(value: object) -> int | None:
