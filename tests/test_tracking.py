@@ -199,3 +199,23 @@ def test_outside_a_repository_the_run_has_no_commit(logged, root, tmp_path, monk
     tags = parent.client.get_run(parent.run_id).data.tags
     assert "mlflow.source.git.commit" not in tags
     assert "git_dirty" not in tags
+
+
+def test_an_interrupted_run_does_not_stay_open(tmp_path):
+    import subprocess
+    import sys
+
+    from mlflow import MlflowClient
+
+    code = (
+        "import sys; from pathlib import Path; from skyloom.tracking import ParentRun\n"
+        "config = {'tracking_uri': 'sqlite:///mlflow.db', 'artefacts': 'files'}\n"
+        "config['experiment'] = 'x'\n"
+        "print(ParentRun.start(config, Path(sys.argv[1]), tags={}).run_id)\n"
+        "raise KeyboardInterrupt\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    assert client.get_run(done.stdout.split()[-1]).info.status == "KILLED"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import time
@@ -65,7 +66,10 @@ class ParentRun:
             own["mlflow.source.git.commit"] = commit
             own["git_dirty"] = str(bool(_git(project_path, "status", "--porcelain")))
         run = client.create_run(experiment_id, tags=own | tags)
-        return cls(client, experiment_id, run.info.run_id, address)
+        parent = cls(client, experiment_id, run.info.run_id, address)
+        # Kedro tells hooks of errors, not of Ctrl-C; no run stays open in the store.
+        atexit.register(parent.finish, "KILLED")
+        return parent
 
     def log_runs(self, runs: dict[str, Any], workbooks: list[Path]) -> None:
         """Log parameters and tags of the parent, and all children, in batches.
@@ -130,10 +134,11 @@ class ParentRun:
 
         Parameters
         ----------
-        status : {"FINISHED", "FAILED"}
+        status : {"FINISHED", "FAILED", "KILLED"}
             How it ended.
         """
         self.client.set_terminated(self.run_id, status)
+        atexit.unregister(self.finish)
 
 
 def _git(folder: Path, *arguments: str) -> str:
