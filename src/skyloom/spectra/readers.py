@@ -147,22 +147,45 @@ def _read_table(file: RawFile) -> Spectrum:
     return _spectrum(velocity, flux, "table", header=hdu.header)
 
 
+def _image(file: RawFile):
+    """The first image HDU with data, or None."""
+    if not file.is_fits:
+        return None
+    return next((hdu for hdu in file.hdus if hdu.is_image and hdu.data is not None), None)
+
+
+def _axis_kind(header) -> str:
+    return str(header.get("CTYPE1", "")).strip().upper()
+
+
+def _image_flux(hdu, file: RawFile) -> np.ndarray:
+    """Fluxes in mJy of an image that holds a single spectrum."""
+    if max(hdu.data.shape, default=0) != hdu.data.size:
+        raise UnusableSpectrumError("not a single spectrum", f"shape {hdu.data.shape}")
+    unit = str(hdu.header.get("BUNIT", file.flux_unit)).strip() or file.flux_unit
+    return np.ravel(hdu.data).astype(float) * _factor(unit, "mJy")
+
+
+def _is_flux_only(file: RawFile) -> bool:
+    hdu = _image(file)
+    return hdu is not None and not _axis_kind(hdu.header) and "CRVAL1" not in hdu.header
+
+
+def _read_flux_only(file: RawFile) -> Spectrum:
+    """A (1, N) image without any velocity axis, as published: channels are used."""
+    hdu = _image(file)
+    flux = _image_flux(hdu, file)
+    return _spectrum(np.arange(flux.size, dtype=float), flux, "flux only", "channel", hdu.header)
+
+
 def _is_image(file: RawFile) -> bool:
-    return file.is_fits and any(hdu.is_image and hdu.data is not None for hdu in file.hdus)
+    return _image(file) is not None
 
 
 def _read_image(file: RawFile) -> Spectrum:
-    """A (1, N) or (N,) image with a velocity axis, or flux alone (channels are used)."""
-    hdu = next(hdu for hdu in file.hdus if hdu.is_image and hdu.data is not None)
-    if max(hdu.data.shape, default=0) != hdu.data.size:
-        raise UnusableSpectrumError("not a single spectrum", f"shape {hdu.data.shape}")
-    flux = np.ravel(hdu.data).astype(float)
-    header = hdu.header
-    unit = str(header.get("BUNIT", file.flux_unit)).strip() or file.flux_unit
-    flux = flux * _factor(unit, "mJy")
-    kind = str(header.get("CTYPE1", "")).strip().upper()
-    if not kind and "CRVAL1" not in header:
-        return _spectrum(np.arange(flux.size, dtype=float), flux, "flux only", "channel", header)
+    """A (1, N) or (N,) image with a velocity or frequency axis."""
+    hdu = _image(file)
+    flux, header, kind = _image_flux(hdu, file), hdu.header, _axis_kind(hdu.header)
     axis = _linear_axis(header, flux.size)
     if kind.startswith(("VELO", "VRAD", "VOPT", "FELO")) or not kind:
         velocity = axis * _factor(header.get("CUNIT1") or file.velocity_unit, "km/s")
@@ -309,6 +332,7 @@ def _spectrum(velocity, flux, layout, axis="velocity", header=None):
 
 READERS = (
     Reader("table", _is_table, _read_table),
+    Reader("flux only", _is_flux_only, _read_flux_only),
     Reader("image", _is_image, _read_image),
     Reader("text", _is_text, _read_text),
 )

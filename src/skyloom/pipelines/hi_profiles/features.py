@@ -166,8 +166,8 @@ def line_geometry(
     -------
     dict
         ``flux`` (n, m) with gaps filled by the fit, ``n_channels`` (n,) before the padding,
-        ``velocity_start``, ``channel_width``, ``centre``, ``centre_error``, ``half_width``,
-        ``peak``, ``noise`` (n,) and ``usable`` (n,) bool.
+        ``velocity_start``, ``channel_width``, ``noise``, ``centre``, ``half_width``, ``w50``,
+        ``peak`` (n,) and ``usable`` (n,) bool.
     """
     data = np.asarray(flux, dtype=float)
     present = np.isfinite(data)
@@ -182,9 +182,6 @@ def line_geometry(
         "channel_width": profiles["channel_width"].to_numpy(),
         "noise": profiles["noise"].to_numpy(),
         "centre": fits[["low_edge", "high_edge"]].mean(axis=1).to_numpy(),
-        "centre_error": fits[["low_edge_error", "high_edge_error"]].pow(2).sum(axis=1).to_numpy()
-        ** 0.5
-        / 2,
         "half_width": (fits["w20"] / 2).to_numpy(),
         "w50": fits["w50"].to_numpy(),
         "peak": fits["peak_flux"].to_numpy(),
