@@ -16,8 +16,10 @@ class ResultHooks:
     """Log finished runs to MLflow and print where to look.
 
     A catalog entry takes part through its metadata, ``skyloom: {result: ...}``:
-    ``runs`` holds what MLflow is told, ``artefact`` is attached to the parent run, ``workbooks``
-    to the children by name, ``summary`` is printed at the end and ``show`` is named there.
+    ``runs`` holds what MLflow is told, ``configurations`` those it is told of as they finish,
+    ``artefact`` is attached to the parent run, ``workbooks``
+    to the children by name, ``model`` (with the entries of its ``description`` and ``example``)
+    goes into the registry, ``summary`` is printed at the end and ``show`` is named there.
     """
 
     def __init__(self) -> None:
@@ -35,7 +37,8 @@ class ResultHooks:
     def before_pipeline_run(self, run_params, pipeline, catalog) -> None:
         """Open the parent run if this pipeline ends in results."""
         self._parent = None
-        if self._results(pipeline, catalog, "runs"):
+        kinds = ("configurations", "runs")
+        if any(self._results(pipeline, catalog, kind) for kind in kinds):
             from skyloom.tracking import ParentRun
 
             self._parent = ParentRun.start(
@@ -52,6 +55,8 @@ class ResultHooks:
                     self._parent.log_runs(catalog.load(name), workbooks)
                 self._parent.log_artefacts(self._paths(pipeline, catalog, "artefact"))
                 self._parent.log_artefacts(self._paths(pipeline, catalog, "show"))
+                for name in self._results(pipeline, catalog, "model"):
+                    self._register(catalog, name)
             except BaseException:  # also Ctrl-C: the run must not stay open
                 self._parent.finish("FAILED")
                 raise
@@ -71,6 +76,20 @@ class ResultHooks:
         """Mark the parent run as failed."""
         if self._parent is not None:
             self._parent.finish("FAILED")
+
+    def _register(self, catalog: CatalogProtocol, name: str) -> None:
+        """Put a trained network into the registry."""
+        entry = _metadata(catalog, name)["skyloom"]
+        description = catalog.load(entry["description"])
+        if description["trained"]:
+            address = self._parent.register_model(
+                catalog.load(name),
+                description,
+                catalog.load(entry["example"]),
+                name=entry["name"],
+                alias=entry["alias"],
+            )
+            logger.info("Registered %s", address)
 
     def _results(self, pipeline, catalog: CatalogProtocol, kind: str) -> list[str]:
         return [

@@ -4,10 +4,50 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
+
+
+def store_address(configured: str, project_path: Path) -> tuple[str, bool]:
+    """Address of the tracking store.
+
+    Parameters
+    ----------
+    configured : str
+        The environment variable ``MLFLOW_TRACKING_URI`` wins over it.
+    project_path : pathlib.Path
+        Root for a relative SQLite file.
+
+    Returns
+    -------
+    address : str
+    in_project : bool
+        Whether it is a file of the project.
+    """
+    address = os.environ.get("MLFLOW_TRACKING_URI") or configured
+    local = address.startswith("sqlite:///") and not address.startswith("sqlite:////")
+    if local:
+        address = f"sqlite:///{project_path / address.removeprefix('sqlite:///')}"
+    return address, local
+
+
+_PROCESS_TAG = "skyloom.process"
+_open_parents: list[ParentRun] = []
+
+
+def log_child(child: dict[str, Any]) -> None:
+    """Log a finished configuration under the run that is open; does nothing where there is none.
+
+    Parameters
+    ----------
+    child : dict
+        As in `ParentRun.log_child`.
+    """
+    for parent in _open_parents:
+        parent.log_child(child)
 
 
 class ParentRun:
@@ -26,6 +66,7 @@ class ParentRun:
         self.experiment_id = experiment_id
         self.run_id = run_id
         self.address = address
+        self._children: dict[str, str] = {}
 
     @classmethod
     def start(cls, config: dict[str, Any], project_path: Path, tags: dict[str, str]) -> ParentRun:
@@ -48,10 +89,7 @@ class ParentRun:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
 
-        address = os.environ.get("MLFLOW_TRACKING_URI") or config["tracking_uri"]
-        local = address.startswith("sqlite:///") and not address.startswith("sqlite:////")
-        if local:
-            address = f"sqlite:///{project_path / address.removeprefix('sqlite:///')}"
+        address, local = store_address(config["tracking_uri"], project_path)
         client = MlflowClient(tracking_uri=address)
         name = config["experiment"]
         experiment = client.get_experiment_by_name(name)
@@ -60,8 +98,12 @@ class ParentRun:
             experiment_id = client.create_experiment(name, artifact_location=files)
         else:
             experiment_id = experiment.experiment_id
+        _close_abandoned(client, experiment_id)
         commit = _git(project_path, "rev-parse", "HEAD")
-        own = {"mlflow.runName": f"{name} {time.strftime('%Y-%m-%d %H:%M:%S')}"}
+        own = {
+            "mlflow.runName": f"{name} {time.strftime('%Y-%m-%d %H:%M:%S')}",
+            _PROCESS_TAG: _process(),
+        }
         if commit:
             own["mlflow.source.git.commit"] = commit
             own["git_dirty"] = str(bool(_git(project_path, "status", "--porcelain")))
@@ -69,36 +111,90 @@ class ParentRun:
         parent = cls(client, experiment_id, run.info.run_id, address)
         # Kedro tells hooks of errors, not of Ctrl-C; no run stays open in the store.
         atexit.register(parent.finish, "KILLED")
+        _open_parents.append(parent)
         return parent
 
+    def log_child(self, child: dict[str, Any]) -> None:
+        """Log one child, once.
+
+        Parameters
+        ----------
+        child : dict
+            ``name``, ``params``, ``metrics``, ``curves`` (metric name to values by step) and, where
+            it failed, ``tags`` and ``status``.
+        """
+        if child["name"] in self._children:
+            return
+        tags = {
+            "mlflow.runName": child["name"],
+            "mlflow.parentRunId": self.run_id,
+            _PROCESS_TAG: _process(),
+        }
+        run = self.client.create_run(self.experiment_id, tags=tags | child.get("tags", {}))
+        run_id = self._children[child["name"]] = run.info.run_id
+        self._batch(
+            run_id, params=child["params"], metrics=child["metrics"], curves=child["curves"]
+        )
+        self.client.set_terminated(run_id, child.get("status", "FINISHED"))
+
     def log_runs(self, runs: dict[str, Any], workbooks: list[Path]) -> None:
-        """Log parameters and tags of the parent, and all children, in batches.
+        """Log parameters and tags of the parent, and all children that are not logged yet.
 
         Parameters
         ----------
         runs : dict
-            ``tags``, ``params`` and ``children`` as made by the reporting stage.
+            ``tags``, ``params`` and ``children`` as made by the reporting stage; a child's
+            ``file`` names its workbook.
         workbooks : list of pathlib.Path
             Folders with a file for each child, named after it.
         """
         self._batch(self.run_id, params=runs["params"], tags=runs["tags"])
         for child in runs["children"]:
-            run = self.client.create_run(
-                self.experiment_id,
-                tags={
-                    "mlflow.runName": child["name"],
-                    "mlflow.parentRunId": self.run_id,
-                    **runs["tags"],
-                },
-            )
-            run_id = run.info.run_id
-            self._batch(
-                run_id, params=child["params"], metrics=child["metrics"], curves=child["curves"]
-            )
+            self.log_child(child)
             for folder in workbooks:
                 for path in sorted(folder.glob(f"{child['file']}.*")):
-                    self.client.log_artifact(run_id, str(path))
-            self.client.set_terminated(run_id, "FINISHED")
+                    self.client.log_artifact(self._children[child["name"]], str(path))
+
+    def register_model(
+        self, model: Any, description: dict[str, Any], example: Any, *, name: str, alias: str
+    ) -> str:
+        """Log a Keras model under the run and put it into the registry.
+
+        Parameters
+        ----------
+        model : keras.Model
+            To be used on new objects.
+        description : dict
+            Kept beside it as its metadata; ``class_names`` also as a tag of its version.
+        example : numpy.ndarray
+            One input, for the signature.
+        name, alias : str
+            In the registry.
+
+        Returns
+        -------
+        str
+            Its address there.
+        """
+        import mlflow
+        from mlflow.models import infer_signature
+
+        mlflow.set_tracking_uri(self.address)
+        mlflow.set_registry_uri(self.address)
+        with mlflow.start_run(run_id=self.run_id):
+            logged = mlflow.tensorflow.log_model(
+                model,
+                name="classifier",
+                signature=infer_signature(example, model.predict_on_batch(example)),
+                input_example=example,
+                metadata=description,
+                registered_model_name=name,
+            )
+        version = str(logged.registered_model_version)
+        self.client.set_registered_model_alias(name, alias, version)
+        names = ", ".join(description["class_names"])
+        self.client.set_model_version_tag(name, version, "class_names", names)
+        return f"models:/{name}@{alias}"
 
     def _batch(self, run_id, *, params=None, tags=None, metrics=None, curves=None):
         from mlflow.entities import Metric, Param, RunTag
@@ -139,6 +235,22 @@ class ParentRun:
         """
         self.client.set_terminated(self.run_id, status)
         atexit.unregister(self.finish)
+        if self in _open_parents:
+            _open_parents.remove(self)
+
+
+def _process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _close_abandoned(client: Any, experiment_id: str) -> None:
+    """Mark runs whose process on this machine is gone: one that is killed cannot do it itself."""
+    from psutil import pid_exists
+
+    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+        host, _, process = run.data.tags.get(_PROCESS_TAG, "").partition(":")
+        if host == socket.gethostname() and not pid_exists(int(process)):
+            client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _git(folder: Path, *arguments: str) -> str:

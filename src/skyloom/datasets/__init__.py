@@ -6,10 +6,12 @@ dataset is loaded, saved or previewed.
 
 from skyloom.datasets.figures import FigurePagesDataset
 from skyloom.datasets.fits import FITSDataset, FITSImage
-from skyloom.datasets.folder import ObservationsDataset
+from skyloom.datasets.folder import NpyPartitionsDataset, ObservationsDataset, PartitionsDataset
 from skyloom.datasets.keras_model import KerasModelDataset
 from skyloom.datasets.labels import LabelTableDataset
 from skyloom.datasets.npy import NpyDataset
+from skyloom.datasets.registered_model import RegisteredModelDataset
+from skyloom.datasets.results import ResultStoreDataset
 
 __all__ = [
     "FITSDataset",
@@ -18,5 +20,9 @@ __all__ = [
     "KerasModelDataset",
     "LabelTableDataset",
     "NpyDataset",
+    "NpyPartitionsDataset",
     "ObservationsDataset",
+    "PartitionsDataset",
+    "RegisteredModelDataset",
+    "ResultStoreDataset",
 ]

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from kedro.io import DatasetError
+from kedro_datasets._typing import ImagePreview
 from kedro_datasets.partitions import PartitionedDataset
+
+from skyloom.datasets.npy import NpyDataset
 
 
 class ObservationsDataset(PartitionedDataset):
@@ -64,3 +67,53 @@ class ObservationsDataset(PartitionedDataset):
             Always.
         """
         raise DatasetError(f"observations in {self._path} are never written")
+
+
+class PartitionsDataset(PartitionedDataset):
+    """Partitioned dataset that may be empty."""
+
+    def load(self) -> dict[str, Callable[[], Any]]:
+        """Functions that load each partition, by name.
+
+        Returns
+        -------
+        dict of str to callable
+            Empty where nothing was saved.
+        """
+        return super().load() if self._list_partitions() else {}
+
+
+class NpyPartitionsDataset(PartitionsDataset):
+    """Arrays by name, each a file of `skyloom.datasets.NpyDataset`.
+
+    Parameters
+    ----------
+    path : str
+        Folder of the files.
+    metadata : dict, optional
+        For plug-ins such as kedro-viz.
+    """
+
+    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+        super().__init__(
+            path=path,
+            dataset=NpyDataset,
+            filename_suffix=".npy",
+            overwrite=True,
+            metadata=metadata,
+        )
+
+    def preview(self) -> ImagePreview:
+        """Draw the first array for kedro-viz.
+
+        Returns
+        -------
+        ImagePreview
+            A PNG picture; empty where there is no array.
+        """
+        paths = sorted(self._list_partitions())
+        if paths:
+            return NpyDataset(filepath=paths[0]).preview()
+        from skyloom.datasets import _draw
+
+        return _draw.png(_draw.new_figure("no arrays"))

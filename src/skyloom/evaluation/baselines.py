@@ -13,8 +13,14 @@ def majority():
     return DummyClassifier(strategy="most_frequent")
 
 
-def logistic_regression():
-    """Logistic regression on standardised features, medians in place of missing values."""
+def logistic_regression(*, balanced: bool = False):
+    """Logistic regression on standardised features, medians in place of missing values.
+
+    Parameters
+    ----------
+    balanced : bool
+        Every class weighs the same, as in the training of a network with balanced classes.
+    """
     from sklearn.impute import SimpleImputer  # slow to import, as is all of scikit-learn
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -23,7 +29,7 @@ def logistic_regression():
     return make_pipeline(
         SimpleImputer(strategy="median", keep_empty_features=True),
         StandardScaler(),
-        LogisticRegression(max_iter=2000),
+        LogisticRegression(max_iter=2000, class_weight="balanced" if balanced else None),
     )
 
 
@@ -52,7 +58,8 @@ def cross_predict(
         ``seed``, ``fold``, ``id``, ``class``, ``predicted``, ``probability_0`` ...
     """
     parts = []
-    for (seed, fold), part in manifest.groupby(["seed", "fold"]):
+    outer = manifest[manifest["inner"] == 0]  # the test objects are the same in every inner fold
+    for (seed, fold), part in outer.groupby(["seed", "fold"]):
         learn, test = part[part["role"] != "test"], part[part["role"] == "test"]
         classifier.fit(features.loc[learn["id"]].to_numpy(), learn["class"].to_numpy())
         probability = np.zeros((len(test), n_classes))

@@ -97,11 +97,17 @@ def score_predictions(
     dict
         ``success_rate`` with ``success_low`` and ``success_high`` (95 %, Wilson over objects),
         ``chance_level`` (success rate of always naming the largest class), ``balanced_accuracy``
-        (chance: one over the number of classes), ``macro_f1``, ``recall_<class>``, ``p_value``,
+        (chance: one over the number of classes), ``macro_f1``, ``adjusted_rand`` and
+        ``mutual_information`` (normalised; both 0 by chance), ``recall_<class>``, ``p_value``,
         ``n_objects`` and ``n_seeds``. Each score is the mean over seeds, and the p-value is that of
         the mean.
     """
-    from sklearn.metrics import f1_score, recall_score  # slow to import
+    from sklearn.metrics import (  # slow to import
+        adjusted_rand_score,
+        f1_score,
+        normalized_mutual_info_score,
+        recall_score,
+    )
 
     per_seed = []
     labels = range(n_classes)
@@ -115,6 +121,8 @@ def score_predictions(
                 "macro_f1": f1_score(
                     truth, predicted, labels=list(labels), average="macro", zero_division=0
                 ),
+                "adjusted_rand": adjusted_rand_score(truth, predicted),
+                "mutual_information": normalized_mutual_info_score(truth, predicted),
                 **{f"recall_{k}": float(recall[k]) for k in labels},
             }
         )
@@ -197,3 +205,31 @@ def paired_difference(
     resampled = rng.choice(difference, (n_bootstrap, len(difference))).mean(axis=1)
     low, high = np.percentile(resampled, [2.5, 97.5])
     return float(difference.mean()), float(low), float(high)
+
+
+def score_beside(
+    predictions: pd.DataFrame, reference: pd.DataFrame, n_classes: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """All scores, and the paired difference of the success rate to a baseline's.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        As in `score_predictions`.
+    reference : pandas.DataFrame
+        Of the baseline, for the same objects or more.
+    n_classes : int
+        Number of classes.
+    rng : numpy.random.Generator
+        For the permutation test and the bootstrap.
+
+    Returns
+    -------
+    dict of str to float
+        `score_predictions`, and ``minus_a_flux``, ``minus_a_flux_low``, ``minus_a_flux_high``.
+    """
+    scores = score_predictions(predictions, n_classes, rng)
+    same = reference.merge(predictions[["seed", "id"]], on=["seed", "id"])
+    difference = paired_difference(predictions, same, rng)
+    names = ("minus_a_flux", "minus_a_flux_low", "minus_a_flux_high")
+    return scores | dict(zip(names, difference, strict=True))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 ROLES = ("train", "validation", "test")
+MANIFEST_COLUMNS = ("seed", "fold", "inner", "role", "id", "group", "class", "sha256")
 
 
 def largest_number_of_folds(objects: pd.DataFrame, n_folds: int) -> int:
@@ -35,26 +36,28 @@ def largest_number_of_folds(objects: pd.DataFrame, n_folds: int) -> int:
 
 
 def split_manifest(
-    objects: pd.DataFrame, *, n_folds: int, seeds: Sequence[int], validation_share: float
+    objects: pd.DataFrame, *, n_folds: int, n_inner_folds: int, seeds: Sequence[int]
 ) -> pd.DataFrame:
-    """Stratified cross-validation folds, grouped by object.
+    """Stratified nested cross-validation folds, grouped by object.
 
     Parameters
     ----------
     objects : pandas.DataFrame
         Columns ``id``, ``group`` (rows of one group stay together), ``class``, ``sha256``.
     n_folds : int
-        Folds of each seed, at least 2.
+        Outer folds of each seed, at least 2: each is the test part once.
+    n_inner_folds : int
+        Inner folds of the objects outside the test part, at least 2: each is the validation part
+        once. Fewer where the largest class has fewer groups left.
     seeds : sequence of int
         One complete cross-validation for each.
-    validation_share : float
-        Share of each fold's remaining objects used to stop training.
 
     Returns
     -------
     pandas.DataFrame
-        Columns ``seed``, ``fold``, ``role`` (train, validation or test), ``id``, ``group``,
-        ``class`` and ``sha256``. In each seed every object is tested exactly once.
+        Columns ``seed``, ``fold``, ``inner``, ``role`` (train, validation or test), ``id``,
+        ``group``, ``class`` and ``sha256``. In each seed and inner fold every object is tested
+        exactly once.
 
     Raises
     ------
@@ -80,26 +83,25 @@ def split_manifest(
             if most < 2:
                 msg = f"{n_folds} folds leave no objects to stop the training with: use more folds"
                 raise ValueError(msg)
-            inner_folds = min(max(2, round(1 / validation_share)), most)
-            inner = StratifiedGroupKFold(inner_folds, shuffle=True, random_state=seed)
+            inner_folds = StratifiedGroupKFold(
+                min(n_inner_folds, most), shuffle=True, random_state=seed
+            )
             with warnings.catch_warnings():
                 # Where a class is rare, the validation objects may lack it.
                 warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-                choices = list(inner.split(rest, labels[rest], groups[rest]))
-            # The first whose training part has as many classes as any.
-            train, validation = max(choices, key=lambda c: len(np.unique(labels[rest[c[0]]])))
-            role = np.empty(len(objects), dtype=object)
-            role[test], role[rest[train]], role[rest[validation]] = "test", "train", "validation"
-            part = objects[["id", "group", "class", "sha256"]].assign(
-                seed=seed, fold=fold, role=role
-            )
-            parts.append(part)
-    columns = ["seed", "fold", "role", "id", "group", "class", "sha256"]
-    return pd.concat(parts, ignore_index=True)[columns]
+                choices = list(inner_folds.split(rest, labels[rest], groups[rest]))
+            for inner, (train, validation) in enumerate(choices):
+                role = np.empty(len(objects), dtype=object)
+                role[test], role[rest[train]], role[rest[validation]] = ROLES[2], *ROLES[:2]
+                part = objects[["id", "group", "class", "sha256"]].assign(
+                    seed=seed, fold=fold, inner=inner, role=role
+                )
+                parts.append(part)
+    return pd.concat(parts, ignore_index=True)[list(MANIFEST_COLUMNS)]
 
 
 def check_no_leak(manifest: pd.DataFrame) -> None:
-    """Check that no group is on two sides of a split and every object is tested once a seed.
+    """Check that no group is on two sides of a split and every object is tested once.
 
     Parameters
     ----------
@@ -111,11 +113,12 @@ def check_no_leak(manifest: pd.DataFrame) -> None:
     ValueError
         Naming a group or an object that breaks the rule.
     """
-    sides = manifest.groupby(["seed", "fold", "group"])["role"].nunique()
+    sides = manifest.groupby(["seed", "fold", "inner", "group"])["role"].nunique()
     if (sides > 1).any():
-        msg = f"group {sides.idxmax()[2]!r} has more than one role in a fold"
+        msg = f"group {sides.idxmax()[3]!r} has more than one role in a fold"
         raise ValueError(msg)
-    tested = manifest[manifest["role"] == "test"].groupby(["seed", "id"]).size()
+    outer = manifest[manifest["role"] == "test"].drop_duplicates(["seed", "fold", "id"])
+    tested = outer.groupby(["seed", "id"]).size()
     expected = manifest["seed"].nunique() * manifest["id"].nunique()
     if len(tested) != expected or (tested != 1).any():
         msg = f"{expected} tests of objects expected, {len(tested)} found, some more than once"

@@ -122,6 +122,34 @@ def published_image(flux: np.ndarray, model: int, size: int | None = None) -> np
     return np.asarray(picture)
 
 
+def published_quadrant(flux: np.ndarray, model: int, size: int) -> np.ndarray:
+    """Lower right quadrant of the published picture, without its colours.
+
+    The painter is symmetric but for the rounding of its angles, and the colours are a function of
+    one number: the quadrant holds what the whole picture does in a twelfth of the values.
+
+    Parameters
+    ----------
+    flux : numpy.ndarray, shape (m,)
+        Flux densities, all finite.
+    model : {1, 2, 3}
+        Image model.
+    size : int
+        Pixels on a side of the quadrant, after bilinear resizing.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (size, size)
+        0 to 1.
+    """
+    from PIL import Image
+
+    whole = paint_rings(flux, model)
+    half = whole.shape[0] // 2
+    picture = Image.fromarray(whole[half:, half:])
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+
+
 _SAMPLES_PER_PIXEL = 4
 
 

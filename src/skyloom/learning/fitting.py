@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,67 +14,85 @@ if TYPE_CHECKING:
     import keras
 
 
-class Fit(NamedTuple):
-    """A fitted network.
+class Snapshot(NamedTuple):
+    """A network as it was at one length of the training.
 
     Attributes
     ----------
-    model : keras.Model
-        With the weights of its best epoch.
-    history : pandas.DataFrame
-        ``epoch`` (from 1), ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
+    weights : list of numpy.ndarray
+        Of the best epoch, or of the last one where training does not stop early.
     best_epoch : int
-        The epoch with the lowest validation loss, from ``min_epochs`` on; the last one without
-        early stopping.
+        The epoch of these weights, from 1.
     """
 
-    model: keras.Model
-    history: pd.DataFrame
+    weights: list[np.ndarray]
     best_epoch: int
 
 
 @functools.cache
-def use_one_thread() -> None:
-    """Limit this process to one TensorFlow thread, so that workers do not fight for cores.
+def limit_threads(n_threads: int) -> None:
+    """Limit the TensorFlow threads of this process, so that workers do not fight for cores.
 
-    Works only before the first operation; later calls do nothing.
-    """
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-
-
-def fit_classifier(
-    build: Callable[[], keras.Model],
-    train: tuple[np.ndarray, np.ndarray],
-    validation: tuple[np.ndarray, np.ndarray],
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    patience: int | None,
-    min_epochs: int,
-    seed: int,
-) -> Fit:
-    """Train a classifier with AdamW and keep the weights of the best validation epoch.
+    Works only before the first operation; later it does nothing.
 
     Parameters
     ----------
-    build : callable
-        Returns the untrained network.
-    train, validation : tuple of (images, classes)
-        Images (n, height, width, channels) and integer classes (n,).
-    epochs : int
-        Largest number of epochs.
+    n_threads : int
+        For the inside of one operation; operations follow one another.
+    """
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(n_threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def restart(model: keras.Model, fresh: keras.Model, learning_rate: float) -> None:
+    """Put a compiled network back to the state of a new one, without tracing it again.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled and perhaps trained.
+    fresh : keras.Model
+        Same architecture, with the wanted weights and random state.
+    learning_rate : float
+        To begin with.
+    """
+    for variable, value in zip(model.variables, fresh.variables, strict=True):
+        variable.assign(value)
+    for variable in model.optimizer.variables:
+        variable.assign(np.zeros(variable.shape, dtype=variable.dtype))
+    model.optimizer.learning_rate.assign(learning_rate)
+
+
+def fit_classifier(
+    model: keras.Model,
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray] | None,
+    *,
+    epochs: Sequence[int],
+    batch_size: int,
+    patience: int | None,
+    min_epochs: int,
+    seed: int,
+) -> tuple[list[Snapshot], pd.DataFrame]:
+    """Train a compiled classifier and keep its weights at several lengths of the training.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled, with ``accuracy`` as its metric.
+    train, validation : tuple of (inputs, classes)
+        Inputs (n, ...) and integer classes (n,). Without validation objects, as for the last fit
+        on everything, nothing can stop the training.
+    epochs : sequence of int
+        Largest numbers of epochs; one training run serves all of them.
     batch_size : int
-        Images in a gradient step.
-    learning_rate, weight_decay : float
-        Of AdamW.
+        Objects in a gradient step.
     patience : int or None
-        Epochs without a lower validation loss after which training stops; None trains all
-        epochs and keeps the last weights, as published.
+        Epochs without a lower validation loss after which training stops, and the weights of the
+        lowest are kept; None trains all epochs and keeps the last weights, as published.
     min_epochs : int
         Epochs before stopping is considered: until then the moving averages of the batch
         normalisation have not settled, and a validation loss means little.
@@ -82,49 +101,130 @@ def fit_classifier(
 
     Returns
     -------
-    Fit
+    snapshots : list of Snapshot
+        One for each of ``epochs``.
+    history : pandas.DataFrame
+        ``epoch`` (from 1), ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
     """
     import keras
     import tensorflow as tf
 
-    model = build()
-    model.compile(
-        optimizer=keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
+    if validation is None:
+        patience = None
 
-    def batches(images, classes, *, shuffle):
-        data = tf.data.Dataset.from_tensor_slices((images, classes))
+    def batches(inputs, classes, *, shuffle):
+        data = tf.data.Dataset.from_tensor_slices((inputs, classes))
         if shuffle:
-            data = data.shuffle(len(images), seed=seed, reshuffle_each_iteration=True)
+            data = data.shuffle(len(inputs), seed=seed, reshuffle_each_iteration=True)
         return data.batch(batch_size).prefetch(2)
 
-    callbacks = []
-    if patience is not None:
-        callbacks.append(
-            keras.callbacks.EarlyStopping(
-                monitor="val_loss",
-                patience=patience,
-                start_from_epoch=min_epochs - 1,
-                restore_best_weights=True,
-            )
-        )
+    class Keeper(keras.callbacks.Callback):
+        """Keep the weights at each length, and stop when the validation loss has risen."""
+
+        def __init__(self):
+            super().__init__()
+            self.snapshots = {}
+            self.best = Snapshot([], 0)
+            self.lowest = np.inf
+
+        def on_epoch_end(self, epoch, logs):
+            epoch += 1
+            loss = logs.get("val_loss", np.nan)
+            settled = epoch >= min(min_epochs, min(epochs))
+            # A diverged network has no loss: then the first settled epoch is kept.
+            if patience is None or (settled and (loss < self.lowest or not self.best.weights)):
+                self.best = Snapshot(self.model.get_weights(), epoch)
+                self.lowest = loss if np.isfinite(loss) else np.inf
+            if epoch in epochs:
+                self.snapshots[epoch] = self.best
+            if patience is not None and settled and epoch - self.best.best_epoch >= patience:
+                self.model.stop_training = True
+
+    keeper = Keeper()
     keras.utils.set_random_seed(seed)
     run = model.fit(
         batches(*train, shuffle=True),
-        validation_data=batches(*validation, shuffle=False),
-        epochs=epochs,
+        validation_data=None if validation is None else batches(*validation, shuffle=False),
+        epochs=max(epochs),
         verbose=0,
         shuffle=False,  # the dataset shuffles itself
-        callbacks=callbacks,
+        callbacks=[keeper],
     )
     history = pd.DataFrame(run.history).rename_axis("epoch").reset_index()
     history["epoch"] += 1
-    best = len(history)
-    if patience is not None:
-        settled = history["epoch"] >= min(min_epochs, len(history))
-        # A diverged network has no loss; as Keras does, keep the first epoch then.
-        losses = history.loc[settled].set_index("epoch")["val_loss"].fillna(np.inf)
-        best = int(losses.idxmin())
-    return Fit(model, history, best)
+    return [keeper.snapshots.get(length, keeper.best) for length in epochs], history
+
+
+def predict(model: keras.Model, inputs: np.ndarray, *, chunk: int = 1024) -> np.ndarray:
+    """Outputs of a network, a chunk of inputs at a time.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Any.
+    inputs : numpy.ndarray, shape (n, ...)
+        n may be 0.
+    chunk : int
+        Inputs in memory at a time.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (n, ...)
+    """
+    parts = [model.predict_on_batch(inputs[i : i + chunk]) for i in range(0, len(inputs), chunk)]
+    return np.concatenate(parts) if parts else np.zeros((0, *model.output_shape[1:]), np.float32)
+
+
+def balanced_rows(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows in which every class is as frequent as the largest.
+
+    Parameters
+    ----------
+    classes : numpy.ndarray of int, shape (n,)
+        Classes.
+    rng : numpy.random.Generator
+        Chooses which rows of a smaller class come once more often than others.
+
+    Returns
+    -------
+    numpy.ndarray of int
+        Each row at least once.
+    """
+    members = [np.flatnonzero(classes == label) for label in np.unique(classes)]
+    largest = max(map(len, members))
+    return np.concatenate([np.resize(rng.permutation(rows), largest) for rows in members])
+
+
+def unpack(result: dict[str, np.ndarray], prefix: str) -> list[np.ndarray]:
+    """Arrays stored as ``prefix_0``, ``prefix_1`` ... in a result.
+
+    Parameters
+    ----------
+    result : dict of str to numpy.ndarray
+        Of a task.
+    prefix : str
+        Common beginning of the names.
+
+    Returns
+    -------
+    list of numpy.ndarray
+    """
+    count = sum(name.startswith(f"{prefix}_") for name in result)
+    return [result[f"{prefix}_{i}"] for i in range(count)]
+
+
+def pack(arrays: Sequence[Any], prefix: str) -> dict[str, np.ndarray]:
+    """Name a list of arrays so that `unpack` finds them again.
+
+    Parameters
+    ----------
+    arrays : sequence of array_like
+        Such as the weights of a network.
+    prefix : str
+        Common beginning of the names.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+    """
+    return {f"{prefix}_{i}": np.asarray(array) for i, array in enumerate(arrays)}

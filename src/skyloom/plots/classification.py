@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skyloom.plots.style import BLACK, BLUE, CYCLE, GREY, ORANGE, RED, new_figure
+from skyloom.plots.style import (
+    BLACK,
+    BLUE,
+    CYCLE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    SKY,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,15 +38,16 @@ def success_rate_figure(scores: pd.DataFrame) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = new_figure(7, 0.9 + 0.42 * max(len(scores), 2))
+    height = 0.42 if len(scores) < 16 else 0.22
+    figure = new_figure(7.5, 0.9 + height * max(len(scores), 2))
     axis = figure.subplots()
     if scores.empty:
         return _empty(figure, axis, "no network was trained")
     position = np.arange(len(scores))[::-1]
     rate = scores["success_rate"].to_numpy()
     errors = np.abs(scores[["success_low", "success_high"]].to_numpy().T - rate)
-    network = (scores["kind"] == "network").to_numpy()
-    for chosen, colour, label in ((network, BLUE, "network"), (~network, ORANGE, "baseline")):
+    for kind, colour in (("nested", GREEN), ("network", BLUE), ("baseline", ORANGE)):
+        chosen = (scores["kind"] == kind).to_numpy()
         axis.barh(
             position[chosen],
             rate[chosen],
@@ -44,23 +55,23 @@ def success_rate_figure(scores: pd.DataFrame) -> Figure:
             color=colour,
             height=0.7,
             capsize=3,
-            label=label,
+            label=kind,
         )
     chance = scores["chance_level"].iloc[0]
     axis.axvline(chance, color=RED, ls="--", lw=1.5, label=f"chance level {chance:.2f}")
     axis.set_yticks(position, scores["configuration"])
     axis.set(xlim=(0, 1), xlabel="success rate on unseen galaxies, 95 % interval")
-    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     return figure
 
 
 def learning_curves_figure(curves: pd.DataFrame) -> Figure:
-    """Loss and accuracy against epoch, one line a fold.
+    """Loss and accuracy against epoch, one line an inner fold.
 
     Parameters
     ----------
     curves : pandas.DataFrame
-        Columns ``configuration``, ``seed``, ``fold``, ``epoch``, ``loss``, ``accuracy``,
+        Columns ``configuration``, ``seed``, ``fold``, ``inner``, ``epoch``, ``loss``, ``accuracy``,
         ``val_loss``, ``val_accuracy``; may be empty.
 
     Returns
@@ -81,7 +92,7 @@ def learning_curves_figure(curves: pd.DataFrame) -> Figure:
                 (f"val_{measure}", ORANGE, "--", "validation"),
             )
             for key, colour, style, label in styles:
-                for k, (_, fold) in enumerate(part.groupby(["seed", "fold"])):
+                for k, (_, fold) in enumerate(part.groupby(["seed", "fold", "inner"])):
                     shown = label if k == 0 else None
                     axis.plot(
                         fold["epoch"],
@@ -204,6 +215,87 @@ def reliability_figure(predictions: pd.DataFrame, n_bins: int = 8) -> Figure:
     axis.plot([0, 1], [0, 1], color=GREY, ls=":", label="calibrated")
     axis.set(xlabel="probability of the predicted class", ylabel="share that is right")
     axis.set(xlim=(0.2, 1), ylim=(0, 1))
+    axis.legend(fontsize=7)
+    return figure
+
+
+def audit_figure(
+    fits: pd.DataFrame, null: pd.DataFrame, labels: dict[str, str], n_classes: int
+) -> Figure:
+    """Success rates of the published protocol on true and on shuffled classes.
+
+    Parameters
+    ----------
+    fits : pandas.DataFrame
+        ``labels`` and ``relabeled_success_rate`` of every fit; may be empty.
+    null : pandas.DataFrame
+        ``labels``, ``relabeled`` and ``best``: best of the grid for many shuffles.
+    labels : dict of str to str
+        Kinds of training labels in words; the first two get a panel each, the others none.
+    n_classes : int
+        For the chance level.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(9, 4)
+    if fits.empty:
+        return _empty(figure, figure.subplots(), "the published protocol was not run")
+    kinds = [kind for kind in ("random", "true") if kind in set(fits["labels"])]
+    axes = figure.subplots(1, len(kinds), sharex=True, squeeze=False)[0]
+    values = np.concatenate([fits["relabeled_success_rate"].dropna(), null["best"].dropna()])
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
+    bins = np.linspace(low - 0.01, high + 0.01, 26)
+    for axis, kind in zip(axes, kinds, strict=True):
+        rates = fits.loc[fits["labels"] == kind, "relabeled_success_rate"].dropna()
+        best = null.loc[(null["labels"] == kind) & null["relabeled"].astype(bool), "best"].dropna()
+        for shown, colour, hatch, label in (
+            (best, GREY, "", f"best of the grid, classes shuffled ({len(best)} times)"),
+            (rates, SKY, "//", f"every fit, true classes ({len(rates)})"),
+        ):
+            weights = np.full(len(shown), 1 / max(len(shown), 1))
+            axis.hist(
+                shown, bins, weights=weights, color=colour, alpha=0.7, hatch=hatch, label=label,
+                edgecolor="white",
+            )  # fmt: skip
+        if len(rates):
+            axis.axvline(
+                rates.max(), color=BLUE, lw=2.5, label=f"best of the grid: {rates.max():.3f}"
+            )
+        chance = 1 / n_classes
+        axis.axvline(chance, color=RED, ls="--", lw=1.5, label=f"one in {n_classes}")
+        axis.set_title(labels[kind], fontsize=9)
+        axis.set_xlabel("success rate after the best relabeling")
+        axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0.0, -0.16))
+    axes[0].set_ylabel("share")
+    return figure
+
+
+def permutation_figure(statistic: float, null: np.ndarray, n_classes: int) -> Figure:
+    """Balanced accuracy of the whole procedure on true and on shuffled classes.
+
+    Parameters
+    ----------
+    statistic : float
+        On the true classes.
+    null : numpy.ndarray
+        On shuffled classes; may be empty.
+    n_classes : int
+        For the chance level.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(6, 3.4)
+    axis = figure.subplots()
+    if not len(null):
+        return _empty(figure, axis, "no shuffles were asked for (sweep.n_permutations)")
+    axis.hist(null, bins=min(30, max(5, len(null) // 3)), color=GREY, label=f"{len(null)} shuffles")
+    axis.axvline(statistic, color=BLUE, lw=2.5, label=f"true classes: {statistic:.3f}")
+    axis.axvline(1 / n_classes, color=RED, ls="--", lw=1.5, label=f"one in {n_classes}")
+    axis.set(xlabel="balanced accuracy of the nested procedure", ylabel="shuffles")
     axis.legend(fontsize=7)
     return figure
 

@@ -242,6 +242,61 @@ def galaxy_panel(
     return figure
 
 
+def explanations_figure(
+    lines: list[dict[str, np.ndarray]], panels: list[tuple[str, str, pd.DataFrame]]
+) -> Figure:
+    """Profiles with what counted for the network: darker where symmetry would change its mind.
+
+    Parameters
+    ----------
+    lines : list of dict
+        Fluxes and geometry of each galaxy (one row); may be empty.
+    panels : list of (str, str, pandas.DataFrame)
+        Title, note, and ``low``, ``high`` (distances from the mid-velocity) and ``importance``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    columns = min(3, max(len(lines), 1))
+    rows = int(np.ceil(max(len(lines), 1) / columns))
+    figure = new_figure(3.2 * columns, 2.1 * rows + 0.4)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[len(lines) :]:
+        axis.set_axis_off()
+    if not lines:
+        axes[0].set_axis_off()
+        axes[0].text(0.5, 0.5, "no network was trained", ha="center", transform=axes[0].transAxes)
+        return figure
+    reach = max(float(table["importance"].abs().max()) for _, _, table in panels)
+    drawn = None
+    for axis, line, (title, note, table) in zip(axes, lines, panels, strict=False):
+        n, centre = int(line["n_channels"][0]), line["centre"][0]
+        offset = line["velocity_start"][0] + line["channel_width"][0] * np.arange(n) - centre
+        flux = line["flux"][0, :n]
+        low, high = table["low"].to_numpy(), table["high"].to_numpy()
+        for sign in (1, -1):
+            edges = sign * np.append(low, high[-1])
+            drawn = axis.pcolormesh(
+                edges, [flux.min() * 1.1, flux.max() * 1.15], table["importance"].to_numpy()[None],
+                cmap="PuOr_r", vmin=-max(reach, 1e-6), vmax=max(reach, 1e-6),
+            )  # fmt: skip
+        axis.step(offset, flux, where="mid", color=BLACK, lw=0.8)
+        axis.axvline(0, color=GREY, ls=":", lw=0.8)
+        axis.set_xlim(-high[-1] * 1.05, high[-1] * 1.05)
+        axis.set_title(title, fontsize=7)
+        axis.text(0.02, 0.95, note, fontsize=6, va="top", transform=axis.transAxes)
+        axis.tick_params(labelsize=6)
+    for axis in axes[::columns]:
+        axis.set_ylabel("flux (mJy)", fontsize=7)
+    for axis in axes[max(0, len(lines) - columns) : len(lines)]:
+        axis.set_xlabel("velocity from the middle (km/s)", fontsize=7)
+    bar = figure.colorbar(drawn, ax=list(axes), shrink=0.6)
+    bar.set_label("fall of the probability if symmetric there", fontsize=7)
+    bar.ax.tick_params(labelsize=6)
+    return figure
+
+
 def a_flux_figure(a_flux: np.ndarray, error: np.ndarray, sigma: float = 0.13) -> Figure:
     """Distribution of A_flux with the half-Gaussian of isolated galaxies.
 

@@ -271,6 +271,46 @@ def observe(row: pd.Series, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     return velocity, flux
 
 
+def observe_lines(
+    truth: pd.DataFrame, n_channels: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy spectra of many galaxies at once, cut out around their lines; no interference.
+
+    Parameters
+    ----------
+    truth : pandas.DataFrame
+        From `draw_truth`.
+    n_channels : int
+        Of each cut-out.
+    rng : numpy.random.Generator
+        Source of the noise.
+
+    Returns
+    -------
+    velocity_start : numpy.ndarray, shape (n,)
+        km/s.
+    flux : numpy.ndarray of float32, shape (n, n_channels)
+        mJy.
+    """
+    width = truth["channel_width"].to_numpy()
+    first = (truth["mid_velocity"] - truth["velocity_start"]).to_numpy() / width - n_channels / 2
+    start = truth["velocity_start"].to_numpy() + np.rint(first) * width
+    flux = np.empty((len(truth), n_channels), dtype=np.float32)
+    parameters = truth[list(PARAMETER_NAMES)].to_numpy()
+    amplitude, length, phase, noise = (
+        truth[["ripple_amplitude", "ripple_length", "ripple_phase", "noise"]]
+        .to_numpy()
+        .T[..., None]
+    )
+    for i in range(0, len(truth), 1000):
+        rows = slice(i, i + 1000)
+        velocity = start[rows, None] + width[rows, None] * np.arange(n_channels)
+        ripple = amplitude[rows] * np.sin(2 * np.pi * velocity / length[rows] + phase[rows])
+        flux[rows] = busy_function(velocity, parameters[rows]) + ripple
+        flux[rows] += noise[rows] * rng.standard_normal(velocity.shape)
+    return start, flux
+
+
 def to_hdu(row: pd.Series, rng: np.random.Generator) -> fits.PrimaryHDU:
     """One spectrum as a telescope's pipeline would write it: a (1, N) image with a velocity axis.
 

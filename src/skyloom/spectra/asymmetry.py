@@ -154,6 +154,34 @@ def _first_passage(x, y, level):
         return x[rows, index - 1] + fraction * (x[rows, index] - x[rows, index - 1])
 
 
+def mirrored(
+    flux: np.ndarray, velocity_start: np.ndarray, channel_width: np.ndarray, centre: np.ndarray
+) -> np.ndarray:
+    """Profiles with their sides exchanged about a velocity, on the same channels.
+
+    Parameters
+    ----------
+    flux : numpy.ndarray, shape (n, m)
+        Flux densities, all finite.
+    velocity_start, channel_width, centre : numpy.ndarray, shape (n,)
+        First channel, spacing and velocity to mirror about, km/s.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, m)
+        Linearly interpolated; 0 where the other side is beyond the channels.
+    """
+    n, m = flux.shape
+    position = 2 * ((centre - velocity_start) / channel_width)[:, None] - np.arange(m)
+    below = np.floor(position).astype(int)
+    rows = np.arange(n)[:, None]
+    inside = (below >= 0) & (below < m - 1)
+    index = np.clip(below, 0, m - 2)
+    share = position - below
+    value = (1 - share) * flux[rows, index] + share * flux[rows, index + 1]
+    return np.where(inside, value, 0.0)
+
+
 def folded_indices(signed: np.ndarray, mid_velocity: np.ndarray) -> pd.DataFrame:
     """Published indices of noiseless profiles.
 

@@ -10,16 +10,31 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from skyloom.evaluation.splits import check_no_leak, largest_number_of_folds, split_manifest
-from skyloom.pipelines.hi_profiles.features import images_of, lazy_images, line_geometry
-from skyloom.pipelines.hi_profiles.parameters import AugmentationParameters, FeatureParameters
+from skyloom.evaluation.splits import (
+    MANIFEST_COLUMNS,
+    check_no_leak,
+    largest_number_of_folds,
+    split_manifest,
+)
+from skyloom.pipelines.hi_profiles.features import (
+    fit_profiles,
+    images_of,
+    lazy_images,
+    line_geometry,
+)
+from skyloom.pipelines.hi_profiles.parameters import (
+    AugmentationParameters,
+    PretrainingParameters,
+    SimulationParameters,
+    Sweep,
+)
+from skyloom.simulate.hi_profiles import draw_truth, observe_lines
+from skyloom.spectra.busy_function import PARAMETER_NAMES, busy_function
 
 logger = logging.getLogger(__name__)
 
-MANIFEST_COLUMNS = ("seed", "fold", "role", "id", "group", "class", "sha256")
-COPY_COLUMNS = (
-    "seed", "fold", "id", "class", "profile", "copy", "exchanged", "snr_factor", "fold_shift",
-)  # fmt: skip
+_PRETRAINING_CHANNELS = 256
+COPY_COLUMNS = ("variant", "id", "profile", "copy", "exchanged", "snr_factor", "fold_shift")
 
 
 def a_flux_classes(
@@ -137,8 +152,8 @@ def make_split(classes: pd.DataFrame, parameters: AugmentationParameters) -> pd.
     manifest = split_manifest(
         objects,
         n_folds=folds,
+        n_inner_folds=parameters.n_inner_folds,
         seeds=parameters.seeds,
-        validation_share=parameters.validation_share,
     )
     check_no_leak(manifest)
     return manifest
@@ -146,59 +161,44 @@ def make_split(classes: pd.DataFrame, parameters: AugmentationParameters) -> pd.
 
 def plan_copies(
     profiles: pd.DataFrame,
-    fits: pd.DataFrame,
-    manifest: pd.DataFrame,
-    parameters: AugmentationParameters,
+    asymmetry: pd.DataFrame,
+    classes: pd.DataFrame,
+    plan: dict[str, Any],
 ) -> pd.DataFrame:
-    """Choose the copies of each fold's training profiles; of no others.
+    """Choose the changed copies of the galaxies that may be trained on.
+
+    A copy is made from one galaxy alone. It is trained on only where that galaxy is, so no copy
+    carries anything across a split.
 
     Parameters
     ----------
-    profiles, fits : pandas.DataFrame
+    profiles, asymmetry, classes : pandas.DataFrame
         Tables of the accepted galaxies.
-    manifest : pandas.DataFrame
-        The split.
-    parameters : AugmentationParameters
-        ``hi_profiles.augmentation``.
+    plan : dict
+        From `skyloom.pipelines.hi_profiles.ingestion.configure_sweep`; every variant of images and
+        copies in it gets its own.
 
     Returns
     -------
     pandas.DataFrame
-        One row a training image: ``seed``, ``fold``, ``id``, ``class``, ``profile`` (row in the
-        profile table), ``copy`` (0 is the observed profile itself), ``exchanged``, ``snr_factor``
-        (1 adds no noise) and ``fold_shift`` (km/s).
+        One row a copy: ``variant``, ``id``, ``profile`` (row in the profile table), ``copy`` (from
+        1), ``exchanged``, ``snr_factor`` (1 adds no noise) and ``fold_shift`` (km/s).
     """
-    row_of = pd.Series(np.arange(len(profiles)), index=profiles["id"])
-    errors = line_errors(fits)
+    rows = np.flatnonzero(classes["used"])
+    errors = np.nan_to_num(asymmetry["mid_velocity_error"].to_numpy(), posinf=0.0)
     parts = []
-    training = manifest[manifest["role"] == "train"]
-    for (seed, fold), part in training.groupby(["seed", "fold"]):
-        rng = np.random.default_rng([int(seed), int(fold)])
-        largest = part["class"].value_counts().max()
-        for label, members in part.groupby("class"):
-            size = largest if parameters.balance_classes else len(members)
-            count = np.arange(size * (1 + parameters.n_copies))
-            # Every member gets the same number of copies, give or take one.
-            member = rng.permutation(len(members))[count % len(members)]
-            copy = count // len(members)
-            ids = members["id"].to_numpy()[member]
-            profile = row_of.loc[ids].to_numpy()
-            n, changed = len(ids), copy > 0
-            exchanged = changed & parameters.exchange_sides & (rng.random(n) < 0.5)
-            factor = np.where(changed, rng.uniform(parameters.min_snr_factor, 1, n), 1.0)
-            shift = parameters.fold_jitter * errors[profile] * rng.standard_normal(n)
-            table = {"seed": seed, "fold": fold, "id": ids, "class": label, "profile": profile}
-            table |= {"copy": copy, "exchanged": exchanged, "snr_factor": factor}
-            parts.append(pd.DataFrame(table | {"fold_shift": np.where(changed, shift, 0.0)}))
-    if not parts:
-        return pd.DataFrame(columns=list(COPY_COLUMNS))
+    for variant, configuration in Sweep.model_validate(plan).variants.items():
+        options = configuration.augmentation
+        rng = np.random.default_rng([options.seed, 0])
+        profile = np.repeat(rows, options.n_copies)
+        n = len(profile)
+        exchanged = (rng.random(n) < 0.5) & options.exchange_sides
+        table = {"variant": variant, "id": profiles["id"].to_numpy()[profile], "profile": profile}
+        table |= {"copy": np.tile(np.arange(1, options.n_copies + 1), len(rows))}
+        table |= {"exchanged": exchanged, "snr_factor": rng.uniform(options.min_snr_factor, 1, n)}
+        shift = options.fold_jitter * errors[profile] * rng.standard_normal(n)
+        parts.append(pd.DataFrame(table | {"fold_shift": shift}))
     return pd.concat(parts, ignore_index=True)[list(COPY_COLUMNS)]
-
-
-def line_errors(fits: pd.DataFrame) -> np.ndarray:
-    """Errors of the fold velocities, km/s, shape (n,); 0 where unknown."""
-    squared = fits[["low_edge_error", "high_edge_error"]].pow(2).sum(axis=1).to_numpy()
-    return np.nan_to_num(np.sqrt(squared) / 2, posinf=0.0)
 
 
 def draw_augmented_images(
@@ -206,9 +206,9 @@ def draw_augmented_images(
     flux: np.ndarray,
     fits: pd.DataFrame,
     copies: pd.DataFrame,
-    features: FeatureParameters,
-) -> Any:
-    """Images of the training copies, drawn from the changed profiles as they are saved.
+    plan: dict[str, Any],
+) -> dict[str, Any]:
+    """Images of the copies, drawn from the changed profiles as they are saved.
 
     Parameters
     ----------
@@ -216,16 +216,21 @@ def draw_augmented_images(
         The accepted galaxies.
     copies : pandas.DataFrame
         From `plan_copies`.
-    features : FeatureParameters
-        ``hi_profiles.features``.
+    plan : dict
+        From `skyloom.pipelines.hi_profiles.ingestion.configure_sweep`.
 
     Returns
     -------
-    dask.array.Array, shape (n_copies, 3, size, size, channels)
+    dict of str to dask.array.Array, shape (n_copies, 3, size, size, channels)
+        By variant; none for variants without copies.
     """
-    return lazy_images(
-        len(copies), features, partial(_copy_images, profiles, flux, fits, copies, features)
-    )
+    images, variants = {}, Sweep.model_validate(plan).variants
+    for variant, part in copies.groupby("variant", sort=False):
+        features = variants[variant].features
+        chosen = part.reset_index(drop=True)
+        draw = partial(_copy_images, profiles, flux, fits, chosen, features)
+        images[variant] = lazy_images(len(chosen), features, draw)
+    return images
 
 
 def _copy_images(profiles, flux, fits, copies, features, rows):
@@ -243,7 +248,7 @@ def change_profiles(line: dict[str, np.ndarray], copies: pd.DataFrame) -> dict[s
     line : dict
         From `skyloom.pipelines.hi_profiles.features.line_geometry`.
     copies : pandas.DataFrame
-        The matching rows of the plan; its index seeds the noise.
+        The matching rows of the plan; galaxy and copy seed the noise.
 
     Returns
     -------
@@ -254,11 +259,70 @@ def change_profiles(line: dict[str, np.ndarray], copies: pd.DataFrame) -> dict[s
     factor = copies["snr_factor"].to_numpy(float)
     added = line["noise"] * np.sqrt(1 / factor**2 - 1)
     for i in np.flatnonzero(added > 0):
-        rng = np.random.default_rng([int(copies["seed"].iloc[i]), 2, int(copies.index[i])])
-        flux[i] += added[i] * rng.standard_normal(flux.shape[1])
+        rng = np.random.default_rng([int(copies["profile"].iloc[i]), int(copies["copy"].iloc[i])])
+        n = line["n_channels"][i]
+        flux[i, :n] += added[i] * rng.standard_normal(n)
     for i in np.flatnonzero(copies["exchanged"].to_numpy(bool)):
         n = line["n_channels"][i]
         flux[i, :n] = flux[i, :n][::-1]
         first = line["velocity_start"][i]
         centre[i] = 2 * first + (n - 1) * line["channel_width"][i] - centre[i]
     return line | {"flux": flux, "centre": centre + copies["fold_shift"].to_numpy(float)}
+
+
+def simulate_pretraining_sample(
+    pretraining: PretrainingParameters, simulation: SimulationParameters, plan: dict[str, Any]
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Simulated profiles to teach a network the shapes of lines before it sees any label.
+
+    They are drawn like the simulated sample, with other random numbers, and measured like
+    observed ones: the fold is about the fitted edges, with their errors.
+
+    Parameters
+    ----------
+    pretraining : PretrainingParameters
+        ``hi_profiles.pretraining``.
+    simulation : SimulationParameters
+        ``hi_profiles.simulation``, for the distributions.
+    plan : dict
+        From `skyloom.pipelines.hi_profiles.ingestion.configure_sweep`.
+
+    Returns
+    -------
+    images : dict of str to numpy.ndarray, shape (n, 3, size, size, channels)
+        By image variant; none where no configuration starts from a pre-trained network.
+    targets : numpy.ndarray of float32, shape (n, k)
+        What the network learns, scaled to mean 0 and variance 1: logarithms of the noiseless
+        channel asymmetry and A_flux, and the absolute noiseless difference of the sides at 16
+        distances from the mid-velocity, in units of the peak.
+    """
+    sweep = Sweep.model_validate(plan)
+    if not sweep.pretrained:
+        return {}, np.zeros((0, 0), dtype=np.float32)
+    options = simulation.model_dump(
+        exclude={"seed", "n_profiles", "class_by", "class_shares", "class_edges"}
+    )
+    # The simulated sample itself uses [seed, 0] and [seed, 1].
+    rng = np.random.default_rng([pretraining.seed, 2])
+    truth = draw_truth(pretraining.n_profiles, rng, **options)
+    velocity_start, flux = observe_lines(truth, _PRETRAINING_CHANNELS, rng)
+    profiles = truth[["id", "channel_width", "noise"]].assign(velocity_start=velocity_start)
+    fits = pd.concat([table for table, _ in fit_profiles(profiles, flux)], ignore_index=True)
+    line, usable = line_geometry(profiles, flux, fits), fits["usable"].to_numpy()
+    distance, edge = np.arange(16) / 16 + 1 / 32, 1.3 * truth["w20"].to_numpy() / 2
+    sides = [
+        busy_function(
+            truth[["mid_velocity"]].to_numpy() + sign * edge[:, None] * distance,
+            truth[list(PARAMETER_NAMES)].to_numpy(),
+        )
+        for sign in (1, -1)
+    ]
+    difference = np.abs(sides[0] - sides[1]) / truth[["peak_flux"]].to_numpy()
+    indices = np.log(truth[["channel_asymmetry", "a_flux"]].to_numpy() + [0.02, 0.0])
+    targets = np.column_stack([indices, difference])[usable]
+    targets = (targets - targets.mean(0)) / np.maximum(targets.std(0), 1e-6)
+    images = {
+        variant: images_of({key: value[usable] for key, value in line.items()}, member.features)
+        for variant, member in sweep.image_variants.items()
+    }
+    return images, targets.astype(np.float32)

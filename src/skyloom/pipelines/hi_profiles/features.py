@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -10,8 +10,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from skyloom.images.rings import IMAGE_MODELS, published_image, render_rings
-from skyloom.pipelines.hi_profiles.parameters import FeatureParameters
+from skyloom.images.rings import (
+    IMAGE_MODELS,
+    published_image,
+    published_quadrant,
+    render_rings,
+)
+from skyloom.pipelines.hi_profiles.parameters import FeatureParameters, Sweep
 from skyloom.plots import hi_profiles as plots
 from skyloom.spectra.asymmetry import asymmetry_table
 from skyloom.spectra.busy_function import (
@@ -52,19 +57,52 @@ def measure_profiles(
     """
     rng = np.random.default_rng(parameters.seed)
     fits, asymmetries = [], []
+    for table, measured in fit_profiles(profiles, flux, parameters.max_reduced_chi_square):
+        *observed, baseline = measured
+        asymmetry = asymmetry_table(
+            *observed, rng, baseline, n_realisations=parameters.n_realisations
+        )
+        asymmetry[~table["usable"]] = np.nan
+        asymmetry.insert(0, "id", table["id"].to_numpy())
+        fits.append(table)
+        asymmetries.append(asymmetry)
+    return pd.concat(fits, ignore_index=True), pd.concat(asymmetries, ignore_index=True)
+
+
+def fit_profiles(
+    profiles: pd.DataFrame, flux: np.ndarray, max_reduced_chi_square: float = 2.5
+) -> Iterator[tuple[pd.DataFrame, tuple[Any, ...]]]:
+    """Fit the busy function to a chunk of profiles after the other.
+
+    Parameters
+    ----------
+    profiles : pandas.DataFrame
+        ``id``, ``velocity_start``, ``channel_width``, ``noise`` and, where a baseline was
+        subtracted, what is known of its errors.
+    flux : numpy.ndarray, shape (n, m)
+        mJy, NaN where masked.
+    max_reduced_chi_square : float
+        Above it the busy function does not describe the line.
+
+    Yields
+    ------
+    table : pandas.DataFrame
+        ``fits`` of `measure_profiles` for the chunk.
+    measured : tuple
+        Velocity, flux, noise, fit and baseline errors, as the asymmetry needs them.
+    """
+    has_baseline = set(_BASELINE) <= set(profiles.columns)
     for start in tqdm(range(0, len(profiles), _CHUNK), desc="fitting profiles", unit="chunk"):
         rows = slice(start, start + _CHUNK)
         part = profiles.iloc[rows]
         noise = part["noise"].to_numpy()
         data = np.asarray(flux[rows], dtype=float)
         velocity = _velocity(part, data.shape[1])
-        baseline = baseline_error_shapes(velocity, *part[list(_BASELINE)].to_numpy().T)
+        baseline = None
+        if has_baseline:
+            baseline = baseline_error_shapes(velocity, *part[list(_BASELINE)].to_numpy().T)
         fit = fit_busy_function(
-            velocity,
-            data,
-            noise,
-            baseline,
-            max_reduced_chi_square=parameters.max_reduced_chi_square,
+            velocity, data, noise, baseline, max_reduced_chi_square=max_reduced_chi_square
         )
         table = {"id": part["id"].to_numpy()}
         for names, values, errors in (
@@ -76,14 +114,7 @@ def measure_profiles(
         table["chi_square"], table["degrees_of_freedom"] = fit.chi_square, fit.degrees_of_freedom
         table["status"] = fit.status
         table["usable"] = np.isin(fit.status, _USABLE)
-        fits.append(pd.DataFrame(table))
-        asymmetry = asymmetry_table(
-            velocity, data, noise, fit, rng, baseline, n_realisations=parameters.n_realisations
-        )
-        asymmetry[~table["usable"]] = np.nan
-        asymmetry.insert(0, "id", table["id"])
-        asymmetries.append(asymmetry)
-    return pd.concat(fits, ignore_index=True), pd.concat(asymmetries, ignore_index=True)
+        yield pd.DataFrame(table), (velocity, data, noise, fit, baseline)
 
 
 def _velocity(profiles: pd.DataFrame, n_channels: int) -> np.ndarray:
@@ -93,26 +124,32 @@ def _velocity(profiles: pd.DataFrame, n_channels: int) -> np.ndarray:
 
 
 def draw_images(
-    profiles: pd.DataFrame, flux: np.ndarray, fits: pd.DataFrame, parameters: FeatureParameters
-) -> Any:
+    profiles: pd.DataFrame, flux: np.ndarray, fits: pd.DataFrame, plan: dict[str, Any]
+) -> dict[str, Any]:
     """Ring images of all profiles, computed only as they are saved.
 
     Parameters
     ----------
     profiles, flux, fits
         From `skyloom.pipelines.hi_profiles.ingestion.ingest_spectra` and `measure_profiles`.
-    parameters : FeatureParameters
-        ``hi_profiles.features``.
+    plan : dict
+        From `skyloom.pipelines.hi_profiles.ingestion.configure_sweep`.
 
     Returns
     -------
-    dask.array.Array, shape (n, 3, size, size, channels)
-        The three image models; one channel of float32 (corrected) or the three colours in uint8
-        (published). Images of profiles without usable edges are zero.
+    dict of str to dask.array.Array, shape (n, 3, size, size, channels)
+        The three image models, for every variant of images in the sweep; one channel of float32,
+        or the three colours in uint8 of whole published images. Images of profiles without usable
+        edges are zero.
     """
-    return lazy_images(
-        len(profiles), parameters, partial(_profile_images, profiles, flux, fits, parameters)
-    )
+    return {
+        variant: lazy_images(
+            len(profiles),
+            member.features,
+            partial(_profile_images, profiles, flux, fits, member.features),
+        )
+        for variant, member in Sweep.model_validate(plan).image_variants.items()
+    }
 
 
 def lazy_images(
@@ -135,7 +172,7 @@ def lazy_images(
     """
     import dask.array as da
 
-    channels, dtype = (3, np.uint8) if parameters.rendering == "published" else (1, np.float32)
+    channels, dtype = image_format(parameters)
     size = parameters.size
     rows = da.arange(n_images, chunks=_CHUNK)
     return rows.map_blocks(
@@ -145,6 +182,23 @@ def lazy_images(
         new_axis=[1, 2, 3, 4],
         meta=np.empty((0, 0, 0, 0, 0), dtype),
     )
+
+
+def image_format(parameters: FeatureParameters) -> tuple[int, type]:
+    """Channels and type of the images.
+
+    Parameters
+    ----------
+    parameters : FeatureParameters
+        ``hi_profiles.features``.
+
+    Returns
+    -------
+    channels : int
+    dtype : type
+    """
+    in_colour = parameters.rendering == "published" and not parameters.quadrant
+    return (3, np.uint8) if in_colour else (1, np.float32)
 
 
 def _profile_images(profiles, flux, fits, parameters, rows):
@@ -205,15 +259,15 @@ def images_of(line: dict[str, np.ndarray], parameters: FeatureParameters) -> np.
     """
     usable = line["usable"]
     n, size = len(usable), parameters.size
+    channels, dtype = image_format(parameters)
+    images = np.zeros((n, len(IMAGE_MODELS), size, size, channels), dtype=dtype)
     if parameters.rendering == "published":
-        images = np.zeros((n, len(IMAGE_MODELS), size, size, 3), dtype=np.uint8)
+        draw = published_quadrant if parameters.quadrant else published_image
         for i in np.flatnonzero(usable):
             cut = published_cut(line, i)
             for k, model in enumerate(IMAGE_MODELS):
-                images[i, k] = published_image(cut, model, size)
-        return images
-    images = np.zeros((n, len(IMAGE_MODELS), size, size, 1), dtype=np.float32)
-    if usable.any():
+                images[i, k] = draw(cut, model, size).reshape(size, size, channels)
+    elif usable.any():
         images[usable, ..., 0] = render_rings(
             line["flux"][usable] / line["peak"][usable, None],
             line["velocity_start"][usable],

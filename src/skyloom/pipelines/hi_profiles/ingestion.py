@@ -6,12 +6,22 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from skyloom.pipelines.hi_profiles.parameters import IngestionParameters
+from skyloom.pipelines.hi_profiles.parameters import (
+    AugmentationParameters,
+    Configuration,
+    FeatureParameters,
+    IngestionParameters,
+    NetworkParameters,
+    Sweep,
+    SweepParameters,
+    TrainingParameters,
+)
 from skyloom.spectra.preparation import prepare_profile
 from skyloom.spectra.readers import UnusableSpectrumError, read_spectrum
 
@@ -21,6 +31,42 @@ PROFILE_COLUMNS = (
     "baseline_level_error", "baseline_slope_error", "class", "class_value", "label_source",
 )  # fmt: skip
 REJECTION_COLUMNS = ("file", "reason", "value")
+
+
+def configure_sweep(
+    sweep: SweepParameters,
+    features: FeatureParameters,
+    augmentation: AugmentationParameters,
+    network: NetworkParameters,
+    training: TrainingParameters,
+) -> dict[str, Any]:
+    """Lay out the sweep and check every configuration before any file is read.
+
+    Parameters
+    ----------
+    sweep : SweepParameters
+        ``hi_profiles.sweep``.
+    features, augmentation, network, training
+        Parameters of the stages: the values of what the sweep does not vary.
+
+    Returns
+    -------
+    dict
+        A `skyloom.pipelines.hi_profiles.parameters.Sweep` as plain values.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If values of the sweep do not go together.
+    """
+    base = Configuration(
+        name="base",
+        features=features,
+        augmentation=augmentation,
+        network=network,
+        training=training,
+    )
+    return Sweep.plan(sweep, base).model_dump(mode="json")
 
 
 def ingest_spectra(

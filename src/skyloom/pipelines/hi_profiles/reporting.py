@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,70 +15,50 @@ import numpy as np
 import pandas as pd
 
 import skyloom
-from skyloom.evaluation.baselines import cross_predict, logistic_regression, majority
-from skyloom.evaluation.scores import confusion_table, paired_difference, score_predictions
-from skyloom.pipelines.hi_profiles.parameters import (
-    AugmentationParameters,
-    FeatureParameters,
-    ReportingParameters,
-    TrainingParameters,
+from skyloom.evaluation.audit import best_of
+from skyloom.evaluation.scores import confusion_table
+from skyloom.learning.nested import (
+    nested_predictions,
+    nested_statistic,
+    procedure_p_value,
+    select_configurations,
+)
+from skyloom.pipelines.hi_profiles.features import images_of, line_geometry
+from skyloom.pipelines.hi_profiles.parameters import Configuration, ReportingParameters, Sweep
+from skyloom.pipelines.hi_profiles.training import (
+    A_FLUX_BASELINE,
+    AUDIT_LABELS,
+    MAJORITY_BASELINE,
+    class_names,
+    failed_run,
+    network_input,
+    network_run,
+    run_parameters,
+    scores_beside_baseline,
 )
 from skyloom.plots import classification
 from skyloom.plots import hi_profiles as plots
+from skyloom.spectra.asymmetry import mirrored
 
-# MLflow cuts names to ten characters in its plots: they differ before that.
-A_FLUX_BASELINE = "A_flux, logistic regression"
-ALL_INDICES_BASELINE = "all indices and S/N, logistic regression"
-MAJORITY_BASELINE = "majority class"
-
-
-def baseline_features(
-    profiles: pd.DataFrame, fits: pd.DataFrame, asymmetry: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Features of the two logistic regressions.
-
-    Parameters
-    ----------
-    profiles, fits, asymmetry : pandas.DataFrame
-        Tables of the accepted galaxies.
-
-    Returns
-    -------
-    a_flux, indices : pandas.DataFrame
-        Indexed by ``id``: A_flux alone; and all asymmetry indices with the S/N. Ratios are
-        logarithms, the velocity of equality is its distance from V_m in units of W20.
-    """
-    offset = (asymmetry["equality_velocity"] - asymmetry["mid_velocity"]).abs()
-    indices = pd.DataFrame(
-        {
-            "a_flux": np.log(asymmetry["a_flux"]),
-            "lopsidedness": asymmetry["lopsidedness"],
-            "channel_asymmetry": asymmetry["channel_asymmetry"],
-            "a_f": np.log(asymmetry["a_f"]),
-            "a_c": np.log(asymmetry["a_c"]),
-            "c_v": asymmetry["c_v"],
-            "equality_offset": offset / fits["w20"],
-            "snr": np.log(profiles["snr"]),
-        }
-    )
-    indices.index = pd.Index(profiles["id"], name="id")
-    return indices[["a_flux"]], indices
+NESTED = "nested: best of the inner folds"
+_N_SHOWN = 6  # configurations in the figures with a panel or a line for each
+_N_OFFSETS = 16
 
 
 def score_configurations(
-    profiles: pd.DataFrame,
-    fits: pd.DataFrame,
-    asymmetry: pd.DataFrame,
     classes: pd.DataFrame,
     manifest: pd.DataFrame,
     predictions: pd.DataFrame,
+    inner: pd.DataFrame,
+    permutations: pd.DataFrame,
+    baselines: pd.DataFrame,
     parameters: ReportingParameters,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Score the networks and the baselines on the same unseen galaxies.
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Score the nested procedure, every configuration and the baselines on the same galaxies.
 
     Parameters
     ----------
-    profiles, fits, asymmetry, classes, manifest, predictions : pandas.DataFrame
+    classes, manifest, predictions, inner, permutations, baselines : pandas.DataFrame
         Tables of the earlier stages.
     parameters : ReportingParameters
         ``hi_profiles.reporting``.
@@ -83,49 +66,159 @@ def score_configurations(
     Returns
     -------
     scores : pandas.DataFrame
-        One row a configuration: ``configuration``, ``kind`` (network or baseline), the scores of
-        `skyloom.evaluation.scores.score_predictions`, the paired difference of the success rate
-        to the A_flux baseline with its 95 % interval, and ``label_source``.
+        One row a configuration, first the nested procedure: ``configuration``, ``kind`` (nested,
+        network or baseline), the scores of `skyloom.evaluation.scores.score_beside`,
+        ``inner_score``, ``p_value_of`` (what was permuted) and ``label_source``.
     all_predictions : pandas.DataFrame
-        Of networks and baselines, with ``kind``.
+        Of all of them, with ``kind``.
+    selection : pandas.DataFrame
+        ``seed``, ``fold``, ``configuration``, ``score``: what each outer fold selected.
     """
+    selected = select_configurations(inner) if len(inner) else inner[["seed", "fold"]]
     if manifest.empty:
-        return pd.DataFrame(columns=["configuration", "kind"]), predictions.assign(kind=[])
-    n_classes = int(manifest["class"].max()) + 1
-    a_flux, indices = baseline_features(profiles, fits, asymmetry)
-    tables = {
-        name: cross_predict(classifier, features, manifest, n_classes)
-        for name, classifier, features in (
-            (A_FLUX_BASELINE, logistic_regression(), a_flux),
-            (ALL_INDICES_BASELINE, logistic_regression(), indices),
-            (MAJORITY_BASELINE, majority(), a_flux),
+        return (
+            pd.DataFrame(columns=["configuration", "kind"]),
+            predictions.assign(kind=[]),
+            selected,
         )
-    }
-    networks = {
-        name: part.drop(columns="configuration")
-        for name, part in predictions.groupby("configuration", sort=False)
-    }
+    nested = nested_predictions(predictions, selected).assign(configuration=NESTED)
     rows, parts = [], []
-    source = classes["label_source"].iloc[0]
-    for kind, group in (("network", networks), ("baseline", tables)):
-        for name, table in group.items():
-            rng = np.random.default_rng(parameters.seed)
-            scores = score_predictions(table, n_classes, rng)
-            names = ("minus_a_flux", "minus_a_flux_low", "minus_a_flux_high")
-            difference = dict(
-                zip(names, paired_difference(table, tables[A_FLUX_BASELINE], rng), strict=True)
-            )
-            rows.append(
-                {
-                    "configuration": name,
-                    "kind": kind,
-                    **scores,
-                    **difference,
-                    "label_source": source,
-                }
-            )
-            parts.append(table.assign(configuration=name, kind=kind))
-    return pd.DataFrame(rows), pd.concat(parts, ignore_index=True)
+    for kind, group in (("nested", nested), ("network", predictions), ("baseline", baselines)):
+        for name, table in group.groupby("configuration", sort=False):
+            scores = scores_beside_baseline(table, baselines, manifest, parameters.seed)
+            row = {"configuration": name, "kind": kind, **scores}
+            row["p_value_of"] = "these predictions"
+            if kind == "nested" and len(permutations):
+                null = permutations["balanced_accuracy"].to_numpy()
+                row["p_value"] = procedure_p_value(nested_statistic(nested), null)
+                row["p_value_of"] = f"the whole procedure, {len(null)} shuffles"
+            own = {"nested": selected, "network": inner}.get(kind)
+            if kind == "network":
+                own = inner[inner["configuration"] == name]
+            row["inner_score"] = np.nan if own is None else own["score"].mean()
+            rows.append(row | {"label_source": classes["label_source"].iloc[0]})
+            parts.append(table.assign(kind=kind))
+    return pd.DataFrame(rows), pd.concat(parts, ignore_index=True), selected
+
+
+def summarise_audit(
+    fits: pd.DataFrame, null: pd.DataFrame, classes: pd.DataFrame
+) -> tuple[pd.DataFrame, str]:
+    """How much of a published-style success rate comes from its protocol alone.
+
+    Parameters
+    ----------
+    fits, null : pandas.DataFrame
+        From `skyloom.pipelines.hi_profiles.training.audit_published_protocol`.
+    classes : pandas.DataFrame
+        The sample's classes.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        One row a kind of training labels and a choice: ``labels``, ``choice``, ``success_rate``,
+        and median, 5th and 95th percentile of the same on shuffled classes where it was computed.
+    sentences : str
+        In words; empty without an audit.
+    """
+    columns = [
+        "labels", "choice", "success_rate", "shuffled_median", "shuffled_low", "shuffled_high",
+        "p_value",
+    ]  # fmt: skip
+    if fits.empty:
+        return pd.DataFrame(columns=columns), ""
+    rows, sentences = [], []
+    shares = classes.loc[classes["used"], "class"].value_counts(normalize=True)
+    n_classes, chance = len(shares), 1 / len(shares)
+    for kind, part in fits.groupby("labels", sort=False):
+        quantities = {
+            "mean of the grid, no choice": (part["success_rate"].mean(), None),
+            "mean of the grid, best relabeling": (part["relabeled_success_rate"].mean(), None),
+            "best of the grid": (float(best_of(part["success_rate"].to_numpy())), False),
+            "best of the grid and relabeling": (
+                float(best_of(part["relabeled_success_rate"].to_numpy())),
+                True,
+            ),
+            "the winner, fitted again": (part["refitted"].dropna().mean(), None),
+        }
+        for choice, (rate, relabeled) in quantities.items():
+            row = {"labels": kind, "choice": choice, "success_rate": rate}
+            if relabeled is not None:
+                chosen = null[(null["labels"] == kind) & (null["relabeled"] == relabeled)]
+                best = chosen["best"].dropna().to_numpy()
+                if len(best):
+                    low, median, high = np.percentile(best, [5, 50, 95])
+                    row |= {"shuffled_median": median, "shuffled_low": low, "shuffled_high": high}
+                    row["p_value"] = procedure_p_value(rate, best)
+            rows.append(row)
+    table = pd.DataFrame(rows, columns=columns)
+    last = table[table["choice"] == "best of the grid and relabeling"].set_index("labels")
+    for kind in ("random", "true"):
+        row = last.loc[kind]
+        if not np.isfinite(row["success_rate"]) or not np.isfinite(row["shuffled_median"]):
+            sentences.append(f"With {AUDIT_LABELS[kind]} every fit named one class only.")
+            continue
+        found, alone = row["success_rate"] - chance, row["shuffled_median"] - chance
+        sentences.append(
+            f"With {AUDIT_LABELS[kind]}, the published protocol gives {row['success_rate']:.3f} "
+            f"as the best of {(fits['labels'] == kind).sum()} fits; on classes shuffled at random "
+            f"the same fits give {row['shuffled_median']:.3f} (5-95 %: {row['shuffled_low']:.3f} "
+            f"to {row['shuffled_high']:.3f}). Of the {found:+.3f} above one in {n_classes}, "
+            f"{alone:+.3f} come from the protocol alone (p = {row['p_value']:.3f})."
+        )
+    return table, " ".join(sentences)
+
+
+def write_audit_workbooks(
+    profiles: pd.DataFrame, predictions: pd.DataFrame
+) -> dict[str, dict[str, pd.DataFrame]]:
+    """Excel files of the published protocol, under their published names.
+
+    Parameters
+    ----------
+    profiles : pandas.DataFrame
+        The accepted galaxies.
+    predictions : pandas.DataFrame
+        From `skyloom.pipelines.hi_profiles.training.audit_published_protocol`.
+
+    Returns
+    -------
+    dict of str to dict of str to pandas.DataFrame
+        ``classification_results_<labels>_<test size>_<seed>_<epochs>_<widths>.xlsx`` with the
+        predictions; ``transformation_results_...`` with the sheets ``Transformation_Summary``
+        (success rate of every relabeling) and ``Merged_Data`` (predictions, their best relabeling
+        and the true class).
+    """
+    from skyloom.evaluation.audit import relabeled_rates, relabelings
+
+    workbooks = {}
+    keys = ["labels", "test_size", "split_seed", "epochs", "widths"]
+    about = profiles[["id", "file", "object"]]
+    for key, part in predictions.groupby(keys, sort=False):
+        name = "_".join(map(str, key))
+        n_classes = sum(column.startswith("probability_") for column in part.columns)
+        table = about.merge(part.drop(columns=[*keys, "class"]), on="id")
+        order = relabelings(n_classes)
+        rates = relabeled_rates(
+            part["class"].to_numpy(int), part["predicted"].to_numpy(int), n_classes
+        )
+        summary = pd.DataFrame(
+            {
+                "Transformation": [
+                    ", ".join(f"{i} -> {k}" for i, k in enumerate(row)) for row in order
+                ],
+                "Success_Rate": rates,
+            }
+        )
+        merged = about.merge(part.drop(columns=keys), on="id")
+        merged["transformed"] = order[rates.argmax()][merged["predicted"].to_numpy(int)]
+        merged["match"] = merged["transformed"] == merged["class"]
+        workbooks[f"classification_results_{name}.xlsx"] = {"Classification": table}
+        workbooks[f"transformation_results_{name}.xlsx"] = {
+            "Transformation_Summary": summary,
+            "Merged_Data": merged,
+        }
+    return workbooks
 
 
 def write_workbooks(
@@ -168,18 +261,20 @@ def model_info(
     classes: pd.DataFrame,
     manifest: pd.DataFrame,
     copies: pd.DataFrame,
-    features: FeatureParameters,
-    training: TrainingParameters,
-    augmentation: AugmentationParameters,
+    plan: dict[str, Any],
+    sweep: dict[str, Any],
+    permutations: pd.DataFrame,
 ) -> dict[str, str]:
     """The model info sheet: data, split, leakage checks, selection, metrics, known limits.
 
     Parameters
     ----------
-    profiles, rejected, classes, manifest, copies : pandas.DataFrame
+    profiles, rejected, classes, manifest, copies, permutations : pandas.DataFrame
         Tables of the earlier stages.
-    features, training, augmentation
-        Parameters of the stages.
+    plan : dict
+        The sweep as laid out.
+    sweep : dict
+        What came of it.
 
     Returns
     -------
@@ -195,32 +290,49 @@ def model_info(
         if source == "measured A_flux"
         else ""
     )
+    laid_out = Sweep.model_validate(plan)
+    search = laid_out.parameters.search
+    extent = (
+        f"{len(laid_out.configurations)} configurations in a grid"
+        if search is None
+        else f"{search.n_trials} configurations searched in each outer fold"
+    )
+    pretraining = (
+        " Pre-trained networks saw simulated profiles only, drawn as the simulated sample is; on "
+        "real spectra their gain depends on how alike the two are."
+        if laid_out.pretrained
+        else ""
+    )
+    failed = f" {len(sweep['failed'])} failed or were pruned." if sweep["failed"] else ""
     return {
         "Data": f"{len(profiles)} spectra accepted, {len(rejected)} rejected; axis: {axes}. "
         f"Fingerprint {data_fingerprint(profiles)[:16]}.",
         "Labels": f"{source}; galaxies by class: {counts}; {len(classes) - len(used)} accepted "
         f"galaxies without a usable class or fit.{circular}",
-        "Split": f"{manifest['fold'].nunique()} folds, seeds {list(augmentation.seeds)}, "
-        "stratified by class, grouped by galaxy; made before augmentation and training, and "
-        "written down.",
+        "Split": f"{manifest['fold'].nunique()} outer folds that report, "
+        f"{manifest['inner'].nunique()} inner folds that stop the training and select, seeds "
+        f"{sorted(int(seed) for seed in manifest['seed'].unique())}; stratified by class, grouped "
+        "by galaxy; made before augmentation and training, and written down.",
         "Leakage checks": "No galaxy on two sides of a split; identical files (SHA-256) are one "
-        "galaxy; every galaxy tested once a seed; only training profiles are augmented "
-        f"({len(copies)} images from {copies['id'].nunique()} galaxies); scalers and baselines are "
-        "fitted on training folds only.",
-        "Selection": f"None: {len(training.configurations)} configurations are reported, none is "
-        "chosen by its success rate. Picking the best of the table afterwards is optimistic.",
-        "Network": f"ring CNN, {features.size} x {features.size} pixels, {features.rendering} "
-        f"rendering{', one quadrant' if features.quadrant else ''}, padding {training.padding}, "
-        f"at most {training.epochs} epochs, "
-        + (
-            f"best validation epoch (patience {training.patience})."
-            if training.patience
-            else "last epoch."
-        ),
+        "galaxy; every galaxy tested once a seed; a copy is made from one galaxy and trained on "
+        f"only where that galaxy is ({len(copies)} copies of {copies['id'].nunique()} galaxies); "
+        "scalers and baselines are fitted on training folds only." + pretraining,
+        "Selection": f"{extent}.{failed} The first row selects one anew in each outer fold by the "
+        "balanced accuracy of the inner folds. The other rows select nothing; taking the best of "
+        "them afterwards is optimistic.",
+        "Network": "published layers, on the ring image or along its radius; the prediction for a "
+        "test galaxy is the mean probability of the networks of its inner folds.",
         "Metrics": "Success rate over galaxies never trained on, 95 % Wilson interval; chance "
         "level is the share of the largest class; balanced accuracy is compared with one over the "
-        "number of classes; the p-value permutes classes within folds, for each configuration "
-        "alone.",
+        "number of classes. The p-value of the first row is "
+        + (
+            f"from {len(permutations)} reruns of the whole procedure, selection included, on "
+            "shuffled classes"
+            if len(permutations)
+            else "of its predictions alone, for no shuffles were asked for"
+        )
+        + "; the others permute classes within folds with predictions fixed, which neglects that "
+        "folds share training objects.",
         "Known limits": "Noise is taken as independent between channels. A busy function cannot "
         "describe every line; such lines keep their edges but are marked. Intervals are for "
         "galaxies like these, not for other samples or noise levels.",
@@ -233,15 +345,115 @@ def data_fingerprint(profiles: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def explain_predictions(
+    profiles: pd.DataFrame,
+    flux: np.ndarray,
+    fits: pd.DataFrame,
+    classes: pd.DataFrame,
+    network: Any,
+    description: dict[str, Any],
+) -> pd.DataFrame:
+    """What the final network looks at, galaxy by galaxy.
+
+    At one distance from the mid-velocity after the other, both sides of the profile are replaced
+    by their mean, so that the galaxy is symmetric there, and the images are drawn again. The fall
+    of the probability of the predicted class says how much that distance counted.
+
+    Parameters
+    ----------
+    profiles, flux, fits, classes : pandas.DataFrame and numpy.ndarray
+        The accepted galaxies.
+    network : keras.Model
+        From `skyloom.pipelines.hi_profiles.training.fit_final_network`.
+    description : dict
+        Of it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``id``, ``predicted``, ``probability``, ``low`` and ``high`` (distances from the
+        mid-velocity, km/s) and ``importance``; for galaxies in use.
+    """
+    columns = ["id", "predicted", "probability", "low", "high", "importance"]
+    if not description["trained"]:
+        return pd.DataFrame(columns=columns)
+    configuration = Configuration.model_validate(description["configuration"])
+    rows = np.flatnonzero(classes["used"])
+    parts = []
+    for start in range(0, len(rows), 512):
+        chosen = rows[start : start + 512]
+        line = line_geometry(profiles.iloc[chosen], np.asarray(flux[chosen]), fits.iloc[chosen])
+        table = explain_lines(line, network, configuration)
+        table.insert(0, "id", profiles["id"].to_numpy()[chosen][table.pop("row")])
+        parts.append(table)
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def explain_lines(
+    line: dict[str, np.ndarray], network: Any, configuration: Configuration
+) -> pd.DataFrame:
+    """The same for profiles ready to be drawn.
+
+    Parameters
+    ----------
+    line : dict
+        From `skyloom.pipelines.hi_profiles.features.line_geometry`.
+    network : keras.Model
+        A classifier.
+    configuration : Configuration
+        Its images.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``row``, ``predicted``, ``probability``, ``low``, ``high``, ``importance``.
+    """
+    from skyloom.learning.fitting import predict
+
+    def probabilities(flux):
+        images = images_of(line | {"flux": flux}, configuration.features)
+        rows = np.arange(len(images))
+        return predict(network, network_input(images, rows, configuration.network))
+
+    n = len(line["flux"])
+    before = probabilities(line["flux"])
+    predicted = before.argmax(axis=1)
+    start, width, centre = (line[key] for key in ("velocity_start", "channel_width", "centre"))
+    velocity = start[:, None] + width[:, None] * np.arange(line["flux"].shape[1])
+    distance = np.abs(velocity - centre[:, None])
+    symmetric = (line["flux"] + mirrored(line["flux"], start, width, centre)) / 2
+    edges = np.linspace(0, 1, _N_OFFSETS + 1)[:, None]
+    edges = edges * configuration.features.extent * line["half_width"]
+    parts = []
+    for low, high in itertools.pairwise(edges):
+        inside = (distance >= low[:, None]) & (distance < high[:, None])
+        after = probabilities(np.where(inside, symmetric, line["flux"]))
+        rows = np.arange(n)
+        table = {"row": rows, "predicted": predicted, "probability": before[rows, predicted]}
+        fall = before[rows, predicted] - after[rows, predicted]
+        parts.append(pd.DataFrame(table | {"low": low, "high": high, "importance": fall}))
+    return pd.concat(parts).sort_values(["row", "low"], ignore_index=True)
+
+
 def write_report(
     profiles: pd.DataFrame,
-    images: np.ndarray,
+    flux: np.ndarray,
+    fits: pd.DataFrame,
+    images: dict[str, Callable[[], np.ndarray]],
     asymmetry: pd.DataFrame,
     rejected: pd.DataFrame,
     classes: pd.DataFrame,
     scores: pd.DataFrame,
     predictions: pd.DataFrame,
     curves: pd.DataFrame,
+    selection: pd.DataFrame,
+    permutations: pd.DataFrame,
+    audit_fits: pd.DataFrame,
+    audit_null: pd.DataFrame,
+    audit_summary: pd.DataFrame,
+    audit_sentences: str,
+    sweep: dict[str, Any],
+    explanations: pd.DataFrame,
     info: dict[str, str],
     parameters: ReportingParameters,
 ) -> tuple[Any, ...]:
@@ -249,8 +461,16 @@ def write_report(
 
     Parameters
     ----------
-    profiles, images, asymmetry, rejected, classes, scores, predictions, curves
-        Results of the earlier stages.
+    profiles, flux, fits, images, asymmetry, rejected, classes
+        The sample.
+    scores, predictions, curves, selection, permutations : pandas.DataFrame
+        Results of the sweep.
+    audit_fits, audit_null, audit_summary, audit_sentences
+        Results of the published protocol.
+    sweep : dict
+        Chosen and failed configurations.
+    explanations : pandas.DataFrame
+        From `explain_predictions`.
     info : dict of str to str
         Model info sheet.
     parameters : ReportingParameters
@@ -258,39 +478,56 @@ def write_report(
 
     Returns
     -------
-    success_rates, learning_curves, confusion, sample_images, a_flux, reliability : Figure
+    success_rates, learning_curves, confusion, sample_images, a_flux, reliability, audit, \
+    permutation, explanation : Figure
     report : str
         HTML with everything embedded.
     summary : str
         The result table as text.
     """
-    values = classes.loc[classes["used"]].groupby("class")["class_value"].first()
-    names = [
-        parameters.class_names[v] if v < len(parameters.class_names) else f"class {v}"
-        for v in values
-    ]
-    networks = predictions[predictions["kind"] == "network"]
+    names = class_names(classes, parameters.class_names)
+    networks = scores[scores["kind"] == "network"]
+    if len(networks):
+        networks = networks.sort_values("inner_score", ascending=False, kind="stable")
+    best = networks["configuration"].tolist()[:_N_SHOWN]
+    shown = [NESTED, *best]
     matrices = {
         name: confusion_table(part, len(names))
         for name, part in predictions.groupby("configuration", sort=False)
-        if name != MAJORITY_BASELINE
+        if name != MAJORITY_BASELINE and (name in shown or part["kind"].iloc[0] == "baseline")
     }
+    nested = predictions[predictions["kind"] == "nested"]
     figures = {
         "Success rates": classification.success_rate_figure(scores),
-        "Learning curves": classification.learning_curves_figure(curves),
+        "Learning curves": classification.learning_curves_figure(
+            curves[curves["configuration"].isin(best)]
+        ),
         "Confusion matrices, normalised by true class": classification.confusion_figure(
             matrices, names
         ),
         "Examples of the network's input (model 2) with true and predicted class": _examples(
-            profiles, images, networks, names, parameters.n_sample_images
+            profiles, images, nested, names, parameters.n_sample_images
         ),
         "Distribution of A_flux": plots.a_flux_figure(
             np.exp(asymmetry["ln_flux_ratio"].abs()).to_numpy(),
             asymmetry["a_flux_error"].to_numpy(),
         ),
-        "Reliability of the networks' probabilities": classification.reliability_figure(networks),
+        "Reliability of the probabilities": classification.reliability_figure(
+            predictions[predictions["configuration"].isin(shown)]
+        ),
+        "The published protocol on true and on shuffled classes": classification.audit_figure(
+            audit_fits, audit_null, AUDIT_LABELS, len(names)
+        ),
+        "The whole procedure on shuffled classes": classification.permutation_figure(
+            nested_statistic(nested) if len(nested) else np.nan,
+            permutations["balanced_accuracy"].to_numpy(),
+            len(names),
+        ),
+        "What the final network looks at": _explanations_figure(
+            profiles, flux, fits, classes, explanations, names, parameters.n_sample_images
+        ),
     }
-    summary = summary_text(scores, len(profiles), len(rejected))
+    summary = summary_text(scores, len(profiles), len(rejected), audit_sentences)
     report = _render(
         figures=figures,
         scores=scores,
@@ -298,16 +535,21 @@ def write_report(
         unused=classes[~classes["used"]],
         info=info,
         names=names,
+        selection=selection,
+        failed=sweep["failed"],
+        audit=audit_summary,
+        audit_labels=AUDIT_LABELS,
+        audit_sentences=audit_sentences,
     )
     return (*figures.values(), report, summary)
 
 
 def _examples(profiles, images, predictions, names, n):
-    """Grid of test galaxies of the first configuration, classes in turn."""
+    """Grid of test galaxies, classes in turn."""
     if predictions.empty:
-        return classification.sample_images_figure(images[:0, 0], [], plots.show_image)
-    first = predictions[predictions["configuration"] == predictions["configuration"].iloc[0]]
-    first = first[first["seed"] == first["seed"].iloc[0]]
+        return classification.sample_images_figure(np.zeros((0, 1, 1, 1)), [], plots.show_image)
+    pictures = next(iter(images.values()))()
+    first = predictions[predictions["seed"] == predictions["seed"].iloc[0]]
     turn = first.groupby("class").cumcount()
     chosen = first.assign(turn=turn).sort_values(["turn", "class"]).head(n)
     rows = pd.Series(np.arange(len(profiles)), index=profiles["id"]).loc[chosen["id"]].to_numpy()
@@ -319,11 +561,37 @@ def _examples(profiles, images, predictions, names, n):
         for _, row in chosen.iterrows()
     ]
     return classification.sample_images_figure(
-        np.asarray(images[rows, 1]), titles, lambda axis, image: plots.show_image(axis, image, 2)
+        np.asarray(pictures[rows, 1]), titles, lambda axis, image: plots.show_image(axis, image, 2)
     )
 
 
-def summary_text(scores: pd.DataFrame, n_accepted: int, n_rejected: int) -> str:
+def _explanations_figure(profiles, flux, fits, classes, explanations, names, n):
+    """Profiles of some galaxies, predicted classes in turn, shaded by what counted."""
+    if explanations.empty:
+        return plots.explanations_figure([], [])
+    objects = explanations.drop_duplicates("id")
+    turn = objects.groupby("predicted").cumcount()
+    chosen = objects.assign(turn=turn).sort_values(["turn", "predicted"]).head(n)
+    rows = pd.Series(np.arange(len(profiles)), index=profiles["id"]).loc[chosen["id"]].to_numpy()
+    truth = classes["class"].to_numpy()[rows]
+    lines = [
+        line_geometry(profiles.iloc[[row]], np.asarray(flux[[row]]), fits.iloc[[row]])
+        for row in rows
+    ]
+    panels = [
+        (
+            f"{row['id']}: {names[row['predicted']]} ({row['probability']:.2f})",
+            f"label: {names[label]}",
+            explanations[explanations["id"] == row["id"]],
+        )
+        for (_, row), label in zip(chosen.iterrows(), truth, strict=True)
+    ]
+    return plots.explanations_figure(lines, panels)
+
+
+def summary_text(
+    scores: pd.DataFrame, n_accepted: int, n_rejected: int, audit_sentences: str = ""
+) -> str:
     """The result table as it ends a run in the terminal.
 
     Parameters
@@ -332,6 +600,8 @@ def summary_text(scores: pd.DataFrame, n_accepted: int, n_rejected: int) -> str:
         From `score_configurations`.
     n_accepted, n_rejected : int
         Spectra.
+    audit_sentences : str
+        From `summarise_audit`.
 
     Returns
     -------
@@ -355,6 +625,9 @@ def summary_text(scores: pd.DataFrame, n_accepted: int, n_rejected: int) -> str:
         f"{a_flux:>15.3f}  {row['balanced_accuracy']:>13.3f}  {row['p_value']:>7.4f}"
         for _, row in scores.iterrows()
     ]
+    lines += ["", f"The first p-value is of {first['p_value_of']}."]
+    if audit_sentences:
+        lines += ["", textwrap.fill(f"Audit. {audit_sentences}", 100)]
     return "\n".join(lines) + "\n"
 
 
@@ -378,72 +651,64 @@ def describe_runs(
     classes: pd.DataFrame,
     manifest: pd.DataFrame,
     scores: pd.DataFrame,
+    inner: pd.DataFrame,
     curves: pd.DataFrame,
-    features: FeatureParameters,
-    training: TrainingParameters,
-    augmentation: AugmentationParameters,
+    predictions: pd.DataFrame,
+    baselines: pd.DataFrame,
+    sweep: dict[str, Any],
+    audit: pd.DataFrame,
 ) -> dict[str, Any]:
     """What MLflow is told: the run, and a child for each configuration and baseline.
 
     Parameters
     ----------
-    profiles, classes, manifest, scores, curves : pandas.DataFrame
+    profiles, classes, manifest, scores, inner, curves, predictions, baselines, audit
         Results of the earlier stages.
-    features, training, augmentation
-        Parameters of the stages.
+    sweep : dict
+        All configurations.
 
     Returns
     -------
     dict
-        ``tags`` and ``params`` of the parent; ``children``, each with ``name``, ``params``,
-        ``metrics`` (the same keys in every child) and ``curves`` (metric name to a list over
-        epochs, mean over folds).
+        ``tags`` and ``params`` of the parent; ``children`` as
+        `skyloom.tracking.ParentRun.log_child` takes them, each with the ``file`` of its workbook.
     """
     used = classes[classes["used"]]
-    shared = {
-        "n_objects": len(used),
-        "n_classes": int(used["class"].nunique()),
-        "n_folds": int(manifest["fold"].nunique()),
-        "seeds": list(augmentation.seeds),
-        "label_source": classes["label_source"].iloc[0],
-        "rendering": features.rendering,
-        "size": features.size,
-        "quadrant": features.quadrant,
-        "n_copies": augmentation.n_copies,
-        "epochs": training.epochs,
-        "learning_rate": training.learning_rate,
-    }
-    by_name = {configuration.name: configuration for configuration in training.configurations}
-    text = ("configuration", "kind", "label_source")
     children = []
+    text = ("configuration", "kind", "label_source", "p_value_of", "inner_score")
     for _, row in scores.iterrows():
-        configuration = by_name.get(row["configuration"])
-        own = {
-            "configuration": row["configuration"],
-            "kind": row["kind"],
-            "widths": "-".join(map(str, configuration.widths)) if configuration else "none",
-            "image_models": "+".join(map(str, configuration.image_models))
-            if configuration
-            else "none",
-        }
-        part = curves[curves["configuration"] == row["configuration"]]
-        means = part.groupby("epoch")[["loss", "accuracy", "val_loss", "val_accuracy"]].mean()
-        children.append(
-            {
-                "name": row["configuration"],
-                "file": _file_name(row["configuration"]),
-                "params": own | shared,
+        name = row["configuration"]
+        if row["kind"] == "network":
+            own = (t[t["configuration"] == name] for t in (predictions, inner, curves))
+            known = Configuration.model_validate(sweep["configurations"][name])
+            child = network_run(known, *own, baselines, manifest)
+        else:
+            child = {
+                "name": name,
+                "params": run_parameters(None, name, row["kind"]),
                 "metrics": {k: float(v) for k, v in row.items() if k not in text},
-                "curves": {f"epoch_{k}": means[k].tolist() for k in means},
+                "curves": {},
             }
-        )
+        children.append(child | {"file": _file_name(name)})
+    for name, error in sweep["failed"].items():
+        content = sweep["configurations"][name]
+        child = failed_run(content and Configuration.model_validate(content), name, error)
+        children.append(child | {"file": _file_name(name)})
+    best = audit[audit["choice"] == "best of the grid and relabeling"]
     return {
         "name": "hi_profiles",
         "tags": {
             "data_fingerprint": data_fingerprint(profiles),
-            "label_source": shared["label_source"],
+            "label_source": classes["label_source"].iloc[0],
             "skyloom_version": skyloom.__version__,
         },
-        "params": shared,
+        "params": {
+            "n_objects": len(used),
+            "n_classes": int(used["class"].nunique()),
+            "n_folds": int(manifest["fold"].nunique()),
+            "n_inner_folds": int(manifest["inner"].nunique()),
+            "seeds": [int(seed) for seed in manifest["seed"].unique()],
+            **{f"audit_best_{row.labels}": round(row.success_rate, 4) for row in best.itertuples()},
+        },
         "children": children,
     }

@@ -1,0 +1,141 @@
+"""Dask: a cluster on this machine by default, any other by its address or through SLURM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_LARGE_IMAGE = 64  # pixels; see benchmarks/sweep.py
+
+
+class ClusterParameters(BaseModel):
+    """Where the fits run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: str | None = Field(
+        None, description="of a Dask scheduler, tcp://host:port; null: a cluster on this machine"
+    )
+    n_workers: int | None = Field(
+        None, ge=0, description="null: as many as were faster; 0: in this process, for debugging"
+    )
+    threads_per_fit: int | None = Field(
+        None, ge=1, description="TensorFlow threads of a worker; null: as many as were faster"
+    )
+    slurm: dict[str, Any] | None = Field(
+        None,
+        description="arguments of dask_jobqueue.SLURMCluster: queue, cores, memory, walltime ...; "
+        "n_workers jobs are asked for",
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self):
+        if self.address is not None and self.slurm is not None:
+            msg = "give either cluster.address or cluster.slurm"
+            raise ValueError(msg)
+        if self.slurm is not None and not self.n_workers:
+            msg = "cluster.slurm needs cluster.n_workers, the number of jobs"
+            raise ValueError(msg)
+        return self
+
+
+def plan_workers(n_cores: int, image_size: int) -> tuple[int, int]:
+    """Workers on this machine and TensorFlow threads of each, as measured faster.
+
+    Small images leave a second thread idle; large ones use it, and fewer workers then save memory.
+
+    Parameters
+    ----------
+    n_cores : int
+        Cores of the machine.
+    image_size : int
+        Pixels on a side of what the network sees.
+
+    Returns
+    -------
+    n_workers, threads : int
+    """
+    threads = 2 if image_size >= _LARGE_IMAGE and n_cores > 1 else 1
+    return max(1, n_cores // threads), threads
+
+
+@contextmanager
+def connect(parameters: ClusterParameters, image_size: int) -> Iterator[tuple[Any, int]]:
+    """Connection to the workers.
+
+    Parameters
+    ----------
+    parameters : ClusterParameters
+        ``cluster``.
+    image_size : int
+        Pixels on a side of what the network sees; decides the number of workers where it is free.
+
+    Yields
+    ------
+    client : distributed.Client
+    threads : int
+        TensorFlow threads a fit should use.
+
+    Raises
+    ------
+    ConnectionError
+        If no scheduler answers at the address.
+    """
+    import dask
+    from dask.distributed import Client
+    from dask.system import CPU_COUNT
+
+    # The images of a sample travel to the scheduler once, which Dask would warn of.
+    dask.config.set({"distributed.admin.large-graph-warning-threshold": "4 GiB"})
+    n_workers, threads = plan_workers(CPU_COUNT, image_size)
+    n_workers = n_workers if parameters.n_workers is None else parameters.n_workers
+    threads = parameters.threads_per_fit or threads
+    if parameters.address is not None:
+        try:
+            client = Client(parameters.address, timeout="20s", set_as_default=False)
+        except OSError as error:
+            msg = f"no Dask scheduler at cluster.address {parameters.address!r}: {error}"
+            raise ConnectionError(msg) from error
+        with client:
+            yield client, threads
+        return
+    with (
+        _cluster(parameters, n_workers) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client, threads
+
+
+def _cluster(parameters: ClusterParameters, n_workers: int):
+    if parameters.slurm is not None:
+        return slurm_cluster(parameters)
+    from dask.distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=max(1, n_workers),
+        threads_per_worker=1,
+        processes=n_workers > 0,
+        dashboard_address=None,
+        silence_logs=40,
+    )
+
+
+def slurm_cluster(parameters: ClusterParameters) -> Any:
+    """Cluster whose workers are SLURM jobs.
+
+    Parameters
+    ----------
+    parameters : ClusterParameters
+        With ``slurm`` and ``n_workers``.
+
+    Returns
+    -------
+    dask_jobqueue.SLURMCluster
+        Its ``job_script()`` shows what is submitted.
+    """
+    from dask_jobqueue import SLURMCluster
+
+    return SLURMCluster(n_workers=parameters.n_workers, **{"processes": 1, **parameters.slurm})

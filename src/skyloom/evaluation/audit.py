@@ -1,0 +1,145 @@
+"""The published protocol taken apart: what it gives where there is nothing to be found."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class TestedFit(NamedTuple):
+    """Predictions of one fit for its test objects.
+
+    Attributes
+    ----------
+    rows : numpy.ndarray of int, shape (n,)
+        Test objects as rows of the sample.
+    predicted : numpy.ndarray of int, shape (n,)
+        Predicted classes.
+    """
+
+    rows: np.ndarray
+    predicted: np.ndarray
+
+    __test__ = False  # pytest looks for tests in what is called so
+
+
+def relabelings(n_classes: int) -> np.ndarray:
+    """Every assignment of class names to predicted numbers.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes, at most 8.
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (n_classes!, n_classes)
+        The class that each predicted number is called; the first changes nothing.
+    """
+    return np.array(list(itertools.permutations(range(n_classes))))
+
+
+def relabeled_rates(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
+    """Success rate under every relabeling of the predictions.
+
+    Parameters
+    ----------
+    truth : numpy.ndarray of int, shape (..., n)
+        True classes, perhaps many versions of them.
+    predicted : numpy.ndarray of int, shape (n,)
+        Predicted classes.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., n_classes!)
+        In the order of `relabelings`.
+    """
+    one_hot = np.eye(n_classes)
+    confusion = np.einsum("...ni,nj->...ij", one_hot[truth], one_hot[predicted])
+    order = relabelings(n_classes)
+    hits = confusion[..., order, np.arange(n_classes)].sum(axis=-1)
+    return hits / len(predicted)
+
+
+def published_rates(
+    truth: np.ndarray, fits: Sequence[TestedFit], n_classes: int, *, relabel: bool = True
+) -> np.ndarray:
+    """Success rates as published: best relabeling on the test set, one-class predictions skipped.
+
+    Parameters
+    ----------
+    truth : numpy.ndarray of int, shape (..., n_objects)
+        True classes of the whole sample, perhaps many versions of them.
+    fits : sequence of TestedFit
+        Every fit of the sweep.
+    n_classes : int
+        Number of classes.
+    relabel : bool
+        False takes the predictions as they are.
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., n_fits)
+        NaN where a fit names one class only.
+    """
+    rates = []
+    for fit in fits:
+        if len(np.unique(fit.predicted)) < 2:
+            rates.append(np.full(truth.shape[:-1], np.nan))
+            continue
+        every = relabeled_rates(truth[..., fit.rows], fit.predicted, n_classes)
+        rates.append(every.max(axis=-1) if relabel else every[..., 0])
+    return np.stack(rates, axis=-1)
+
+
+def shuffled_rates(
+    truth: np.ndarray,
+    fits: Sequence[TestedFit],
+    n_classes: int,
+    rng: np.random.Generator,
+    *,
+    n_shuffles: int,
+    relabel: bool = True,
+) -> np.ndarray:
+    """The same where the true classes are shuffled: what the protocol gives from nothing.
+
+    Parameters
+    ----------
+    truth, fits, n_classes, relabel
+        As in `published_rates`.
+    rng : numpy.random.Generator
+        Source of the shuffles.
+    n_shuffles : int
+        How many.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_shuffles, n_fits)
+    """
+    parts = []
+    for n in [100] * (n_shuffles // 100) + [n_shuffles % 100] * (n_shuffles % 100 > 0):
+        shuffled = rng.permuted(np.tile(truth, (n, 1)), axis=1)
+        parts.append(published_rates(shuffled, fits, n_classes, relabel=relabel))
+    return np.concatenate(parts)
+
+
+def best_of(rates: np.ndarray) -> np.ndarray:
+    """Highest success rate of each sweep.
+
+    Parameters
+    ----------
+    rates : numpy.ndarray, shape (..., n_fits)
+        NaN for fits that were skipped.
+
+    Returns
+    -------
+    numpy.ndarray, shape (...)
+        NaN where all were.
+    """
+    best = np.max(np.where(np.isnan(rates), -np.inf, rates), axis=-1)
+    return np.where(np.isfinite(best), best, np.nan)

@@ -1,0 +1,350 @@
+"""Sweeping many configurations: tasks mapped over Dask, every result kept as it comes.
+
+A *task* is one fit. A *procedure* is a generator that yields lists of tasks, gets their results,
+and decides what comes next: a grid asks for all of its tasks at once, a search in rounds. Many
+procedures run side by side on the same workers.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import inspect
+import io
+import json
+import logging
+import os
+import zipfile
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import skyloom
+
+logger = logging.getLogger(__name__)
+
+Result = dict[str, np.ndarray]
+
+
+class Task(NamedTuple):
+    """One piece of work, with everything its result depends on.
+
+    Attributes
+    ----------
+    settings : dict
+        Plain values that can be written as JSON.
+    arrays : dict of str to numpy.ndarray
+        Small arrays of this task alone, such as the rows to train on.
+    shared : tuple of str
+        Names of the shared inputs it reads.
+    """
+
+    settings: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    shared: tuple[str, ...] = ()
+
+
+class FailedTask(NamedTuple):
+    """What stands in place of the result of a task that failed.
+
+    Attributes
+    ----------
+    error : str
+        Type and message of the exception.
+    """
+
+    error: str
+
+
+class Finished(NamedTuple):
+    """What a procedure yields to hand out a result before it ends.
+
+    Attributes
+    ----------
+    item : object
+        The result.
+    """
+
+    item: Any
+
+
+Procedure = Generator["list[Task] | Finished", "list[Result | FailedTask] | None", Any]
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of plain values and arrays, nested in dicts and lists.
+
+    Parameters
+    ----------
+    value : object
+        Anything JSON can hold, and NumPy arrays.
+
+    Returns
+    -------
+    str
+        Equal for equal contents, on any machine.
+    """
+
+    def encode(item):
+        if isinstance(item, np.ndarray):
+            data = np.ascontiguousarray(item)
+            return [str(data.dtype), data.shape, hashlib.sha256(data.tobytes()).hexdigest()]
+        msg = f"cannot write {type(item).__name__} as JSON"
+        raise TypeError(msg)
+
+    text = json.dumps(value, sort_keys=True, default=encode)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def code_digest(*modules: str) -> str:
+    """SHA-256 of the source of some modules: a change of code makes earlier results stale.
+
+    Parameters
+    ----------
+    *modules : str
+        Names, to be imported.
+
+    Returns
+    -------
+    str
+    """
+    sources = [inspect.getsource(importlib.import_module(name)) for name in modules]
+    return digest([skyloom.__version__, *sources])
+
+
+class ResultStore:
+    """Results of tasks on disk, a file each, written under another name and then renamed.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made when first needed.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.npz"
+
+    def get(self, key: str) -> Result | None:
+        """Result of a task, or None where there is none that can be read.
+
+        Parameters
+        ----------
+        key : str
+            From `digest`.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray, or None
+        """
+        path = self._path(key)
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                return dict(content)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("%s is damaged and is made anew: %s", path, error)
+            return None
+
+    def put(self, key: str, result: Result) -> None:
+        """Keep a result.
+
+        Parameters
+        ----------
+        key : str
+            From `digest`.
+        result : dict of str to numpy.ndarray
+            Without Python objects.
+        """
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **result)
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        with partial.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave an empty file under the name
+        partial.replace(path)
+
+
+def run_procedures(
+    procedures: Iterable[Procedure],
+    work: Callable[[dict, dict, dict], Result],
+    shared: dict[str, Any],
+    store: ResultStore,
+    client: Any,
+    *,
+    code: str = "",
+    on_task: Callable[[int, int], None] | None = None,
+) -> Iterator[Any]:
+    """Run procedures side by side and hand out what they finish, as they finish it.
+
+    Parameters
+    ----------
+    procedures : iterable of generator
+        Each yields lists of `Task` and receives the list of their results, in order;
+        `FailedTask` stands for one that failed. It may yield `Finished` at any time.
+    work : callable
+        ``work(settings, arrays, shared)`` returns the result of one task. A function of a module,
+        so that workers can import it.
+    shared : dict of str to object
+        Inputs of many tasks. A worker receives each once, and again if it was lost.
+    store : ResultStore
+        Where results are kept; a task whose result is there is not run again.
+    client : distributed.Client
+        Connection to the workers.
+    code : str
+        Digest of the code that ``work`` uses; part of every task's key.
+    on_task : callable
+        Told the number of tasks done and known after each one.
+
+    Yields
+    ------
+    object
+        The ``item`` of every `Finished`.
+
+    Raises
+    ------
+    ValueError
+        If a task names a shared input that there is not.
+    """
+    from dask.distributed import as_completed
+
+    digests = {name: digest(value) for name, value in shared.items()}
+    inputs: dict[str, Any] = {}  # futures of the shared inputs, made as they are needed
+    sessions = [_Session(procedure) for procedure in procedures]
+    waiting: dict[str, list[tuple[_Session, int]]] = {}
+    futures = as_completed(loop=client.loop)
+    counts = {"done": 0, "known": 0}
+
+    def key_of(task: Task) -> str:
+        missing = set(task.shared) - set(digests)
+        if missing:
+            msg = f"no shared input {sorted(missing)}; there are {sorted(digests)}"
+            raise ValueError(msg)
+        read = {name: digests[name] for name in task.shared}
+        return digest([code, task.settings, task.arrays, read])
+
+    def report() -> None:
+        if on_task is not None:
+            on_task(counts["done"], counts["known"])
+
+    def submit(key: str, task: Task, priority: int) -> None:
+        for name in task.shared:
+            if name not in inputs:
+                # A task rather than scattered data: Dask makes it anew if its worker is lost.
+                inputs[name] = client.submit(
+                    _Constant(shared[name]), key=f"input-{digests[name]}", priority=10**6
+                )
+        futures.add(
+            client.submit(
+                work,
+                task.settings,
+                task.arrays,
+                {name: inputs[name] for name in task.shared},
+                key=f"task-{key}",
+                priority=priority,
+                pure=False,
+            )
+        )
+
+    def advance(number: int) -> Iterator[Any]:
+        """Run a procedure until it waits for results that are not there yet."""
+        session = sessions[number]
+        while True:
+            request = session.next()
+            if request is None:
+                return
+            if isinstance(request, Finished):
+                yield request.item
+                continue
+            missing = False
+            for position, task in enumerate(request):
+                key = key_of(task)
+                counts["known"] += 1
+                result = None if key in waiting else store.get(key)
+                if result is not None:
+                    session.results[position] = result
+                    counts["done"] += 1
+                    continue
+                missing = True
+                if key not in waiting:
+                    waiting[key] = []
+                    submit(key, task, priority=-number)
+                waiting[key].append((session, position))
+            report()
+            if missing:
+                return
+
+    for number in range(len(sessions)):
+        yield from advance(number)
+    number_of = {id(session): number for number, session in enumerate(sessions)}
+    for future in futures:
+        key = future.key.removeprefix("task-")
+        result = _result_of(future)
+        if not isinstance(result, FailedTask):
+            store.put(key, result)
+        ready = []
+        for session, position in waiting.pop(key):
+            session.results[position] = result
+            counts["done"] += 1
+            if session.is_complete:
+                ready.append(number_of[id(session)])
+        report()
+        future.release()
+        for number in ready:
+            yield from advance(number)
+
+
+class _Session:
+    """A procedure and the results it waits for."""
+
+    def __init__(self, procedure: Procedure) -> None:
+        self._procedure = procedure
+        self._expected = 0
+        self.results: dict[int, Result | FailedTask] = {}
+        self._started = False
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.results) == self._expected
+
+    def next(self):
+        """What it asks for next, or None at its end."""
+        answer = [self.results[i] for i in range(self._expected)] if self._expected else None
+        self.results, self._expected = {}, 0
+        try:
+            request = self._procedure.send(answer) if self._started else next(self._procedure)
+        except StopIteration:
+            return None
+        self._started = True
+        if not isinstance(request, Finished):
+            self._expected = len(request)
+        return request
+
+
+class _Constant:
+    """Function without arguments that returns a value."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __call__(self) -> Any:
+        return self._value
+
+
+def _result_of(future: Any) -> Result | FailedTask:
+    """Result of a future, or the error that it ended with."""
+    try:
+        return future.result()
+    except Exception as error:  # whatever a configuration can do wrong
+        logger.warning("a fit failed: %s: %s", type(error).__name__, error)
+        return FailedTask(f"{type(error).__name__}: {error}")

@@ -1,0 +1,150 @@
+"""Node functions that classify new spectra with a finished network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skyloom.evaluation.novelty import distance_from_sample
+from skyloom.pipelines.hi_profiles.features import images_of, line_geometry
+from skyloom.pipelines.hi_profiles.ingestion import ingest_spectra
+from skyloom.pipelines.hi_profiles.parameters import Configuration, IngestionParameters
+from skyloom.pipelines.hi_profiles.reporting import explain_lines
+from skyloom.pipelines.hi_profiles.training import network_input, sample_features
+from skyloom.plots.hi_profiles import explanations_figure
+from skyloom.spectra.asymmetry import INDICES
+
+_CHUNK = 512
+_N_EXPLAINED = 12
+
+
+def ingest_unlabelled_spectra(
+    files: dict[str, Callable[[], bytes]], parameters: IngestionParameters
+) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+    """Read and prepare every file, without labels.
+
+    Parameters
+    ----------
+    files, parameters
+        As in `skyloom.pipelines.hi_profiles.ingestion.ingest_spectra`.
+
+    Returns
+    -------
+    profiles, flux, rejected
+        As there.
+    """
+    return ingest_spectra(files, pd.DataFrame(), parameters)
+
+
+def classify_profiles(
+    profiles: pd.DataFrame,
+    flux: np.ndarray,
+    fits: pd.DataFrame,
+    asymmetry: pd.DataFrame,
+    classifier: tuple[Any, dict[str, Any]],
+) -> tuple[pd.DataFrame, Any]:
+    """Classify every accepted profile.
+
+    Parameters
+    ----------
+    profiles, flux, fits, asymmetry
+        The accepted galaxies.
+    classifier : tuple of (keras.Model, dict)
+        Network and its description; images are drawn as it was trained on.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        ``id``, ``file``, ``class`` (name), ``class_value`` (number in the label table that it was
+        trained on), ``probability_<class>`` (calibrated), ``unlike_training`` and
+        ``distance_from_training`` (1 is the limit), S/N, W50, W20, the asymmetry indices with
+        errors, and ``not_classified`` (why not; empty otherwise).
+    figure : matplotlib.figure.Figure
+        What the network looks at in the first galaxies.
+    """
+    from skyloom.learning.fitting import predict
+
+    network, description = classifier
+    configuration = Configuration.model_validate(description["configuration"])
+    names = description["class_names"]
+    usable = np.flatnonzero(fits["usable"])
+    probability = np.full((len(profiles), len(names)), np.nan)
+    for start in range(0, len(usable), _CHUNK):
+        rows = usable[start : start + _CHUNK]
+        line = line_geometry(profiles.iloc[rows], np.asarray(flux[rows]), fits.iloc[rows])
+        images = images_of(line, configuration.features)
+        inputs = network_input(images, np.arange(len(rows)), configuration.network)
+        probability[rows] = predict(network, inputs)
+    best = np.nan_to_num(probability, nan=-1.0).argmax(axis=1)
+    done = fits["usable"].to_numpy()
+    distance = distance_from_sample(
+        sample_features(profiles, fits, asymmetry), description["sample"]
+    )
+    table = profiles[["id", "file"]].copy()
+    table["class"] = np.where(done, np.array(names, dtype=object)[best], "")
+    values = pd.array(np.array(description["class_values"])[best], dtype="Int64")
+    table["class_value"] = pd.Series(values).where(done)
+    for k, name in enumerate(names):
+        table[f"probability_{name}"] = probability[:, k]
+    table["unlike_training"] = distance > 1
+    table["distance_from_training"] = distance
+    table["snr"] = profiles["snr"]
+    table = table.join(fits[["w50", "w20", "integrated_flux"]])
+    chosen = [
+        column for index in INDICES for column in (index, f"{index}_error") if column in asymmetry
+    ]
+    table = table.join(asymmetry[chosen])
+    table["not_classified"] = np.where(done, "", "fit: " + fits["status"])
+    return table, _explained(profiles, flux, fits, usable[:_N_EXPLAINED], classifier, configuration)
+
+
+def _explained(profiles, flux, fits, rows, classifier, configuration):
+    network, description = classifier
+    names = description["class_names"]
+    lines, panels = [], []
+    for row in rows:
+        line = line_geometry(profiles.iloc[[row]], np.asarray(flux[[row]]), fits.iloc[[row]])
+        table = explain_lines(line, network, configuration)
+        name, share = names[table["predicted"].iloc[0]], table["probability"].iloc[0]
+        lines.append(line)
+        panels.append((f"{profiles['id'].iloc[row]}: {name} ({share:.2f})", "", table))
+    return explanations_figure(lines, panels)
+
+
+def summarise_classes(
+    table: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
+) -> tuple[dict[str, pd.DataFrame], str]:
+    """The same as a workbook, and in words.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `classify_profiles`.
+    rejected : pandas.DataFrame
+        Files without a usable line, with reasons.
+    classifier : tuple of (keras.Model, dict)
+        What classified them.
+
+    Returns
+    -------
+    workbook : dict of str to pandas.DataFrame
+        Sheets ``classes`` and ``rejected``.
+    summary : str
+        For the terminal.
+    """
+    description = classifier[1]
+    classes = table["class"].fillna("")  # as it comes back from a file
+    counts = classes[classes != ""].value_counts()
+    reasons = rejected["reason"].value_counts()
+    words = [
+        f"{len(table) + len(rejected)} files: {int(counts.sum())} classified, "
+        f"{int((classes == '').sum())} without a usable fit, {len(rejected)} rejected "
+        f"({', '.join(f'{count} {reason}' for reason, count in reasons.items()) or 'none'}).",
+        "Classes: " + ", ".join(f"{count} {name}" for name, count in counts.items()) + ".",
+        f"{int(table['unlike_training'].sum())} are unlike the {description['n_galaxies']} "
+        "galaxies of the training: their probabilities mean little.",
+    ]
+    return {"classes": table, "rejected": rejected}, "\n".join(words) + "\n"
