@@ -1,6 +1,8 @@
-"""Time and peak memory of simulation, ingestion and features as the sample grows.
+"""Time and peak memory of simulation, ingestion, features and prediction as the sample grows.
 
-Each size runs in a process of its own, through Kedro, in an empty folder.
+Each step runs in a process of its own, through Kedro, in an empty folder. The prediction reads the
+folder of spectra anew, with all that belongs to it, and needs a trained model: ``--model`` (by
+default that of the last ``kedro run``). Writes ``benchmarks/results/scale.csv`` and a figure.
 """
 
 from __future__ import annotations
@@ -14,11 +16,17 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from skyloom.plots.style import CYCLE, GREY, new_figure
+
 ROOT = Path(__file__).parents[1]
-STEPS = ("simulation", "ingestion", "features")
+STEPS = ("simulation", "ingestion", "features", "prediction")
 
 
-def one(folder: Path, step: str, n: int) -> None:
+def one(folder: Path, step: str, n: int, model: str) -> None:
     """Run one step in this process and print its time and memory."""
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
@@ -28,7 +36,8 @@ def one(folder: Path, step: str, n: int) -> None:
         "hi_profiles": {
             "simulation": {"n_profiles": n},
             "features": {"size": 128, "quadrant": False},
-        }
+        },
+        "model": model,
     }
     start = time.perf_counter()
     with KedroSession.create(folder, env="base", runtime_params=parameters) as session:
@@ -37,15 +46,46 @@ def one(folder: Path, step: str, n: int) -> None:
     print(f"RESULT {n} {step} {time.perf_counter() - start:.1f} {memory:.0f}")
 
 
+def local_model(address: str) -> str:
+    """Folder of a registered model; the folder itself where it is one."""
+    if ":/" not in address:
+        return address
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{ROOT / 'mlflow.db'}")
+    return mlflow.artifacts.download_artifacts(address)
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """Time and peak memory of each step against the number of profiles."""
+    figure = new_figure(8, 3.6)
+    axes = figure.subplots(1, 2)
+    for colour, marker, (step, part) in zip(
+        CYCLE, "ov^s", table.groupby("step", sort=False), strict=False
+    ):
+        for axis, quantity in zip(axes, ("seconds", "peak_mb"), strict=True):
+            axis.plot(part["profiles"], part[quantity], marker=marker, color=colour, label=step)
+    n = np.array([table["profiles"].min(), table["profiles"].max()])
+    axes[0].plot(n, n * 0.01, color=GREY, ls=":", label="10 ms each")
+    axes[1].axhline(2000, color=GREY, ls=":", label="2 GB")
+    axes[0].set(xscale="log", yscale="log", xlabel="profiles", ylabel="time (s)")
+    axes[1].set(xscale="log", ylim=(0, 2200), xlabel="profiles", ylabel="peak memory (MB)")
+    for axis in axes:
+        axis.legend(fontsize=7)
+    return figure
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[318, 3000, 30780])
-    parser.add_argument("--one", nargs=3, metavar=("FOLDER", "STEP", "N"), help=argparse.SUPPRESS)
+    parser.add_argument("--model", default="models:/hi_profiles@selected")
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        folder, step, n = arguments.one
-        one(Path(folder), step, int(n))
+        folder, step, n, model = arguments.one
+        one(Path(folder), step, int(n), model)
         return
+    model, rows = local_model(arguments.model), []
     print(f"{'profiles':>8} {'step':<11} {'seconds':>8} {'ms each':>8} {'peak MB':>8}", flush=True)
     for n in arguments.sizes:
         with tempfile.TemporaryDirectory() as name:
@@ -55,13 +95,19 @@ def main() -> None:
             (folder / "src").mkdir()
             for step in STEPS:
                 done = subprocess.run(
-                    [sys.executable, __file__, "--one", name, step, str(n)],
+                    [sys.executable, __file__, "--one", name, step, str(n), model],
                     capture_output=True, text=True, check=True,
                 )  # fmt: skip
                 line = next(x for x in done.stdout.splitlines() if x.startswith("RESULT"))
-                _, _, _, seconds, memory = line.split()
-                each = 1000 * float(seconds) / n
+                seconds, memory = (float(x) for x in line.split()[3:])
+                each = 1000 * seconds / n
                 print(f"{n:>8} {step:<11} {seconds:>8} {each:>8.2f} {memory:>8}", flush=True)
+                rows.append((n, step, seconds, each, memory))
+    table = pd.DataFrame(rows, columns=["profiles", "step", "seconds", "ms_each", "peak_mb"])
+    results = ROOT / "benchmarks" / "results"
+    results.mkdir(exist_ok=True)
+    table.round(2).to_csv(results / "scale.csv", index=False)
+    draw(table).savefig(results / "scale.png")
 
 
 if __name__ == "__main__":

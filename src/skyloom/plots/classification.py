@@ -229,7 +229,8 @@ def audit_figure(
     fits : pandas.DataFrame
         ``labels`` and ``relabeled_success_rate`` of every fit; may be empty.
     null : pandas.DataFrame
-        ``labels``, ``relabeled`` and ``best``: best of the grid for many shuffles.
+        ``labels``, ``relabeled``, ``one`` and ``best``: success rate of one fit and of the best of
+        the grid, for many shuffles of the classes.
     labels : dict of str to str
         Kinds of training labels in words; the first two get a panel each, the others none.
     n_classes : int
@@ -244,31 +245,35 @@ def audit_figure(
         return _empty(figure, figure.subplots(), "the published protocol was not run")
     kinds = [kind for kind in ("random", "true") if kind in set(fits["labels"])]
     axes = figure.subplots(1, len(kinds), sharex=True, squeeze=False)[0]
-    values = np.concatenate([fits["relabeled_success_rate"].dropna(), null["best"].dropna()])
+    values = np.concatenate([fits["relabeled_success_rate"].dropna(), null["one"].dropna()])
     low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
     bins = np.linspace(low - 0.01, high + 0.01, 26)
     for axis, kind in zip(axes, kinds, strict=True):
         rates = fits.loc[fits["labels"] == kind, "relabeled_success_rate"].dropna()
-        best = null.loc[(null["labels"] == kind) & null["relabeled"].astype(bool), "best"].dropna()
+        shuffled = null[(null["labels"] == kind) & null["relabeled"].astype(bool)].dropna()
         for shown, colour, hatch, label in (
-            (best, GREY, "", f"best of the grid, classes shuffled ({len(best)} times)"),
-            (rates, SKY, "//", f"every fit, true classes ({len(rates)})"),
+            (shuffled["one"], GREY, "", f"fits, shuffled classes ({len(shuffled)} shuffles)"),
+            (rates, SKY, "//", f"fits, true classes ({len(rates)})"),
         ):
             weights = np.full(len(shown), 1 / max(len(shown), 1))
             axis.hist(
                 shown, bins, weights=weights, color=colour, alpha=0.7, hatch=hatch, label=label,
                 edgecolor="white",
             )  # fmt: skip
+        if len(shuffled):
+            low, median, high = np.percentile(shuffled["best"], [5, 50, 95])
+            axis.axvspan(low, high, color=ORANGE, alpha=0.25, lw=0)
+            label = f"best of the grid, shuffled classes: {median:.3f} (5-95 %: shaded)"
+            axis.axvline(median, color=ORANGE, ls="-.", lw=2, label=label)
         if len(rates):
-            axis.axvline(
-                rates.max(), color=BLUE, lw=2.5, label=f"best of the grid: {rates.max():.3f}"
-            )
+            label = f"best of the grid, true classes: {rates.max():.3f}"
+            axis.axvline(rates.max(), color=BLUE, lw=2.5, label=label)
         chance = 1 / n_classes
         axis.axvline(chance, color=RED, ls="--", lw=1.5, label=f"one in {n_classes}")
         axis.set_title(labels[kind], fontsize=9)
         axis.set_xlabel("success rate after the best relabeling")
         axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0.0, -0.16))
-    axes[0].set_ylabel("share")
+    axes[0].set_ylabel("share of the fits")
     return figure
 
 

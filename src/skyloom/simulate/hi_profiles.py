@@ -193,6 +193,7 @@ def draw_truth(
         "integrated_flux": line[:, 4],
         "mid_velocity": middle,
         **{name: indices[name] for name in INDICES},
+        "asymmetry_distance": asymmetry_distance(parameters, middle, line[:, 1]),
         "noise": noise,
         "snr": snr,
         "velocity_start": start,
@@ -205,6 +206,35 @@ def draw_truth(
         "interference_flux": np.where(struck, noise * rng.uniform(8, 40, n_profiles), 0.0),
     }
     return pd.DataFrame(table)
+
+
+def asymmetry_distance(
+    parameters: np.ndarray, mid_velocity: np.ndarray, w20: np.ndarray
+) -> np.ndarray:
+    """Where a noiseless profile is lopsided: near its middle, or at its edges.
+
+    None of the asymmetry indices says it, all of which are integrals over the whole line.
+
+    Parameters
+    ----------
+    parameters : numpy.ndarray, shape (n, 8)
+        Busy functions.
+    mid_velocity, w20 : numpy.ndarray, shape (n,)
+        km/s.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n,)
+        Mean distance from the mid-velocity in units of half of W20, weighted by the absolute
+        difference of the sides.
+    """
+    distance = (np.arange(32) + 0.5) / 32 * 1.3
+    offset = distance * w20[:, None] / 2
+    high, low = (
+        busy_function(mid_velocity[:, None] + sign * offset, parameters) for sign in (1, -1)
+    )
+    weight = np.abs(high - low)
+    return (weight @ distance) / np.maximum(weight.sum(axis=1), 1e-12)
 
 
 def assign_classes(
@@ -220,8 +250,8 @@ def assign_classes(
     ----------
     truth : pandas.DataFrame
         From `draw_truth`.
-    by : {"channel_asymmetry", "a_flux"}
-        Index that defines the classes.
+    by : {"channel_asymmetry", "a_flux", "asymmetry_distance"}
+        Noiseless quantity that defines the classes; the last is no function of the indices.
     shares : sequence of float, optional
         Shares of the classes; used where ``edges`` is None.
     edges : sequence of float, optional

@@ -52,8 +52,10 @@ class SimulationParameters(Parameters):
     n_channels: int = Field(512, ge=128)
     ripple: float = Field(0.1, ge=0, description="baseline ripple in units of the channel noise")
     interference_fraction: Share = 0.05
-    class_by: Literal["channel_asymmetry", "a_flux"] = Field(
-        "channel_asymmetry", description="noiseless index that defines the classes"
+    class_by: Literal["channel_asymmetry", "a_flux", "asymmetry_distance"] = Field(
+        "channel_asymmetry",
+        description="noiseless index that defines the classes; the distance at which the sides "
+        "differ is no function of the indices",
     )
     class_shares: tuple[Share, ...] | None = Field(
         (0.5, 0.3, 0.2), description="symmetric, slightly, strongly lopsided; two for two classes"

@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from skyloom.pipelines.hi_profiles.audit import audit_published_protocol
 from skyloom.pipelines.hi_profiles.augmentation import (
     choose_classes,
     draw_augmented_images,
@@ -33,7 +34,6 @@ from skyloom.pipelines.hi_profiles.reporting import (
 )
 from skyloom.pipelines.hi_profiles.simulation import simulate_spectra, simulate_truth
 from skyloom.pipelines.hi_profiles.training import (
-    audit_published_protocol,
     fit_baselines,
     fit_final_network,
     pretrain_networks,

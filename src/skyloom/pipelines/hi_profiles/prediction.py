@@ -10,10 +10,11 @@ import pandas as pd
 
 from skyloom.evaluation.novelty import distance_from_sample
 from skyloom.pipelines.hi_profiles.features import images_of, line_geometry
+from skyloom.pipelines.hi_profiles.fitting import network_input
 from skyloom.pipelines.hi_profiles.ingestion import ingest_spectra
 from skyloom.pipelines.hi_profiles.parameters import Configuration, IngestionParameters
 from skyloom.pipelines.hi_profiles.reporting import explain_lines
-from skyloom.pipelines.hi_profiles.training import network_input, sample_features
+from skyloom.pipelines.hi_profiles.training import sample_features
 from skyloom.plots.hi_profiles import explanations_figure
 from skyloom.spectra.asymmetry import INDICES
 

@@ -23,15 +23,15 @@ from skyloom.learning.nested import (
     procedure_p_value,
     select_configurations,
 )
+from skyloom.pipelines.hi_profiles.audit import AUDIT_LABELS
 from skyloom.pipelines.hi_profiles.features import images_of, line_geometry
+from skyloom.pipelines.hi_profiles.fitting import network_input
 from skyloom.pipelines.hi_profiles.parameters import Configuration, ReportingParameters, Sweep
 from skyloom.pipelines.hi_profiles.training import (
     A_FLUX_BASELINE,
-    AUDIT_LABELS,
     MAJORITY_BASELINE,
     class_names,
     failed_run,
-    network_input,
     network_run,
     run_parameters,
     scores_beside_baseline,

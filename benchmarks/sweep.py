@@ -1,0 +1,204 @@
+"""The published sweep of 54 configurations: the published way, ours, and what each step gives.
+
+    python benchmarks/sweep.py [--compare 4]
+
+The published way is one Keras fit per configuration on 128 x 128 x 3 pictures, one after the
+other, on all cores. Its time is measured over a few epochs of every width and test size and summed
+up for 54 configurations; ours is measured whole. ``--compare`` fits some configurations to the end
+in both ways and compares their success rates on the same test galaxies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pandas as pd
+
+from skyloom.compute import ClusterParameters, plan_workers
+from skyloom.learning.sweep import ResultStore
+from skyloom.pipelines.hi_profiles.audit import audit_published_protocol
+from skyloom.pipelines.hi_profiles.features import draw_images, fit_profiles
+from skyloom.pipelines.hi_profiles.parameters import (
+    AuditParameters,
+    AugmentationParameters,
+    Configuration,
+    FeatureParameters,
+    NetworkParameters,
+    Sweep,
+    SweepParameters,
+    TrainingParameters,
+)
+from skyloom.simulate.hi_profiles import assign_classes, draw_truth, observe_lines
+
+WIDTHS = ((32, 64, 128), (32, 64, 256), (32, 64, 512))
+TEST_SIZES, EPOCHS, SEEDS = (0.7, 0.5, 0.3), (50, 80, 120), (42, 99)
+
+
+def sample(n=318):
+    """Simulated profiles with true classes."""
+    rng = np.random.default_rng([0, 7])
+    truth = draw_truth(n, rng)
+    start, flux = observe_lines(truth, 256, rng)
+    profiles = truth[["id", "channel_width", "noise"]].assign(velocity_start=start)
+    fits = pd.concat([table for table, _ in fit_profiles(profiles, flux)], ignore_index=True)
+    label = assign_classes(truth).astype("Int64")
+    return profiles, flux, fits, pd.DataFrame({"used": fits["usable"], "class": label})
+
+
+def plan_for(size, quadrant):
+    """Sweep plan whose base draws published images of some size."""
+    base = Configuration(
+        name="base",
+        features=FeatureParameters(rendering="published", size=size, quadrant=quadrant),
+        augmentation=AugmentationParameters(n_copies=0),
+        network=NetworkParameters(padding="valid", input_scale=1.0),
+        training=TrainingParameters(patience=None),
+    )
+    grid = SweepParameters(grid={"training.epochs": [50]})
+    return Sweep.plan(grid, base).model_dump(mode="json")
+
+
+def pictures(profiles, flux, fits, size, quadrant):
+    """Images by variant, as a node would load them."""
+    drawn = draw_images(profiles, flux, fits, plan_for(size, quadrant))
+    return {variant: array.compute() for variant, array in drawn.items()}
+
+
+def model_2(profiles, flux, fits, size, quadrant):
+    """Images of model 2."""
+    return next(iter(pictures(profiles, flux, fits, size, quadrant).values()))[:, 1]
+
+
+def published_fit(images, label, test_size, seed, widths, epochs):
+    """One fit as in the published script; probabilities and the seconds of each epoch."""
+    import keras
+    from sklearn.model_selection import train_test_split
+
+    from skyloom.nets.ring_cnn import ring_cnn
+
+    rows = np.arange(len(label))
+    train, test = train_test_split(rows, test_size=test_size, random_state=seed)
+    seconds = []
+
+    class Clock(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):  # noqa: ARG002
+            self.start = time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):  # noqa: ARG002
+            seconds.append(time.perf_counter() - self.start)
+
+    begin = time.perf_counter()
+    model = ring_cnn(images.shape[1:], 3, widths=widths, seed=seed)
+    model.compile(
+        keras.optimizers.AdamW(1e-3, weight_decay=1e-5),
+        "sparse_categorical_crossentropy", metrics=["accuracy"],
+    )  # fmt: skip
+    model.fit(
+        images[train], label[train], validation_data=(images[test], label[test]), epochs=epochs,
+        batch_size=32, verbose=0, callbacks=[Clock()],
+    )  # fmt: skip
+    total = time.perf_counter() - begin
+    return test, model.predict(images[test], verbose=0).argmax(1), seconds, total - sum(seconds)
+
+
+def sweep_seconds(images, label, epochs_list, n_epochs=3):
+    """Seconds of a whole sweep in this process, from the steady epochs of each kind of fit."""
+    total = 0.0
+    for widths, test_size in itertools.product(WIDTHS, TEST_SIZES):
+        _, _, seconds, outside = published_fit(images, label, test_size, 42, widths, n_epochs)
+        steady = float(np.median(seconds[1:]))
+        startup = outside + seconds[0] - steady
+        for epochs in epochs_list:
+            total += len(SEEDS) * (startup + epochs * steady)
+    return total
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--compare", type=int, default=0, help="configurations fitted both ways")
+    options = parser.parse_args()
+    profiles, flux, fits, classes = sample()
+    label = classes["class"].to_numpy(np.int32)
+    rows = []
+
+    def note(way, seconds):
+        rows.append(
+            {
+                "way": way,
+                "seconds": seconds,
+                "times_faster": rows[0]["seconds"] / seconds if rows else 1.0,
+            }
+        )
+        print(f"{way:<70} {seconds:>9.0f} s  {rows[-1]['times_faster']:>6.1f} x", flush=True)
+
+    grid = {"test_sizes": TEST_SIZES, "epochs": EPOCHS, "widths": WIDTHS}
+    ((_, small),) = pictures(profiles, flux, fits, 32, True).items()
+    plan = plan_for(32, True)
+    loaded = {Sweep.model_validate(plan).base.image_variant: lambda: small}
+
+    whole = model_2(profiles, flux, fits, 128, False) / np.float32(255)
+    note(
+        "published: 54 fits, 128 x 128 x 3, one by one",
+        sweep_seconds(whole, label, EPOCHS),
+    )
+    note("one training run for 50, 80 and 120 epochs", sweep_seconds(whole, label, [120]))
+    del whole
+    quadrant = model_2(profiles, flux, fits, 64, True)
+    note("... and one quadrant, 64 x 64, one channel", sweep_seconds(quadrant, label, [120]))
+    del quadrant
+    note("... and that at 32 x 32", sweep_seconds(small[:, 1], label, [120]))
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        # All three kinds of labels are run: three sweeps.
+        table, predictions, _ = audit_published_protocol(
+            profiles, classes, loaded, plan, ResultStore(folder),
+            AuditParameters(**grid, n_shuffles=20), ClusterParameters(),
+        )  # fmt: skip
+    n_workers = plan_workers(os.cpu_count(), 32)[0]
+    note(
+        f"... and without tracing anew, {n_workers} workers side by side (measured whole)",
+        (time.perf_counter() - start) / 3,
+    )
+    pd.DataFrame(rows).round(1).to_csv("benchmarks/results/sweep.csv", index=False)
+
+    true = table[table["labels"] == "true"]
+    print("ours, true labels: success rates", true["success_rate"].describe().round(3).to_dict())
+    if options.compare:
+        whole = next(iter(pictures(profiles, flux, fits, 128, False).values()))[:, 1] / np.float32(
+            255
+        )
+        compare(whole, label, predictions, profiles, options.compare)
+
+
+def compare(whole, label, predictions, profiles, n):
+    """Success rates of the same configurations in both ways, on the same test galaxies."""
+    chosen = [(0.5, 42), (0.5, 99), (0.3, 42), (0.3, 99)][:n]
+    differences, rates = [], []
+    for test_size, seed in chosen:
+        test, predicted, _, _ = published_fit(whole, label, test_size, seed, WIDTHS[0], 50)
+        ours = predictions[
+            (predictions["labels"] == "true") & (predictions["test_size"] == test_size)
+            & (predictions["split_seed"] == seed) & (predictions["epochs"] == 50)
+            & (predictions["widths"] == "32-64-128")
+        ].set_index("id")  # fmt: skip
+        ours = ours.loc[profiles["id"].to_numpy()[test]]
+        right = predicted == label[test]
+        difference = (ours["predicted"] == ours["class"]).to_numpy().astype(float) - right
+        differences.append(pd.Series(difference, index=test))
+        rates.append((test_size, seed, right.mean(), (ours["predicted"] == ours["class"]).mean()))
+        print("test size, seed, published way, ours:", np.round(rates[-1], 3), flush=True)
+    by_object = pd.concat(differences).groupby(level=0).mean().to_numpy()
+    resampled = np.random.default_rng(0).choice(by_object, (4000, len(by_object))).mean(1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    print(f"ours minus published way: {by_object.mean():+.3f} ({low:+.3f} to {high:+.3f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""The published protocol, run to the letter beside the honest one: the audit of the training."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from skyloom.compute import ClusterParameters, connect
+from skyloom.evaluation.audit import TestedFit, best_of, published_rates, shuffled_rates
+from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
+from skyloom.pipelines.hi_profiles.fitting import code, fit_settings, fit_task
+from skyloom.pipelines.hi_profiles.parameters import AuditParameters, Sweep
+
+AUDIT_COLUMNS = (
+    "labels", "test_size", "split_seed", "epochs", "widths", "n_test", "n_predicted_classes",
+    "success_rate", "relabeled_success_rate", "is_winner", "refitted",
+)  # fmt: skip
+AUDIT_LABELS = {
+    "random": "random training labels, as published",
+    "true": "true training labels",
+    "shuffled": "true labels shuffled, for training and test",
+}
+
+
+def audit_published_protocol(
+    profiles: pd.DataFrame,
+    classes: pd.DataFrame,
+    images: dict[str, Callable[[], np.ndarray]],
+    plan: dict[str, Any],
+    store: ResultStore,
+    parameters: AuditParameters,
+    cluster: ClusterParameters,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Run the published protocol to the letter, with three kinds of training labels.
+
+    Validation objects are the test objects, every relabeling is tried on the test objects,
+    predictions of one class are skipped, the best of the grid is chosen by its test objects, and
+    refitted. Nothing of it enters any other result.
+
+    Parameters
+    ----------
+    profiles, classes : pandas.DataFrame
+        The accepted galaxies and their classes.
+    images : dict of str to callable
+        Observed images by variant; those of the base settings are used.
+    plan : dict
+        From `skyloom.pipelines.hi_profiles.ingestion.configure_sweep`.
+    store : ResultStore
+        Where finished fits are kept.
+    parameters : AuditParameters
+        ``hi_profiles.audit``.
+    cluster : ClusterParameters
+        ``cluster``.
+
+    Returns
+    -------
+    fits : pandas.DataFrame
+        One row a configuration and kind of labels, with the columns `AUDIT_COLUMNS`; the last one
+        is the success rate of the winner fitted once more.
+    predictions : pandas.DataFrame
+        Of every fit for its test objects: the first five columns of ``fits``, ``id``,
+        ``predicted``, ``probability_0`` ..., ``class``.
+    null : pandas.DataFrame
+        ``labels``, ``relabeled``, and for many shuffles of the classes after the fits: ``best``,
+        the best success rate of the grid, and ``one``, that of one fit, each in turn.
+
+    References
+    ----------
+    arXiv:2501.11657 and its documentation.
+    """
+    sweep = Sweep.model_validate(plan)
+    used = np.flatnonzero(classes["used"])
+    truth = classes["class"].fillna(-1).to_numpy(int)
+    n_classes = len(np.unique(truth[used]))
+    fits = pd.DataFrame(columns=list(AUDIT_COLUMNS))
+    null = pd.DataFrame(columns=["labels", "relabeled", "best", "one"])
+    if not parameters.test_sizes or n_classes < 2 or len(used) < 10:
+        return fits, pd.DataFrame(columns=[*AUDIT_COLUMNS[:5], "id", "predicted", "class"]), null
+    base = sweep.base
+    if base.image_variant not in images:
+        msg = f"the base settings' images {base.image_variant} are not among {sorted(images)}"
+        raise ValueError(msg)
+    shared = {f"images {base.image_variant}": np.asarray(images[base.image_variant]())}
+    labels = _audit_labels(truth, used, n_classes, parameters.seed)
+    procedures = [
+        _audit_procedure(kind, parameters, base, used, *labels[kind], n_classes)
+        for kind in AUDIT_LABELS
+    ]
+    tables, predictions, nulls = [], [], []
+    with (
+        connect(cluster, base.features.size) as (client, threads),
+        tqdm(desc="published protocol", unit="fit", total=0) as bar,
+    ):
+
+        def task(done, known):
+            bar.total = known
+            bar.update(done - bar.n)
+
+        for kind, table, tested, probabilities in run_procedures(
+            procedures, partial(fit_task, threads=threads), shared, store, client,
+            code=code(), on_task=task,
+        ):  # fmt: skip
+            scored = labels[kind][1]
+            for row, fit, probability in zip(
+                table.to_dict("records"), tested, probabilities, strict=True
+            ):
+                part = {name: row[name] for name in AUDIT_COLUMNS[:5]}
+                part |= {"id": profiles["id"].to_numpy()[fit.rows], "predicted": fit.predicted}
+                part |= {f"probability_{k}": probability[:, k] for k in range(n_classes)}
+                predictions.append(pd.DataFrame(part | {"class": scored[fit.rows]}))
+            for relabel in (False, True):
+                # Objects without a class are in no test set.
+                rates = shuffled_rates(
+                    scored[used], [_within(fit, used) for fit in tested], n_classes,
+                    np.random.default_rng([parameters.seed, 3]),
+                    n_shuffles=parameters.n_shuffles, relabel=relabel,
+                )  # fmt: skip
+                named = np.flatnonzero(np.isfinite(rates[0]))  # of more than one class
+                part = {"labels": kind, "relabeled": relabel, "best": best_of(rates)}
+                turn = named[np.arange(len(rates)) % max(len(named), 1)] if len(named) else None
+                part["one"] = np.nan if turn is None else rates[np.arange(len(rates)), turn]
+                nulls.append(pd.DataFrame(part))
+            tables.append(table)
+    by_kind = {"key": lambda names: names.map(list(AUDIT_LABELS).index), "kind": "stable"}
+    return tuple(
+        pd.concat(parts).sort_values("labels", ignore_index=True, **by_kind)
+        for parts in (tables, predictions, nulls)
+    )
+
+
+def _within(fit: TestedFit, used: np.ndarray) -> TestedFit:
+    return TestedFit(np.searchsorted(used, fit.rows), fit.predicted)
+
+
+def _audit_labels(truth, used, n_classes, seed):
+    """Labels to train on and to be scored against, for each kind."""
+    rng = np.random.default_rng([seed, 1])
+    random, shuffled = truth.copy(), truth.copy()
+    random[used] = rng.integers(0, n_classes, len(used))
+    shuffled[used] = rng.permutation(truth[used])
+    return {"random": (random, truth), "true": (truth, truth), "shuffled": (shuffled, shuffled)}
+
+
+def _audit_procedure(kind, parameters, base, used, training_labels, scored, n_classes):
+    """All fits of the published grid on one kind of labels, then the winner once more."""
+    from sklearn.model_selection import train_test_split  # slow to import
+
+    tasks, rows = [], []
+    for widths, test_size, split_seed in itertools.product(
+        parameters.widths, parameters.test_sizes, parameters.split_seeds
+    ):
+        family = [
+            base.changed(
+                "published",
+                {
+                    "network.widths": widths,
+                    "training.epochs": epochs,
+                    "training.start": "scratch",
+                    "training.patience": None,
+                    "augmentation.n_copies": 0,
+                    "augmentation.balance_classes": False,
+                },
+            )
+            for epochs in parameters.epochs
+        ]
+        train, test = train_test_split(used, test_size=test_size, random_state=split_seed)
+        train, test = np.sort(train), np.sort(test)
+        seed = int(np.random.default_rng([parameters.seed, 2, len(tasks)]).integers(2**20))
+        settings = fit_settings(family, n_classes, seed)
+        arrays = {"train": train, "validation": test, "test": test}
+        for role in ("train", "validation"):
+            arrays[f"{role}_classes"] = training_labels[arrays[role]].astype(np.int32)
+        tasks.append(Task(settings, arrays, (settings["images"],)))
+        rows += [
+            {
+                "labels": kind,
+                "test_size": test_size,
+                "split_seed": split_seed,
+                "epochs": epochs,
+                "widths": "-".join(map(str, widths)),
+                "n_test": len(test),
+                "task": len(tasks) - 1,
+                "position": position,
+            }
+            for position, epochs in enumerate(parameters.epochs)
+        ]
+    results = yield tasks
+    failed = next((r for r in results if isinstance(r, FailedTask)), None)
+    if failed is not None:
+        msg = f"a fit of the published protocol failed: {failed.error}"
+        raise RuntimeError(msg)
+    probabilities = [results[r["task"]]["test_probability"][r["position"]] for r in rows]
+    tested = [
+        TestedFit(tasks[row["task"]].arrays["test"], probability.argmax(axis=1))
+        for row, probability in zip(rows, probabilities, strict=True)
+    ]
+    table = pd.DataFrame(rows)
+    table["n_predicted_classes"] = [len(np.unique(fit.predicted)) for fit in tested]
+    table["success_rate"] = published_rates(scored, tested, n_classes, relabel=False)
+    table["relabeled_success_rate"] = published_rates(scored, tested, n_classes)
+    table["is_winner"], table["refitted"] = False, np.nan
+    if table["relabeled_success_rate"].notna().any():
+        winner = table["relabeled_success_rate"].idxmax()
+        table.loc[winner, "is_winner"] = True
+        again = tasks[table.loc[winner, "task"]]
+        again = again._replace(settings=again.settings | {"seed": again.settings["seed"] + 1})
+        (result,) = yield [again]
+        if not isinstance(result, FailedTask):
+            probability = result["test_probability"][table.loc[winner, "position"]]
+            fit = TestedFit(again.arrays["test"], probability.argmax(axis=1))
+            table.loc[winner, "refitted"] = published_rates(scored, [fit], n_classes)[0]
+    yield Finished((kind, table[list(AUDIT_COLUMNS)], tested, probabilities))

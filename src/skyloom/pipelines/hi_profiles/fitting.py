@@ -1,0 +1,371 @@
+"""One fit of the study, on any machine: everything its result depends on comes as arguments.
+
+A change of this file makes finished fits stale, see `code`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skyloom.learning.nested import CURVES
+from skyloom.learning.sweep import code_digest
+from skyloom.pipelines.hi_profiles.parameters import (
+    Configuration,
+    NetworkParameters,
+    TrainingParameters,
+)
+
+
+def network_input(images: np.ndarray, rows: np.ndarray, network: NetworkParameters) -> np.ndarray:
+    """Images of some rows as a network takes them.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, 3, size, size, channels)
+        May be memory-mapped.
+    rows : numpy.ndarray of int, shape (k,)
+        Which.
+    network : NetworkParameters
+        Image models to stack as channels, and whether it sees the images or their radius alone.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (k, size, size, channels) or (k, radii, channels)
+        Eight-bit colours are divided by 255, other images multiplied by the input scale.
+    """
+    if network.architecture == "folded_cnn":
+        # The first row of a quadrant, or the middle one of a whole image, is the profile along
+        # the radius, but for half a pixel.
+        size = images.shape[2]
+        whole = images.dtype == np.uint8
+        images = images[:, :, size // 2, size // 2 :] if whole else images[:, :, 0]
+    picked = np.concatenate([images[rows, model - 1] for model in network.image_models], axis=-1)
+    if picked.dtype == np.uint8:
+        return picked.astype(np.float32) / 255
+    return picked.astype(np.float32, copy=False) * np.float32(network.input_scale)
+
+
+def build_network(
+    network: NetworkParameters, input_shape: Sequence[int], n_outputs: int, seed: int
+) -> Any:
+    """Untrained network; it predicts numbers where it is to be pre-trained.
+
+    Parameters
+    ----------
+    network : NetworkParameters
+        Architecture.
+    input_shape : sequence of int
+        Of one input.
+    n_outputs : int
+        Classes; or minus the number of targets of the pre-training.
+    seed : int
+        Of the weights.
+
+    Returns
+    -------
+    keras.Model
+    """
+    from skyloom.nets.folded_cnn import folded_cnn
+    from skyloom.nets.ring_cnn import ring_cnn
+
+    build = folded_cnn if network.architecture == "folded_cnn" else ring_cnn
+    return build(
+        tuple(input_shape),
+        abs(n_outputs),
+        widths=network.widths,
+        padding=network.padding,
+        activation="softmax" if n_outputs > 0 else None,
+        seed=seed,
+    )
+
+
+def _classifier(network, start, input_shape, n_classes, seed, weights):
+    """Untrained classifier, on pre-trained weights where it starts from them."""
+    if start == "scratch":
+        return build_network(network, input_shape, n_classes, seed)
+    from skyloom.nets.pretrained import classifier_on
+
+    # The last weight is the bias of the last layer: as many numbers as targets.
+    backbone = build_network(network, input_shape, -len(weights[-1]), seed)
+    backbone.set_weights(weights)
+    return classifier_on(backbone, n_classes, frozen=start == "frozen", seed=seed)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(network_json, start, weight_decay, input_shape, n_classes, n_targets):
+    """Compiled network, to be reused by all fits of this process: tracing it takes seconds."""
+    import keras
+
+    network = NetworkParameters.model_validate_json(network_json)
+    weights = None
+    if n_targets:
+        weights = build_network(network, input_shape, -n_targets, 0).get_weights()
+    model = _classifier(network, start, input_shape, n_classes, 0, weights)
+    model.compile(
+        optimizer=keras.optimizers.AdamW(1.0, weight_decay=weight_decay),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def learning_rate(training: TrainingParameters) -> float:
+    """Learning rate that goes with the start.
+
+    Parameters
+    ----------
+    training : TrainingParameters
+        ``hi_profiles.training``.
+
+    Returns
+    -------
+    float
+    """
+    return {
+        "scratch": training.learning_rate,
+        "frozen": training.frozen_learning_rate,
+        "fine_tuned": training.fine_tuned_learning_rate,
+    }[training.start]
+
+
+def fit_network(
+    settings: dict[str, Any],
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray] | None,
+    weights: list[np.ndarray] | None,
+) -> tuple[Any, list[Any], pd.DataFrame]:
+    """Fit one network, for as many numbers of epochs as configurations share it.
+
+    Parameters
+    ----------
+    settings : dict
+        ``network``, ``training``, ``epochs``, ``n_classes``, ``seed`` and ``balance``.
+    train, validation : tuple of (inputs, classes)
+        From `network_input`.
+    weights : list of numpy.ndarray, optional
+        Of the pre-trained network it starts from.
+
+    Returns
+    -------
+    model : keras.Model
+        Its weights are to be set from a snapshot; it belongs to the next fit, too.
+    snapshots, history
+        From `skyloom.learning.fitting.fit_classifier`.
+    """
+    from skyloom.learning.fitting import balanced_rows, fit_classifier, restart
+
+    network = NetworkParameters.model_validate(settings["network"])
+    training = TrainingParameters.model_validate(settings["training"])
+    seed, shape = settings["seed"], train[0].shape[1:]
+    n_targets = 0 if weights is None else len(weights[-1])
+    model = _compiled(
+        network.model_dump_json(), training.start, training.weight_decay, shape, settings["n_classes"],
+        n_targets,
+    )  # fmt: skip
+    fresh = _classifier(network, training.start, shape, settings["n_classes"], seed, weights)
+    restart(model, fresh, learning_rate(training))
+    if settings["balance"]:
+        rows = balanced_rows(train[1], np.random.default_rng(seed))
+        train = train[0][rows], train[1][rows]
+    snapshots, history = fit_classifier(
+        model,
+        train,
+        validation,
+        epochs=settings["epochs"],
+        batch_size=training.batch_size,
+        patience=training.patience,
+        min_epochs=training.min_epochs,
+        seed=seed,
+    )
+    return model, snapshots, history
+
+
+def training_data(
+    settings: dict[str, Any], rows: np.ndarray, classes: np.ndarray, shared: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and classes to train on: galaxies as observed, then their copies.
+
+    Parameters
+    ----------
+    settings : dict
+        ``network``, ``images`` and ``copies`` (names of the shared inputs).
+    rows, classes : numpy.ndarray of int, shape (n,)
+        Galaxies and their classes.
+    shared : dict
+        Images; copies with the galaxy of each.
+
+    Returns
+    -------
+    inputs, classes : numpy.ndarray
+    """
+    network = NetworkParameters.model_validate(settings["network"])
+    inputs = [network_input(shared[settings["images"]], rows, network)]
+    labels = [classes]
+    if settings["copies"]:
+        copies = shared[settings["copies"]]
+        class_of = pd.Series(classes, index=rows)
+        chosen = np.flatnonzero(np.isin(copies["profile"], rows))
+        inputs.append(network_input(copies["images"], chosen, network))
+        labels.append(class_of.loc[copies["profile"][chosen]].to_numpy())
+    return np.concatenate(inputs), np.concatenate(labels)
+
+
+def fit_task(
+    settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
+) -> dict[str, np.ndarray]:
+    """Fit on one split and predict its validation and test objects; runs on any worker.
+
+    Parameters
+    ----------
+    settings : dict
+        As in `fit_network` and `training_data`.
+    arrays : dict
+        Rows ``train``, ``validation``, ``test``, and the classes of the first two.
+    shared : dict
+        Images, copies, pre-trained weights.
+    threads : int
+        TensorFlow threads.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        ``validation_probability`` and ``test_probability`` (lengths, n, n_classes), ``history``
+        (epochs, 4), ``lengths`` (epochs trained) and ``best_epoch`` (lengths,).
+    """
+    prepare_process(threads)
+    from skyloom.learning.fitting import predict
+
+    network = NetworkParameters.model_validate(settings["network"])
+    inputs = {
+        role: network_input(shared[settings["images"]], arrays[role], network)
+        for role in ("validation", "test")
+    }
+    train = training_data(settings, arrays["train"], arrays["train_classes"], shared)
+    validation = (inputs["validation"], arrays["validation_classes"])
+    weights = shared[settings["pretrained"]] if settings["pretrained"] else None
+    model, snapshots, history = fit_network(settings, train, validation, weights)
+    probability = {"validation": [], "test": []}
+    for snapshot in snapshots:
+        model.set_weights(snapshot.weights)
+        for role, parts in probability.items():
+            parts.append(predict(model, inputs[role]))
+    return {
+        "validation_probability": np.stack(probability["validation"]),
+        "test_probability": np.stack(probability["test"]),
+        "history": history[list(CURVES)].to_numpy(np.float32),
+        "lengths": np.minimum(settings["epochs"], len(history)),
+        "best_epoch": np.array([snapshot.best_epoch for snapshot in snapshots]),
+    }
+
+
+def pretrain_task(
+    settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
+) -> dict[str, np.ndarray]:
+    """Train a network to tell noiseless asymmetries from noisy images; runs on any worker.
+
+    Parameters
+    ----------
+    settings : dict
+        ``network``, ``images``, ``epochs``, ``batch_size``, ``learning_rate`` and ``seed``.
+    arrays : dict
+        ``targets`` (n, k).
+    shared : dict
+        Simulated images.
+    threads : int
+        TensorFlow threads.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        Weights, and ``history``: mean squared error of each epoch.
+    """
+    prepare_process(threads)
+    import keras
+
+    from skyloom.learning.fitting import pack
+
+    network = NetworkParameters.model_validate(settings["network"])
+    targets = arrays["targets"]
+    inputs = network_input(shared[settings["images"]], np.arange(len(targets)), network)
+    model = build_network(network, inputs.shape[1:], -targets.shape[1], settings["seed"])
+    steps = settings["epochs"] * -(-len(inputs) // settings["batch_size"])
+    schedule = keras.optimizers.schedules.CosineDecay(settings["learning_rate"], steps)
+    model.compile(keras.optimizers.AdamW(schedule, weight_decay=1e-5), loss="mse")
+    keras.utils.set_random_seed(settings["seed"])
+    run = model.fit(
+        inputs, targets, batch_size=settings["batch_size"], epochs=settings["epochs"], verbose=0
+    )
+    return pack(model.get_weights(), "weight") | {"history": np.array(run.history["loss"])}
+
+
+def prepare_process(threads: int) -> None:
+    """Quieten TensorFlow and limit its threads, before it is used in a process.
+
+    Parameters
+    ----------
+    threads : int
+        0 leaves the number to TensorFlow.
+    """
+    import os
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    from skyloom.learning.fitting import limit_threads
+
+    tf.get_logger().setLevel("ERROR")
+    limit_threads(threads)
+
+
+def fit_settings(family: Sequence[Configuration], n_classes: int, seed: int) -> dict[str, Any]:
+    """Everything but the data that one fit depends on.
+
+    Parameters
+    ----------
+    family : sequence of Configuration
+        That differ only in their epochs.
+    n_classes : int
+        Number of classes.
+    seed : int
+        Of the weights, dropout and batches.
+
+    Returns
+    -------
+    dict
+    """
+    first = family[0]
+    start = first.training.start
+    copies = f"copies {first.variant}" if first.augmentation.n_copies else None
+    return {
+        "network": first.network.model_dump(mode="json"),
+        "training": first.training.model_dump(mode="json") | {"epochs": 1},
+        "epochs": [configuration.training.epochs for configuration in family],
+        "balance": first.augmentation.balance_classes,
+        "images": f"images {first.image_variant}",
+        "copies": copies,
+        "pretrained": None if start == "scratch" else f"pretrained {first.pretrained_name}",
+        "n_classes": n_classes,
+        "seed": seed,
+    }
+
+
+def code() -> str:
+    """Digest of the code that a fit runs; part of the key of every result.
+
+    Returns
+    -------
+    str
+    """
+    return code_digest(
+        "skyloom.learning.fitting",
+        "skyloom.nets.folded_cnn",
+        "skyloom.nets.pretrained",
+        "skyloom.nets.ring_cnn",
+        "skyloom.pipelines.hi_profiles.fitting",
+    )
