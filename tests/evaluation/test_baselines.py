@@ -18,7 +18,7 @@ def sample(counts=(40, 30), seeds=(0,), n_folds=5):
     truth = np.repeat(np.arange(len(counts)), counts)
     ids = [f"g{i}" for i in range(len(truth))]
     objects = pd.DataFrame({"id": ids, "group": ids, "class": truth, "sha256": ids})
-    manifest = split_manifest(objects, n_folds=n_folds, seeds=seeds, validation_share=0.2)
+    manifest = split_manifest(objects, n_folds=n_folds, n_inner_folds=2, seeds=seeds)
     return pd.Series(truth, index=pd.Index(ids, name="id")), manifest
 
 
@@ -44,7 +44,8 @@ def test_each_fold_is_fitted_on_training_and_validation_rows_and_asked_for_test_
     seen.clear()
     asked.clear()
     cross_predict(Recorder(), features, manifest, 2)
-    parts = [part for _, part in manifest.groupby(["seed", "fold"])]
+    assert manifest["inner"].nunique() == 2
+    parts = [part for _, part in manifest[manifest["inner"] == 1].groupby(["seed", "fold"])]
     rows = features["row"]
     for part, learnt, tested in zip(parts, seen, asked, strict=True):
         test = part["role"] == "test"
@@ -60,7 +61,8 @@ def test_every_object_is_predicted_once_a_seed_with_probabilities_that_sum_to_on
     assert len(table) == 2 * len(truth)
     np.testing.assert_allclose(table[["probability_0", "probability_1"]].sum(axis=1), 1)
     assert (table["class"].to_numpy() == truth[table["id"]].to_numpy()).all()
-    tested = manifest[manifest["role"] == "test"].set_index(["seed", "id"])["fold"]
+    tested = manifest[(manifest["role"] == "test") & (manifest["inner"] == 0)]
+    tested = tested.set_index(["seed", "id"])["fold"]
     assert (
         tested.loc[pd.MultiIndex.from_frame(table[["seed", "id"]])] == table["fold"].array
     ).all()
@@ -71,6 +73,19 @@ def test_a_feature_that_tells_the_class_is_used():
     noise = np.random.default_rng(0).normal(0, 0.3, len(truth))
     table = cross_predict(logistic_regression(), pd.DataFrame({"x": truth + noise}), manifest, 2)
     assert (table["predicted"] == table["class"]).mean() > 0.85
+
+
+def test_balanced_classes_weigh_the_same_whatever_their_number():
+    truth, manifest = sample((100, 20))
+    x = pd.DataFrame({"x": truth + np.random.default_rng(0).normal(0, 0.8, len(truth))})
+    recall = {}
+    for balanced in (False, True):
+        table = cross_predict(logistic_regression(balanced=balanced), x, manifest, 2)
+        right = table["class"] == table["predicted"]
+        recall[balanced] = right.groupby(table["class"]).mean()
+    assert recall[False][1] < 0.5 < recall[False][0]
+    assert recall[True][1] > recall[False][1] + 0.2
+    assert recall[True][1] == pytest.approx(recall[True][0], abs=0.15)
 
 
 def test_a_feature_that_tells_the_class_in_test_rows_only_does_not_help():
@@ -94,7 +109,7 @@ def test_scaling_and_imputation_do_not_see_the_test_rows():
     x = pd.DataFrame({"x": truth + rng.normal(0, 0.5, len(truth)), "y": rng.normal(size=60)})
     x.loc[truth.index[::7], "x"] = np.nan
     fold = manifest[manifest["fold"] == 0]
-    test_ids = fold.loc[fold["role"] == "test", "id"]
+    test_ids = fold.loc[fold["role"] == "test", "id"].drop_duplicates()
     kept, wild = test_ids.iloc[:3], test_ids.iloc[3:]
     before = cross_predict(logistic_regression(), x, fold, 2).set_index("id")
     disturbed = x.copy()

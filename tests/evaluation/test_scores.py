@@ -6,12 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import (
+    adjusted_rand_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    normalized_mutual_info_score,
+)
 
 from skyloom.evaluation.scores import (
     confusion_table,
     paired_difference,
     permutation_p_value,
+    score_beside,
     score_predictions,
     success_interval,
 )
@@ -141,6 +148,9 @@ def test_scores_agree_with_scikit_learn(seed, n_classes, n):
     assert scores["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, predicted))
     macro = f1_score(truth, predicted, average="macro", zero_division=0)
     assert scores["macro_f1"] == pytest.approx(macro)
+    assert scores["adjusted_rand"] == pytest.approx(adjusted_rand_score(truth, predicted))
+    mutual = normalized_mutual_info_score(truth, predicted)
+    assert scores["mutual_information"] == pytest.approx(mutual)
     matrix = confusion_matrix(truth, predicted, normalize="true")
     assert [scores[f"recall_{k}"] for k in range(n_classes)] == pytest.approx(np.diag(matrix))
     np.testing.assert_allclose(confusion_table(table, n_classes).to_numpy(), matrix)
@@ -213,3 +223,49 @@ def test_paired_interval_covers_the_true_difference():
         _, low, high = paired_difference(*tables, rng, n_bootstrap=300)
         covered.append(low <= 0.15 <= high)
     assert 0.88 <= np.mean(covered) <= 0.99
+
+
+def test_agreement_without_names_is_one_for_renamed_classes():
+    rng = np.random.default_rng(8)
+    truth = rng.integers(0, 3, 600)
+    renamed = score_predictions(table_of(truth, (truth + 1) % 3), 3, rng)
+    assert renamed["success_rate"] == 0
+    assert renamed["adjusted_rand"] == pytest.approx(1)
+    assert renamed["mutual_information"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("score", ["adjusted_rand", "mutual_information"])
+def test_agreement_without_names_is_zero_by_chance_also_in_a_small_sample(score):
+    rng = np.random.default_rng(8)
+    guesses = [table_of(rng.integers(0, 3, 30), rng.integers(0, 3, 30)) for _ in range(60)]
+    values = [score_predictions(table, 3, rng)[score] for table in guesses]
+    assert np.mean(values) == pytest.approx(0, abs=3 * np.std(values) / np.sqrt(60))
+
+
+def test_agreement_is_the_mean_over_seeds_too():
+    truth = np.tile([0, 1], 20)
+    same, one_class = table_of(truth, truth, seed=0), table_of(truth, 0 * truth, seed=1)
+    scores = score_predictions(pd.concat([same, one_class]), 2, np.random.default_rng(0))
+    assert scores["adjusted_rand"] == pytest.approx(0.5)
+    assert scores["mutual_information"] == pytest.approx(0.5)
+
+
+def test_scores_beside_a_baseline_are_the_scores_and_the_paired_difference():
+    rng = np.random.default_rng(9)
+    truth = rng.integers(0, 2, 60)
+    ours, theirs = (table_of(truth, np.where(rng.random(60) < p, truth, 1)) for p in (0.8, 0.5))
+    scores = score_beside(ours, theirs, 2, np.random.default_rng(1))
+    assert scores.items() >= score_predictions(ours, 2, np.random.default_rng(1)).items()
+    expected = scores["success_rate"] - (theirs["class"] == theirs["predicted"]).mean()
+    assert scores["minus_a_flux"] == pytest.approx(expected)
+    assert scores["minus_a_flux_low"] < expected < scores["minus_a_flux_high"]
+
+
+def test_a_search_that_did_not_reach_every_galaxy_is_compared_on_those_that_it_did():
+    truth = np.tile([0, 1], 30)
+    rest = np.arange(60) >= 40
+    baseline = table_of(truth, np.where(rest, 1 - truth, truth))  # wrong where nobody looks
+    one_part = table_of(truth, truth)[~rest]
+    scores = score_beside(one_part, baseline, 2, np.random.default_rng(0))
+    assert scores["n_objects"] == 40
+    assert [scores[f"minus_a_flux{end}"] for end in ("", "_low", "_high")] == [0, 0, 0]

@@ -26,8 +26,8 @@ def singles(*counts):
     return table_of([[1] * count for count in counts])
 
 
-def split(objects, n_folds=3, seeds=(0,), validation_share=0.25):
-    return split_manifest(objects, n_folds=n_folds, seeds=seeds, validation_share=validation_share)
+def split(objects, n_folds=3, seeds=(0,), n_inner_folds=3):
+    return split_manifest(objects, n_folds=n_folds, n_inner_folds=n_inner_folds, seeds=seeds)
 
 
 @pytest.fixture
@@ -42,18 +42,18 @@ sizes = st.lists(st.integers(1, 4), min_size=3, max_size=9)
 @given(
     groups_by_class=st.lists(sizes, min_size=2, max_size=3),
     n_folds=st.integers(3, 5),
+    n_inner_folds=st.integers(2, 5),
     seed=st.integers(0, 2**32 - 1),
-    validation_share=st.sampled_from([0.1, 0.2, 0.5]),
 )
 def test_every_object_is_tested_once_and_no_group_is_on_two_sides(
-    groups_by_class, n_folds, seed, validation_share
+    groups_by_class, n_folds, n_inner_folds, seed
 ):
     objects = table_of(groups_by_class)
     folds = largest_number_of_folds(objects, n_folds)
-    manifest = split(objects, folds, (seed,), validation_share)
-    tested = manifest.loc[manifest["role"] == "test", "id"]
-    assert sorted(tested) == sorted(objects["id"])
-    for _, part in manifest.groupby("fold"):
+    manifest = split(objects, folds, (seed,), n_inner_folds)
+    tested = manifest[(manifest["role"] == "test") & (manifest["inner"] == 0)]
+    assert sorted(tested["id"]) == sorted(objects["id"])
+    for _, part in manifest.groupby(["fold", "inner"]):
         assert sorted(part["id"]) == sorted(objects["id"])
         assert part.groupby("group")["role"].nunique().max() == 1
         assert set(part["role"]) == {"train", "validation", "test"}
@@ -61,38 +61,77 @@ def test_every_object_is_tested_once_and_no_group_is_on_two_sides(
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    groups_by_class=st.lists(sizes, min_size=2, max_size=3),
+    n_inner_folds=st.integers(2, 5),
+    seed=st.integers(0, 1000),
+)
+def test_every_object_outside_the_test_part_validates_in_one_inner_fold(
+    groups_by_class, n_inner_folds, seed
+):
+    manifest = split(table_of(groups_by_class), 3, (seed,), n_inner_folds)
+    for _, part in manifest.groupby("fold"):
+        inner_folds = part["inner"].nunique()
+        assert 2 <= inner_folds <= n_inner_folds
+        assert sorted(part["inner"].unique()) == list(range(inner_folds))
+        roles = part.groupby("id")["role"].value_counts().unstack(fill_value=0)
+        tested = roles["test"] > 0
+        assert (roles.loc[tested, "test"] == inner_folds).all()
+        assert (roles.loc[~tested, "validation"] == 1).all()
+        assert (roles.loc[~tested, "train"] == inner_folds - 1).all()
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(counts=st.lists(st.integers(3, 25), min_size=2, max_size=4), seed=st.integers(0, 1000))
 def test_single_objects_are_stratified_in_test_and_never_missing_from_training(counts, seed):
     objects = singles(*counts)
     folds = largest_number_of_folds(objects, 5)
-    manifest = split(objects, folds, (seed,), 0.2)
+    manifest = split(objects, folds, (seed,))
+    n_fits = len(manifest.drop_duplicates(["fold", "inner"]))
     for label, count in enumerate(counts):
         mine = manifest[manifest["class"] == label]
-        tested = mine[mine["role"] == "test"].groupby("fold").size().reindex(range(folds))
+        first = mine[(mine["role"] == "test") & (mine["inner"] == 0)]
+        tested = first.groupby("fold").size().reindex(range(folds))
         assert set(tested) <= {count // folds, -(-count // folds)}
-        assert mine[mine["role"] == "train"]["fold"].nunique() == folds
+        trained = mine[mine["role"] == "train"]
+        assert len(trained.drop_duplicates(["fold", "inner"])) == n_fits
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 6])
 def test_the_smallest_samples_can_be_split_without_a_warning(count):
     objects = singles(count, count)
-    manifest = split(objects, largest_number_of_folds(objects, 5), validation_share=0.2)
-    per_fold = manifest.groupby(["fold", "role"])["class"].nunique()
+    manifest = split(objects, largest_number_of_folds(objects, 5), n_inner_folds=2)
+    per_fold = manifest.groupby(["fold", "inner", "role"])["class"].nunique()
     assert (per_fold == 2).all()
-    assert len(per_fold) == 3 * min(count, 5)
+    assert len(per_fold) == 3 * 2 * min(count, 5)
 
 
-def test_a_rare_class_does_not_take_half_the_training_objects_for_validation():
-    manifest = split(singles(3, 60), 3, validation_share=0.2)
-    share = (manifest["role"] == "validation").sum() / (manifest["role"] != "test").sum()
-    assert share == pytest.approx(0.2, abs=0.05)
-
-
-@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
-def test_the_validation_share_is_kept(share):
-    manifest = split(singles(60, 40), 5, validation_share=share)
+def test_a_class_with_fewer_groups_than_inner_folds_validates_where_it_can():
+    manifest = split(singles(3, 60), 3, n_inner_folds=5)
     rest = manifest[manifest["role"] != "test"]
-    assert (rest["role"] == "validation").mean() == pytest.approx(share, abs=0.02)
+    assert (rest["role"] == "validation").mean() == pytest.approx(0.2, abs=0.02)
+    rare = rest[(rest["class"] == 0) & (rest["role"] == "validation")]
+    assert rare.groupby("fold").size().tolist() == [2, 2, 2]  # each of the two left, once
+
+
+@pytest.mark.parametrize("n_inner_folds", [2, 3, 5])
+def test_the_validation_part_is_one_inner_fold(n_inner_folds):
+    manifest = split(singles(60, 40), 5, n_inner_folds=n_inner_folds)
+    rest = manifest[manifest["role"] != "test"]
+    shares = (rest["role"] == "validation").groupby([rest["fold"], rest["inner"]]).mean()
+    assert len(shares) == 5 * n_inner_folds
+    np.testing.assert_allclose(shares, 1 / n_inner_folds, atol=0.03)
+
+
+def test_inner_folds_are_fewer_where_the_largest_class_has_fewer_groups_left():
+    manifest = split(singles(3, 3), 3, n_inner_folds=5)
+    assert (manifest.groupby("fold")["inner"].nunique() == 2).all()
+
+
+def test_inner_folds_are_stratified():
+    rest = split(singles(60, 40), 5).query("role == 'validation'")
+    shares = (rest["class"] == 1).groupby([rest["fold"], rest["inner"]]).mean()
+    np.testing.assert_allclose(shares, 0.4, atol=0.03)
 
 
 def test_same_seed_same_split_and_another_seed_another():
@@ -105,8 +144,8 @@ def test_same_seed_same_split_and_another_seed_another():
 def test_each_seed_is_a_complete_cross_validation():
     objects = singles(8, 8)
     manifest = split(objects, 4, seeds=(5, 0, 7))
-    tests = manifest[manifest["role"] == "test"].groupby(["seed", "id"]).size()
-    assert len(tests) == 3 * len(objects)
+    tests = manifest[manifest["role"] == "test"].groupby(["seed", "inner", "id"]).size()
+    assert len(tests) == 3 * 3 * len(objects)
     assert (tests == 1).all()
     alone = split(objects, 4, seeds=(7,))
     pd.testing.assert_frame_equal(
@@ -145,9 +184,16 @@ def test_folds_that_leave_nothing_for_validation_are_an_error_that_says_so():
     check_no_leak(split(objects, 3))
 
 
-def row_of(manifest, role, seed=0, fold=0):
-    chosen = manifest.query("seed == @seed and fold == @fold and role == @role")
+def row_of(manifest, role, seed=0, fold=0, inner=0):
+    chosen = manifest.query("seed == @seed and fold == @fold and inner == @inner and role == @role")
     return chosen.index[0]
+
+
+def where_one_object_is_tested(manifest, seed=0):
+    """Rows in which the first object that is tested in a seed is tested."""
+    chosen = manifest.loc[row_of(manifest, "test", seed), "id"]
+    tested = (manifest["seed"] == seed) & (manifest["role"] == "test")
+    return manifest.index[tested & (manifest["id"] == chosen)]
 
 
 def test_an_untouched_manifest_has_no_leak_also_after_a_round_trip_through_csv(manifest, tmp_path):
@@ -157,7 +203,7 @@ def test_an_untouched_manifest_has_no_leak_also_after_a_round_trip_through_csv(m
 
 
 def test_a_group_torn_apart_is_noticed(manifest):
-    members = manifest.query("seed == 0 and fold == 0 and role == 'train'")
+    members = manifest.query("seed == 0 and fold == 0 and inner == 1 and role == 'train'")
     torn = members[members.duplicated("group", keep=False)].index[0]
     manifest.loc[torn, "role"] = "validation"
     with pytest.raises(ValueError, match=f"group '{manifest.loc[torn, 'group']}' has more than"):
@@ -181,8 +227,12 @@ def test_a_test_file_copied_into_training_under_another_id_is_noticed(manifest):
     everywhere = pd.concat(
         [
             manifest,
-            *(copied.assign(seed=s, fold=f, role="train") for s in (0, 1) for f in (0, 1)),
-            *(copied.assign(seed=s, fold=2, role="test") for s in (0, 1)),
+            *(
+                copied.assign(seed=s, fold=f, inner=i, role="train" if f < 2 else "test")
+                for s in (0, 1)
+                for f in (0, 1, 2)
+                for i in (0, 1, 2)
+            ),
         ],
         ignore_index=True,
     )
@@ -191,22 +241,32 @@ def test_a_test_file_copied_into_training_under_another_id_is_noticed(manifest):
 
 
 def test_an_object_tested_twice_is_noticed(manifest):
-    single = manifest[~manifest.duplicated(["seed", "fold", "group"], keep=False)]
-    chosen = single.query("seed == 1 and fold == 0 and role == 'train'").index[0]
-    manifest.loc[chosen, "role"] = "test"
+    single = manifest[~manifest.duplicated(["seed", "fold", "inner", "group"], keep=False)]
+    chosen = single.query("seed == 1 and fold == 0 and role != 'test'")["id"].iloc[0]
+    again = (manifest["seed"] == 1) & (manifest["fold"] == 0) & (manifest["id"] == chosen)
+    manifest.loc[again, "role"] = "test"
     with pytest.raises(ValueError, match="tests of objects expected"):
         check_no_leak(manifest)
 
 
 def test_an_object_never_tested_is_noticed(manifest):
     with pytest.raises(ValueError, match="tests of objects expected"):
-        check_no_leak(manifest.drop(index=row_of(manifest, "test")))
+        check_no_leak(manifest.drop(index=where_one_object_is_tested(manifest)))
 
 
 def test_an_object_untested_in_one_seed_only_is_noticed(manifest):
-    chosen = manifest.query("seed == 1 and role == 'test'").index[0]
     with pytest.raises(ValueError, match="tests of objects expected"):
-        check_no_leak(manifest.drop(index=chosen))
+        check_no_leak(manifest.drop(index=where_one_object_is_tested(manifest, seed=1)))
+
+
+@pytest.mark.parametrize("role", ["train", "validation"])
+def test_a_test_object_that_one_inner_fold_learns_from_is_noticed(manifest, role):
+    # The prediction for a test object is the mean over the networks of all inner folds.
+    single = manifest[~manifest.duplicated(["seed", "fold", "inner", "group"], keep=False)]
+    chosen = single.query("seed == 0 and fold == 1 and inner == 2 and role == 'test'").index[0]
+    manifest.loc[chosen, "role"] = role
+    with pytest.raises(ValueError, match="|".join(manifest.loc[chosen, ["id", "group"]])):
+        check_no_leak(manifest)
 
 
 def test_the_order_of_the_rows_does_not_hide_a_leak(manifest):

@@ -165,9 +165,13 @@ def fit_network(
     seed, shape = settings["seed"], train[0].shape[1:]
     n_targets = 0 if weights is None else len(weights[-1])
     model = _compiled(
-        network.model_dump_json(), training.start, training.weight_decay, shape, settings["n_classes"],
+        network.model_dump_json(),
+        training.start,
+        training.weight_decay,
+        shape,
+        settings["n_classes"],
         n_targets,
-    )  # fmt: skip
+    )
     fresh = _classifier(network, training.start, shape, settings["n_classes"], seed, weights)
     restart(model, fresh, learning_rate(training))
     if settings["balance"]:
