@@ -27,7 +27,7 @@ from skyloom.pipelines.hi_profiles.augmentation import (
     simulate_pretraining_sample,
 )
 from skyloom.pipelines.hi_profiles.features import draw_images, fit_profiles
-from skyloom.pipelines.hi_profiles.fitting import fit_settings, fit_task, pretrain_task
+from skyloom.pipelines.hi_profiles.fitting import code, fit_settings, fit_task, pretrain_task
 from skyloom.pipelines.hi_profiles.parameters import (
     AugmentationParameters,
     Configuration,
@@ -143,7 +143,7 @@ def main():
         wanted = Sweep.model_validate(plan).pretrained
         for name, weights in run_procedures(
             [pretrained(*item) for item in wanted.items()], partial(pretrain_task, threads=threads),
-            simulated, store, client,
+            simulated, store, client, code=code(),
         ):  # fmt: skip
             shared[f"pretrained {name}"] = weights
             print("pre-trained", name, flush=True)
@@ -154,7 +154,7 @@ def main():
             for name in arms
         ]
         for name, size, seed, predicted in run_procedures(
-            jobs, partial(fit_task, threads=threads), shared, store, client
+            jobs, partial(fit_task, threads=threads), shared, store, client, code=code()
         ):
             hits[name, size, seed] = predicted == label[test]
             print(name, size, seed, round(hits[name, size, seed].mean(), 3), flush=True)

@@ -82,7 +82,7 @@ def connect(parameters: ClusterParameters, image_size: int) -> Iterator[tuple[An
     Raises
     ------
     ConnectionError
-        If no scheduler answers at the address.
+        If no scheduler answers at the address, or it has no workers.
     """
     import dask
     from dask.distributed import Client
@@ -100,6 +100,11 @@ def connect(parameters: ClusterParameters, image_size: int) -> Iterator[tuple[An
             msg = f"no Dask scheduler at cluster.address {parameters.address!r}: {error}"
             raise ConnectionError(msg) from error
         with client:
+            try:
+                client.wait_for_workers(1, timeout=60)
+            except TimeoutError as error:
+                msg = f"the Dask scheduler at cluster.address {parameters.address!r} has no workers"
+                raise ConnectionError(msg) from error
             yield client, threads
         return
     with (

@@ -184,7 +184,8 @@ def fit_network(
         epochs=settings["epochs"],
         batch_size=training.batch_size,
         patience=training.patience,
-        min_epochs=training.min_epochs,
+        # Only averages that are learnt need epochs to settle.
+        min_epochs=training.min_epochs if training.start == "scratch" else 1,
         seed=seed,
     )
     return model, snapshots, history

@@ -253,7 +253,9 @@ class TrainingParameters(Parameters):
     patience: int | None = Field(
         6, ge=1, description="null: all epochs, last weights, as published"
     )
-    min_epochs: int = Field(10, ge=1, description="before stopping is considered")
+    min_epochs: int = Field(
+        10, ge=1, description="before stopping is considered, in a training from scratch"
+    )
 
 
 class PretrainingParameters(Parameters):
