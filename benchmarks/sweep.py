@@ -139,8 +139,8 @@ def main():
         print(f"{way:<70} {seconds:>9.0f} s  {rows[-1]['times_faster']:>6.1f} x", flush=True)
 
     grid = {"test_sizes": TEST_SIZES, "epochs": EPOCHS, "widths": WIDTHS}
-    ((_, small),) = pictures(profiles, flux, fits, 32, True).items()
-    plan = plan_for(32, True)
+    ((_, small),) = pictures(profiles, flux, fits, 24, True).items()
+    plan = plan_for(24, True)
     loaded = {Sweep.model_validate(plan).base.image_variant: lambda: small}
 
     whole = model_2(profiles, flux, fits, 128, False) / np.float32(255)
@@ -153,7 +153,7 @@ def main():
     quadrant = model_2(profiles, flux, fits, 64, True)
     note("... and one quadrant, 64 x 64, one channel", sweep_seconds(quadrant, label, [120]))
     del quadrant
-    note("... and that at 32 x 32", sweep_seconds(small[:, 1], label, [120]))
+    note("... and that at 24 x 24", sweep_seconds(small[:, 1], label, [120]))
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         # All three kinds of labels are run: three sweeps.
@@ -161,7 +161,7 @@ def main():
             profiles, classes, loaded, plan, ResultStore(folder),
             AuditParameters(**grid, n_shuffles=20), ClusterParameters(),
         )  # fmt: skip
-    n_workers = plan_workers(os.cpu_count(), 32)[0]
+    n_workers = plan_workers(os.cpu_count(), 24)[0]
     note(
         f"... and without tracing anew, {n_workers} workers side by side (measured whole)",
         (time.perf_counter() - start) / 3,
