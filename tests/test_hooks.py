@@ -20,7 +20,7 @@ class RecordedRun:
 
     def __init__(self):
         self.run_id, self.address = "run-1", "sqlite:///somewhere"
-        self.statuses, self.runs, self.artefacts = [], [], []
+        self.statuses, self.runs, self.artefacts, self.models = [], [], [], []
         self.fails_with = None
 
     @classmethod
@@ -37,6 +37,11 @@ class RecordedRun:
 
     def log_artefacts(self, paths):
         self.artefacts += paths
+
+    def register_model(self, model, description, example, *, name, alias):
+        assert self.statuses == []
+        self.models.append((model, description, example, name, alias))
+        return f"models:/{name}@{alias}"
 
     def finish(self, status):
         self.statuses.append(status)
@@ -69,7 +74,14 @@ def catalog(tmp_path):
             "filename_suffix": ".txt",
             "metadata": {"skyloom": {"result": "workbooks"}},
         },
+        "table_of_configurations": entry("configurations", text, tmp_path / "configurations.csv"),
+        "network": entry("model", text, tmp_path / "network.txt"),
+        "description": {"type": "json.JSONDataset", "filepath": str(tmp_path / "description.json")},
+        "example": {"type": text, "filepath": str(tmp_path / "example.txt")},
     }
+    entries["network"]["metadata"]["skyloom"] |= {
+        "description": "description", "example": "example", "name": "study", "alias": "selected",
+    }  # fmt: skip
     return DataCatalog.from_config(entries)
 
 
@@ -214,3 +226,90 @@ def test_results_that_were_not_written_are_not_announced(opened, catalog, tmp_pa
     hooks.after_pipeline_run(chosen, catalog)
     assert opened[0].artefacts == [tmp_path / "table.csv"]
     assert "report.html" not in capsys.readouterr().out
+
+
+# --- configurations that are logged as they finish ------------------------------------------------
+
+
+def test_a_sweep_without_its_report_has_a_run_that_is_open_while_it_lasts(
+    opened, catalog, tmp_path
+):
+    def sweep():
+        assert [parent.statuses for parent in opened] == [[]]
+        return "a,b"
+
+    run(
+        ResultHooks(), catalog, tmp_path,
+        Pipeline([node(sweep, None, "table_of_configurations", name="sweep")]),
+    )  # fmt: skip
+    (parent,) = opened
+    assert parent.runs == []
+    assert parent.statuses == ["FINISHED"]
+
+
+def test_the_table_of_configurations_is_no_artefact(opened, catalog, tmp_path):
+    names = ["table_of_configurations", "table"]
+    pair = Pipeline([node(lambda: ("a,b", "c,d"), None, names, name="make")])
+    run(ResultHooks(), catalog, tmp_path, pair)
+    assert opened[0].artefacts == [tmp_path / "table.csv"]
+
+
+def test_an_interrupted_run_is_closed_before_the_next_one_in_the_process(opened, catalog, tmp_path):
+    """Else children of the next one, in a notebook say, are logged under both."""
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    hooks = ResultHooks()
+    with pytest.raises(KeyboardInterrupt):
+        run(hooks, catalog, tmp_path, pipeline(interrupted))
+    run(hooks, catalog, tmp_path)
+    assert [parent.statuses for parent in opened] == [["KILLED"], ["FINISHED"]]
+
+
+# --- the network ----------------------------------------------------------------------------------
+
+
+def training(trained, *more):
+    """Pipeline that ends in a network, and in results where more are named."""
+    made = ["weights", {"trained": trained, "class_names": ["a", "b"]}, "one input", "a,b"]
+    names = ["network", "description", "example", "table_of_configurations", *more]
+    values = [*made, *({"children": []} for _ in more)]
+    return Pipeline([node(lambda: values, None, names, name="train")])
+
+
+def test_a_trained_network_is_registered_as_its_entry_says(opened, catalog, tmp_path):
+    run(ResultHooks(), catalog, tmp_path, training(True, "runs"))
+    (parent,) = opened
+    description = {"trained": True, "class_names": ["a", "b"]}
+    assert parent.models == [("weights", description, "one input", "study", "selected")]
+    assert len(parent.runs) == 1
+    assert parent.statuses == ["FINISHED"]
+
+
+def test_a_network_that_had_nothing_to_train_on_is_not_registered(opened, catalog, tmp_path):
+    run(ResultHooks(), catalog, tmp_path, training(False))
+    assert opened[0].models == []
+    assert opened[0].statuses == ["FINISHED"]
+
+
+def test_the_network_is_registered_under_an_open_run_only(opened, catalog, tmp_path):
+    """A pipeline that makes a network and no results opens none."""
+    names = ["network", "description", "example"]
+    made = "weights", {"trained": True}, "one input"
+    run(ResultHooks(), catalog, tmp_path, Pipeline([node(lambda: made, None, names, name="train")]))
+    assert opened == []
+
+
+@pytest.mark.parametrize("error", [ConnectionError("server gone"), KeyboardInterrupt()])
+def test_a_run_whose_network_cannot_be_registered_is_marked_failed(
+    opened, catalog, tmp_path, monkeypatch, capsys, error
+):
+    def refuse(self, *args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(RecordedRun, "register_model", refuse)
+    with pytest.raises(type(error)):
+        run(ResultHooks(), catalog, tmp_path, training(True))
+    assert opened[0].statuses == ["FAILED"]
+    assert "MLflow" not in capsys.readouterr().out

@@ -123,7 +123,7 @@ def _cluster(parameters: ClusterParameters, n_workers: int):
         n_workers=max(1, n_workers),
         threads_per_worker=1,
         processes=n_workers > 0,
-        dashboard_address=None,
+        dashboard_address=":0",  # a fixed port warns where two run
         silence_logs=40,
     )
 

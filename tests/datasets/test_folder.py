@@ -1,9 +1,10 @@
-"""ObservationsDataset."""
+"""Folders: of observations, and of partitions that may be empty."""
 
+import numpy as np
 import pytest
 from kedro.io import DatasetError
 
-from skyloom.datasets import ObservationsDataset
+from skyloom.datasets import NpyPartitionsDataset, ObservationsDataset, PartitionsDataset
 
 
 @pytest.fixture
@@ -69,3 +70,104 @@ def test_other_file_systems(memory):
     files = ObservationsDataset(path="memory://spectra").load()
     assert [read() for read in files.values()] == [b"a"]
     assert list(files) == ["sub/a.fits"]
+
+
+# --- partitions -----------------------------------------------------------------------------------
+
+
+def texts(path):
+    return PartitionsDataset(
+        path=str(path), dataset="kedro_datasets.text.TextDataset", filename_suffix=".txt"
+    )
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_partitions_of_which_none_was_saved_are_none_and_no_error(tmp_path, exists):
+    folder = tmp_path / "texts"
+    if exists:
+        folder.mkdir()
+    assert texts(folder).load() == {}
+
+
+def test_partitions_are_functions_by_name(tmp_path):
+    texts(tmp_path).save({"a": "1", "b": "2"})
+    loaded = texts(tmp_path).load()
+    assert {name: read() for name, read in loaded.items()} == {"a": "1", "b": "2"}
+
+
+def test_saving_no_partitions_leaves_a_dataset_that_can_be_loaded(tmp_path):
+    dataset = texts(tmp_path / "texts")
+    dataset.save({})
+    assert dataset.load() == {}
+
+
+# --- arrays ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    return NpyPartitionsDataset(path=str(tmp_path / "arrays"))
+
+
+def test_arrays_come_back_as_read_only_maps(arrays, tmp_path):
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=(4, 3)), np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
+    arrays.save({"16px-aa": one, "32px-bb": two})
+    assert sorted(p.name for p in (tmp_path / "arrays").iterdir()) == ["16px-aa.npy", "32px-bb.npy"]
+    loaded = arrays.load()
+    assert sorted(loaded) == ["16px-aa", "32px-bb"]
+    np.testing.assert_array_equal(loaded["16px-aa"](), one)
+    again = loaded["32px-bb"]()
+    np.testing.assert_array_equal(again, two)
+    assert again.dtype == np.uint8
+    assert isinstance(again, np.memmap)
+    assert not again.flags.writeable
+
+
+def test_dask_arrays_are_computed_as_they_are_saved(arrays):
+    da = pytest.importorskip("dask.array")
+    rows = da.arange(100, chunks=30)
+    drawn = rows.map_blocks(
+        lambda block: np.stack([block, -block], axis=1), new_axis=1, chunks=(rows.chunks[0], (2,))
+    )
+    arrays.save({"lazy": drawn})
+    expected = np.stack([np.arange(100), -np.arange(100)], axis=1)
+    np.testing.assert_array_equal(arrays.load()["lazy"](), expected)
+
+
+def test_arrays_of_an_earlier_run_are_removed(arrays, tmp_path):
+    arrays.save({"old": np.zeros(3), "both": np.zeros(3)})
+    arrays.save({"both": np.ones(3)})
+    assert list(arrays.load()) == ["both"]
+    np.testing.assert_array_equal(arrays.load()["both"](), np.ones(3))
+    assert [p.name for p in (tmp_path / "arrays").iterdir()] == ["both.npy"]
+
+
+def test_a_run_without_arrays_removes_those_of_an_earlier_one(arrays):
+    arrays.save({"old": np.zeros(3)})
+    arrays.save({})
+    assert arrays.load() == {}
+
+
+def test_nothing_saved_is_no_error(arrays):
+    assert arrays.load() == {}
+
+
+def test_the_first_array_is_previewed(arrays, in_viz, pixels_of):
+    images = np.zeros((2, 8, 8))
+    images[:, :4] = 1
+    arrays.save({"b": np.zeros((3, 8, 8)), "a": images})
+    preview, kind = in_viz(arrays)
+    assert kind == "ImagePreview"
+    alone = NpyPartitionsDataset(path=str(arrays._path) + "2")
+    alone.save({"a": images})
+    np.testing.assert_array_equal(pixels_of(preview), pixels_of(in_viz(alone)[0]))
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_no_arrays_have_a_preview_too(arrays, in_viz, pixels_of, exists):
+    if exists:
+        arrays.save({})
+    preview, kind = in_viz(arrays)
+    assert kind == "ImagePreview"
+    assert pixels_of(preview).ndim == 3

@@ -8,6 +8,7 @@ from skyloom.images.rings import (
     painted_radius,
     published_halves,
     published_image,
+    published_quadrant,
     render_rings,
 )
 
@@ -74,6 +75,52 @@ def test_published_picture_is_the_colour_map_of_the_painted_image():
         picture, colormaps["RdBu"](paint_rings(flux, 2), bytes=True)[..., :3]
     )
     assert published_image(flux, 2, 32).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("model", [1, 2, 3])
+def test_the_published_quadrant_is_the_lower_right_of_the_painted_image(model):
+    flux = np.random.default_rng(model).uniform(size=64)
+    whole = paint_rings(flux, model)
+    half = len(whole) // 2
+    # Without resizing it is that quadrant, pixel by pixel.
+    same = published_quadrant(flux, model, half)
+    np.testing.assert_allclose(same, whole[half:, half:], atol=1e-7)
+    assert same.dtype == np.float32
+
+
+@pytest.mark.parametrize("model", [1, 2, 3])
+def test_painted_images_are_single_precision(model):
+    assert paint_rings(np.random.default_rng(0).uniform(size=64), model).dtype == np.float32
+
+
+@pytest.mark.parametrize("size", [8, 20, 90])
+def test_the_published_quadrant_is_resized_like_the_published_picture(size):
+    from PIL import Image
+
+    flux = np.random.default_rng(0).uniform(size=100)
+    whole = paint_rings(flux, 2)
+    half = len(whole) // 2
+    corner = Image.fromarray(whole).resize(
+        (size, size), Image.Resampling.BILINEAR, box=(half, half, 2 * half, 2 * half)
+    )
+    quadrant = published_quadrant(flux, 2, size)
+    assert quadrant.shape == (size, size)
+    # The one sees beyond the quadrant's edge, the other does not.
+    np.testing.assert_allclose(quadrant[2:, 2:], np.asarray(corner)[2:, 2:], atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10_000), length=st.integers(8, 80), model=st.sampled_from([1, 2, 3]))
+def test_values_of_the_published_quadrant_are_those_of_a_colour_map(seed, length, model):
+    flux = np.random.default_rng(seed).normal(size=length)
+    quadrant = published_quadrant(flux, model, 16)
+    assert quadrant.min() >= 0
+    assert quadrant.max() <= 1
+
+
+def test_the_published_quadrant_of_a_symmetric_profile_is_empty():
+    flux = np.concatenate([np.arange(32.0), np.arange(32.0)[::-1]])
+    np.testing.assert_allclose(published_quadrant(flux, 2, 16), 0.5, atol=1e-6)
 
 
 def test_constant_profile_is_painted_without_a_warning():

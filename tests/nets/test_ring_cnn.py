@@ -50,8 +50,18 @@ def test_same_padding_lets_a_small_quadrant_through():
     model = ring_cnn((16, 16, 1), 2, padding="same", seed=0)
     assert model.layers[12].output.shape == (None, 2 * 2 * 128)
     assert model.output_shape == (None, 2)
-    with pytest.raises(ValueError, match="zero or negative"):
+    with pytest.raises(ValueError, match="16 pixels are too few for 3 blocks with padding 'valid'"):
         ring_cnn((16, 16, 1), 2, padding="valid", seed=0)
+
+
+@pytest.mark.parametrize(("padding", "smallest"), [("same", 8), ("valid", 22)])
+def test_the_smallest_image_goes_through_and_one_pixel_less_is_named(padding, smallest):
+    widths = (2, 2, 2)
+    model = ring_cnn((smallest, smallest, 1), 2, widths=widths, padding=padding, seed=0)
+    assert model.output_shape == (None, 2)
+    less = smallest - 1
+    with pytest.raises(ValueError, match=f"{less} pixels are too few"):
+        ring_cnn((less, less, 1), 2, widths=widths, padding=padding, seed=0)
 
 
 def test_outputs_are_probabilities():
@@ -60,6 +70,13 @@ def test_outputs_are_probabilities():
     probability = np.asarray(model(images))
     assert (probability >= 0).all()
     np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_network_that_predicts_numbers_has_no_softmax():
+    model = ring_cnn((8, 8, 1), 5, widths=(3,), padding="same", activation=None, seed=0)
+    images = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype("float32")
+    assert (np.asarray(model(images)) < 0).any()
+    assert model.layers[-1].name == "output"
 
 
 def weights(seed):

@@ -43,7 +43,7 @@ def texts(figure):
 def scores_of(n=3):
     names = [f"configuration {i}" for i in range(n)]
     rate = np.linspace(0.6, 0.8, n)
-    kinds = (["network", "baseline"] * n)[:n]
+    kinds = ["nested", *["network", "baseline"] * n][:n]
     return pd.DataFrame(
         {
             "configuration": names,
@@ -59,13 +59,14 @@ def scores_of(n=3):
 def curves_of(names=("narrow", "wide"), loss=0.5):
     return pd.DataFrame(
         [
-            (name, 0, fold, epoch, loss / epoch, 0.6, loss, 0.5)
+            (name, 0, fold, inner, epoch, loss / epoch, 0.6, loss, 0.5)
             for name in names
             for fold in (0, 1)
+            for inner in (0, 1, 2)
             for epoch in (1, 2, 3)
         ],
         columns=[
-            "configuration", "seed", "fold", "epoch", "loss", "accuracy", "val_loss",
+            "configuration", "seed", "fold", "inner", "epoch", "loss", "accuracy", "val_loss",
             "val_accuracy",
         ],
     )  # fmt: skip
@@ -100,19 +101,33 @@ def test_success_rates_stand_beside_the_chance_level_and_each_bar_is_named():
     }
     assert bars == pytest.approx(dict(scores[["configuration", "success_rate"]].to_numpy()))
     legend = [text.get_text() for text in axis.get_legend().get_texts()]
-    assert "chance level 0.55" in legend
+    assert set(legend) == {"nested", "network", "baseline", "chance level 0.55"}
+    colours = {
+        bar.get_label(): {patch.get_facecolor() for patch in bar} for bar in axis.containers[1::2]
+    }
+    assert all(len(colour) == 1 for colour in colours.values())
+    assert len(set.union(*colours.values())) == len(colours) == 3
     lines = [line.get_xdata()[0] for line in axis.lines if len(set(line.get_xdata())) == 1]
     assert 0.55 in lines
 
 
-def test_learning_curves_have_a_line_for_each_fold_and_labels_at_the_edges_of_the_grid():
+def test_many_configurations_fit_on_the_success_rate_figure():
+    sizes = [classification.success_rate_figure(scores_of(n)).get_size_inches()[1] for n in (3, 60)]
+    assert sizes[0] < sizes[1] < 20
+
+
+def test_learning_curves_have_a_line_for_each_inner_fold_and_labels_at_the_edges_of_the_grid():
     figure = classification.learning_curves_figure(curves_of())
     png(figure)
     grid = np.array(figure.axes).reshape(2, 2)
     assert [axis.get_xlabel() for axis in grid[1]] == ["epoch", "epoch"]
     assert [axis.get_ylabel() for axis in grid[:, 0]] == ["loss", "accuracy"]
     assert [axis.get_title() for axis in grid[0]] == ["narrow", "wide"]
-    assert all(len(axis.lines) == 4 for axis in grid.ravel())
+    assert all(len(axis.lines) == 2 * 2 * 3 for axis in grid.ravel())
+    # Joined over inner folds, the epochs of a line would run back.
+    assert all(
+        line.get_xdata().tolist() == [1, 2, 3] for axis in grid.ravel() for line in axis.lines
+    )
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
@@ -164,6 +179,108 @@ def test_reliability_of_fewer_galaxies_than_bins_is_no_error():
     png(classification.reliability_figure(predictions_of(3), n_bins=8))
 
 
+KINDS = {"random": "random labels", "true": "true labels", "shuffled": "shuffled labels"}
+
+
+def audit_of(kinds=("random", "true", "shuffled"), best=0.62):
+    rng = np.random.default_rng(1)
+    fits, null = [], []
+    for kind in kinds:
+        rates = np.append(rng.uniform(0.4, 0.5, 11), best if kind == "true" else 0.55)
+        rates[0] = np.nan  # one class only
+        fits.append(pd.DataFrame({"labels": kind, "relabeled_success_rate": rates}))
+        for relabeled in (False, True):
+            one = rng.uniform(0.3, 0.5, 200) if relabeled else np.full(200, 0.9)
+            shuffled = {"labels": kind, "relabeled": relabeled, "one": one, "best": one + 0.05}
+            null.append(pd.DataFrame(shuffled))
+    return pd.concat(fits, ignore_index=True), pd.concat(null, ignore_index=True)
+
+
+def test_the_audit_shows_random_and_true_labels_beside_what_shuffled_classes_give():
+    fits, null = audit_of()
+    figure = classification.audit_figure(fits, null, KINDS, 3)
+    png(figure)
+    random, true = visible(figure)
+    assert [axis.get_title() for axis in (random, true)] == ["random labels", "true labels"]
+    assert [axis.get_xlabel() for axis in (random, true)] == [
+        "success rate after the best relabeling"
+    ] * 2
+    assert random.get_ylabel() == "share of the fits"  # the other stands beside it
+    legend = [text.get_text() for text in true.get_legend().get_texts()]
+    assert "one in 3" in legend
+    assert any("fits, true classes (11)" in text for text in legend)
+    assert any("(200 shuffles)" in text for text in legend)
+    assert any("best of the grid, true classes: 0.620" in text for text in legend)
+    upright = [line.get_xdata()[0] for line in true.lines]
+    relabeled = null[(null["labels"] == "true") & null["relabeled"]]
+    assert upright == pytest.approx([relabeled["best"].median(), 0.62, 1 / 3])
+
+
+def test_shares_of_the_audit_add_up_to_one():
+    figure = classification.audit_figure(*audit_of(), KINDS, 3)
+    for axis in visible(figure):
+        for bars in axis.containers:
+            assert sum(patch.get_height() for patch in bars) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kinds", [("true",), ("random", "shuffled")])
+def test_an_audit_of_fewer_kinds_has_fewer_panels(kinds):
+    figure = classification.audit_figure(*audit_of(kinds), KINDS, 2)
+    png(figure)
+    assert len(visible(figure)) == 1
+
+
+def test_an_audit_in_which_every_fit_named_one_class_can_be_drawn():
+    fits, null = audit_of()
+    figure = classification.audit_figure(
+        fits.assign(relabeled_success_rate=np.nan), null.assign(one=np.nan, best=np.nan), KINDS, 3
+    )
+    png(figure)
+    assert len(visible(figure)) == 2
+
+
+def test_the_audit_read_back_from_disk_is_the_same(tmp_path):
+    fits, null = audit_of()
+    fits.to_csv(tmp_path / "fits.csv", index=False)
+    null.to_csv(tmp_path / "null.csv", index=False)
+    again = pd.read_csv(tmp_path / "fits.csv"), pd.read_csv(tmp_path / "null.csv")
+    assert png(classification.audit_figure(*again, KINDS, 3)) == png(
+        classification.audit_figure(fits, null, KINDS, 3)
+    )
+
+
+@pytest.mark.parametrize("n", [1, 20, 500])
+def test_the_whole_procedure_stands_beside_its_shuffles(n):
+    null = np.random.default_rng(0).normal(0.5, 0.03, n)
+    figure = classification.permutation_figure(0.7, null, 2)
+    png(figure)
+    assert_labelled(figure)
+    (axis,) = visible(figure)
+    assert axis.get_xlabel() == "balanced accuracy of the nested procedure"
+    assert sum(patch.get_height() for patch in axis.patches) == n
+    assert [line.get_xdata()[0] for line in axis.lines] == [0.7, 0.5]
+    legend = {text.get_text() for text in axis.get_legend().get_texts()}
+    assert legend == {f"{n} shuffles", "true classes: 0.700", "one in 2"}
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        (
+            classification.audit_figure(*(table[:0] for table in audit_of()), KINDS, 3),
+            "the published protocol was not run",
+        ),
+        (classification.permutation_figure(0.6, np.array([]), 3), "no shuffles were asked for"),
+        (classification.permutation_figure(np.nan, np.array([]), 3), "no shuffles were asked for"),
+    ],
+)
+def test_figures_of_what_was_not_run_say_so(figure, words):
+    png(figure)
+    (text,) = texts(figure)
+    assert text.startswith(words)
+    assert not visible(figure)
+
+
 def test_figures_of_nothing_say_that_nothing_was_trained():
     empty = [
         classification.success_rate_figure(pd.DataFrame(columns=["configuration", "kind"])),
@@ -171,6 +288,7 @@ def test_figures_of_nothing_say_that_nothing_was_trained():
         classification.confusion_figure({}, NAMES),
         classification.sample_images_figure(np.zeros((0, 6, 6, 1)), [], hi_profiles.show_image),
         classification.reliability_figure(predictions_of()[:0]),
+        hi_profiles.explanations_figure([], []),
     ]
     for figure in empty:
         png(figure)
@@ -188,6 +306,8 @@ def line_of(n=2, m=40):
         "n_channels": np.full(n, m - 4),
         "centre": np.full(n, 1100.0),
         "half_width": np.full(n, 50.0),
+        "velocity_start": np.full(n, 1000.0),
+        "channel_width": np.full(n, 5.0),
     }
 
 
@@ -258,6 +378,50 @@ def test_the_panel_of_a_galaxy_is_labelled_with_units(axis_kind, unit, channels)
     assert "A_flux 1.12 ± 0.03" in fold.get_title()
 
 
+def explained(n, importance=(0.0, 0.3, -0.1)):
+    edges = np.linspace(0, 65, len(importance) + 1)
+    table = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "importance": importance})
+    lines = [line_of(1) for _ in range(n)]
+    return lines, [(f"g{i}: lopsided (0.90)", "label: symmetric", table) for i in range(n)]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 12])
+def test_explanations_have_a_panel_for_each_galaxy_with_units_at_the_edges(n):
+    figure = hi_profiles.explanations_figure(*explained(n))
+    png(figure)
+    panels = [axis for axis in visible(figure) if axis.get_label() != "<colorbar>"]
+    (bar,) = (axis for axis in visible(figure) if axis.get_label() == "<colorbar>")
+    assert [axis.get_title() for axis in panels] == [f"g{i}: lopsided (0.90)" for i in range(n)]
+    assert [axis.texts[0].get_text() for axis in panels] == ["label: symmetric"] * n
+    left, lowest = panels[::3], panels[-min(n, 3) :]
+    assert {axis.get_ylabel() for axis in left} == {"flux (mJy)"}
+    assert {axis.get_xlabel() for axis in lowest} == {"velocity from the middle (km/s)"}
+    assert bar.get_ylabel() == "fall of the probability if symmetric there"
+
+
+def test_explanations_shade_both_sides_alike_and_one_scale_holds_for_all():
+    lines, panels = explained(2)
+    title, note, table = panels[1]
+    panels[1] = (title, note, table.assign(importance=table["importance"] / 10))
+    figure = hi_profiles.explanations_figure(lines, panels)
+    png(figure)
+    axes = figure.axes[:2]
+    for axis, (_, _, shown) in zip(axes, panels, strict=True):
+        right, left = axis.collections
+        for mesh, sign in ((right, 1), (left, -1)):
+            np.testing.assert_allclose(mesh.get_array().ravel(), shown["importance"])
+            reach = sign * mesh.get_coordinates()[0, :, 0]
+            np.testing.assert_allclose(reach, np.linspace(0, 65, 4))
+            assert mesh.get_clim() == (-0.3, 0.3)
+        profile = axis.lines[0]
+        peak = profile.get_xdata()[np.argmax(profile.get_ydata())]
+        assert peak == pytest.approx(0, abs=2.5)  # the line is about the middle
+
+
+def test_explanations_that_explain_nothing_can_be_drawn():
+    png(hi_profiles.explanations_figure(*explained(2, importance=(0.0, 0.0))))
+
+
 @pytest.mark.parametrize(
     "a_flux", [[1.1, 1.3, 5.0], [1.1, np.nan], [np.nan, np.nan], []], ids=["3", "1", "nan", "none"]
 )
@@ -286,6 +450,8 @@ figures = [
     hi_profiles.halves_figure("a", np.arange(16.0)),
     hi_profiles.a_flux_figure(np.array([1.1]), np.array([0.1])),
     hi_profiles.images_page(["a"], np.zeros((1, 4, 4, 1)), 2),
+    hi_profiles.explanations_figure([], []),
+    classification.permutation_figure(0.6, np.array([0.5]), 2),
 ]
 for figure in figures:
     figure.savefig(io.BytesIO(), format="png", dpi=30)

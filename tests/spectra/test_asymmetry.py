@@ -11,6 +11,7 @@ from skyloom.spectra.asymmetry import (
     folded_indices,
     folded_interval,
     measure_asymmetry,
+    mirrored,
 )
 from skyloom.spectra.busy_function import fit_busy_function
 from skyloom.spectra.preparation import baseline_error_shapes, prepare_profile
@@ -67,6 +68,76 @@ def test_mirroring_a_profile_changes_signs_and_nothing_else(seed, low, high):
     other = measure_asymmetry(VELOCITY, flux[:, ::-1], *mirrored)[0]
     signs = np.array([-1, 1, -1, -1, 1, -1])
     np.testing.assert_allclose(one, signs * other, rtol=1e-3, atol=5e-2)
+
+
+# --- mirrored -------------------------------------------------------------------------------------
+
+
+def exchange(flux, centre, start=0.0, width=1.0):
+    one = np.ones(len(flux))
+    return mirrored(flux, start * one, width * one, centre * one)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10_000), twice_the_centre=st.integers(60, 140))
+def test_mirrored_twice_is_the_profile_away_from_the_ends(seed, twice_the_centre):
+    # About a channel or the middle between two, nothing is interpolated.
+    flux = np.random.default_rng(seed).normal(size=(3, 100))
+    centre = twice_the_centre / 2
+    again = exchange(exchange(flux, centre), centre)
+    reach = int(min(centre, 99 - centre)) - 2
+    kept = slice(int(centre) - reach, int(centre) + reach)
+    np.testing.assert_allclose(again[:, kept], flux[:, kept], atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    centre=st.floats(40.0, 60.0),
+    start=st.floats(-3000.0, 3000.0),
+    width=st.floats(1.0, 10.0),
+    smoothness=st.floats(8.0, 20.0),
+)
+def test_a_symmetric_profile_stays_as_it_is(centre, start, width, smoothness):
+    flux = np.exp(-(((np.arange(100.0) - centre) / smoothness) ** 2))[None]
+    other = exchange(flux, start + centre * width, start, width)
+    near = np.abs(np.arange(100) - centre) < 35
+    np.testing.assert_allclose(other[:, near], flux[:, near], atol=0.01)
+
+
+@pytest.mark.parametrize("centre", [49.5, 31.0])
+def test_a_channel_goes_to_the_other_side(centre):
+    flux = np.zeros((1, 100))
+    flux[0, 20] = 1.0
+    expected = np.zeros(100)
+    expected[int(2 * centre - 20)] = 1.0
+    np.testing.assert_array_equal(exchange(flux, centre)[0], expected)
+
+
+@pytest.mark.parametrize("n_channels", [64, 65])
+def test_about_the_middle_of_its_channels_it_is_the_profile_backwards(n_channels):
+    flux = np.random.default_rng(0).normal(size=(2, n_channels))
+    result = exchange(flux, (n_channels - 1) / 2)
+    np.testing.assert_allclose(result, flux[:, ::-1], atol=1e-12)
+
+
+def test_between_channels_the_flux_is_shared():
+    flux = np.zeros((1, 100))
+    flux[0, 40] = 1.0
+    result = exchange(flux, 50.125)[0]  # to channel 60.25
+    assert result[[60, 61]] == pytest.approx([0.75, 0.25])
+    assert result.sum() == pytest.approx(1)
+
+
+def test_each_profile_has_its_own_channels_and_middle():
+    flux = np.zeros((2, 50))
+    flux[:, 10] = 1.0
+    both = mirrored(flux, np.array([0.0, 1000.0]), np.array([1.0, 5.0]), np.array([20.0, 1100.0]))
+    assert both.argmax(axis=1).tolist() == [30, 30]
+
+
+def test_beyond_the_channels_there_is_nothing():
+    result = exchange(np.ones((1, 100)), 20.0)[0]
+    np.testing.assert_array_equal(result, np.arange(100) <= 40)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

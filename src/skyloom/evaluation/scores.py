@@ -98,14 +98,15 @@ def score_predictions(
         ``success_rate`` with ``success_low`` and ``success_high`` (95 %, Wilson over objects),
         ``chance_level`` (success rate of always naming the largest class), ``balanced_accuracy``
         (chance: one over the number of classes), ``macro_f1``, ``adjusted_rand`` and
-        ``mutual_information`` (normalised; both 0 by chance), ``recall_<class>``, ``p_value``,
+        ``mutual_information`` (normalised; both corrected for chance, where they are 0),
+        ``recall_<class>``, ``p_value``,
         ``n_objects`` and ``n_seeds``. Each score is the mean over seeds, and the p-value is that of
         the mean.
     """
     from sklearn.metrics import (  # slow to import
+        adjusted_mutual_info_score,
         adjusted_rand_score,
         f1_score,
-        normalized_mutual_info_score,
         recall_score,
     )
 
@@ -122,7 +123,7 @@ def score_predictions(
                     truth, predicted, labels=list(labels), average="macro", zero_division=0
                 ),
                 "adjusted_rand": adjusted_rand_score(truth, predicted),
-                "mutual_information": normalized_mutual_info_score(truth, predicted),
+                "mutual_information": adjusted_mutual_info_score(truth, predicted),
                 **{f"recall_{k}": float(recall[k]) for k in labels},
             }
         )

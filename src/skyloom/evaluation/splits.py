@@ -117,7 +117,14 @@ def check_no_leak(manifest: pd.DataFrame) -> None:
     if (sides > 1).any():
         msg = f"group {sides.idxmax()[3]!r} has more than one role in a fold"
         raise ValueError(msg)
-    outer = manifest[manifest["role"] == "test"].drop_duplicates(["seed", "fold", "id"])
+    tests = manifest[manifest["role"] == "test"]
+    seen = tests.groupby(["seed", "fold", "id"]).size().reset_index(name="seen")
+    inner = manifest.groupby(["seed", "fold"])["inner"].nunique().rename("inner").reset_index()
+    fewer = seen.merge(inner, on=["seed", "fold"]).query("seen != inner")
+    if len(fewer):
+        msg = f"object {fewer['id'].iloc[0]!r} is tested in some inner folds and learnt in others"
+        raise ValueError(msg)
+    outer = tests.drop_duplicates(["seed", "fold", "id"])
     tested = outer.groupby(["seed", "id"]).size()
     expected = manifest["seed"].nunique() * manifest["id"].nunique()
     if len(tested) != expected or (tested != 1).any():

@@ -93,7 +93,8 @@ def paint_rings(flux: np.ndarray, model: int) -> np.ndarray:
         low, high = (-1.0, 1.0) if model == 2 else (min(radial.min(), 0.0), max(radial.max(), 0.0))
     values = np.append(radial, 0.0).astype(np.float32)  # index -1 is the hole
     image = values[painted_radius(len(radial))]
-    return np.clip((image - low) / (high - low if high > low else 1.0), 0.0, 1.0)
+    span = np.float32(high - low if high > low else 1.0)
+    return np.clip((image - np.float32(low)) / span, 0.0, 1.0)
 
 
 def published_image(flux: np.ndarray, model: int, size: int | None = None) -> np.ndarray:

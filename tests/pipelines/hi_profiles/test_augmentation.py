@@ -16,12 +16,23 @@ from skyloom.pipelines.hi_profiles.augmentation import (
     change_profiles,
     choose_classes,
     draw_augmented_images,
-    line_errors,
     make_split,
     plan_copies,
+    simulate_pretraining_sample,
 )
 from skyloom.pipelines.hi_profiles.features import draw_images
-from skyloom.pipelines.hi_profiles.parameters import AugmentationParameters, FeatureParameters
+from skyloom.pipelines.hi_profiles.ingestion import configure_sweep
+from skyloom.pipelines.hi_profiles.parameters import (
+    AugmentationParameters,
+    FeatureParameters,
+    NetworkParameters,
+    PretrainingParameters,
+    SimulationParameters,
+    Sweep,
+    SweepParameters,
+    TrainingParameters,
+)
+from skyloom.simulate.hi_profiles import observe_lines
 from skyloom.spectra.busy_function import PARAMETER_NAMES
 
 EDGES = (1.13, 1.26)
@@ -198,8 +209,9 @@ def test_the_split_holds_the_used_galaxies_and_their_hashes():
     profiles, fits, asymmetry = tables(24, labels=[0, 1] * 12)
     fits.loc[3, "usable"] = False
     classes = choose(profiles, fits, asymmetry)
-    manifest = make_split(classes, AugmentationParameters(n_folds=4, seeds=(0, 1)))
+    manifest = make_split(classes, AugmentationParameters(n_folds=4, n_inner_folds=2, seeds=(0, 1)))
     check_no_leak(manifest)
+    assert (manifest["fold"].nunique(), manifest["inner"].nunique()) == (4, 2)
     assert list(manifest) == list(MANIFEST_COLUMNS)
     assert set(manifest["id"]) == set(profiles["id"]) - {"g03"}
     hashes = profiles.set_index("id")["sha256"]
@@ -209,102 +221,104 @@ def test_the_split_holds_the_used_galaxies_and_their_hashes():
 # --- plan of the copies ---------------------------------------------------------------------------
 
 
+def plan_of(grid=None, size=16, augmentation=None, **network):
+    return configure_sweep(
+        SweepParameters(grid=grid or {"training.epochs": [3]}),
+        FeatureParameters(size=size),
+        AugmentationParameters(**(augmentation or {})),
+        NetworkParameters(**network),
+        TrainingParameters(),
+    )
+
+
 @pytest.fixture
 def planned():
-    """Profiles, fits and a split of 30 galaxies, a third of them in the second class."""
+    """Profiles, asymmetries and classes of 30 galaxies, of which three are not used."""
     profiles, fits, asymmetry = tables(30, labels=([0, 0, 1] * 10))
-    fits = fits.assign(low_edge_error=3.0, high_edge_error=4.0)
-    classes = choose(profiles, fits, asymmetry)
-    manifest = make_split(classes, AugmentationParameters(n_folds=3, seeds=(0, 7)))
-    return profiles, fits, manifest
+    fits.loc[[4, 11, 25], "usable"] = False
+    asymmetry["mid_velocity_error"] = 2.5
+    return profiles, asymmetry, choose(profiles, fits, asymmetry)
 
 
-def plan(planned, **parameters):
-    return plan_copies(*planned, AugmentationParameters(**parameters))
+def plan(planned, grid=None, **augmentation):
+    return plan_copies(*planned, plan_of(grid, augmentation=augmentation))
 
 
-def test_only_training_galaxies_of_the_same_fold_are_copied(planned):
-    profiles, _, manifest = planned
-    copies = plan(planned)
+def test_every_galaxy_in_use_is_copied_as_often_as_asked_for(planned):
+    profiles, _, classes = planned
+    copies = plan(planned, n_copies=3)
     assert list(copies) == list(COPY_COLUMNS)
-    training = manifest[manifest["role"] == "train"]
-    for key, part in training.groupby(["seed", "fold"]):
-        mine = copies[(copies["seed"] == key[0]) & (copies["fold"] == key[1])]
-        assert set(mine["id"]) == set(part["id"])
+    used = set(profiles.loc[classes["used"], "id"])
+    assert set(copies["id"]) == used == set(profiles["id"]) - {"g04", "g11", "g25"}
+    assert (copies.groupby("id").size() == 3).all()
+    assert (copies.groupby("id")["copy"].apply(sorted).map(tuple) == (1, 2, 3)).all()
+    # Which split trains on a copy follows from its galaxy.
     assert (profiles["id"].to_numpy()[copies["profile"]] == copies["id"].to_numpy()).all()
-    truth = profiles.set_index("id")["class"]
-    assert (truth[copies["id"]].to_numpy() == copies["class"].to_numpy()).all()
 
 
-def test_copy_zero_is_the_observed_profile_once_for_each_galaxy(planned):
-    copies = plan(planned)
-    first = copies[copies["copy"] == 0]
-    assert (first.groupby(["seed", "fold", "id"]).size() == 1).all()
-    assert len(first) == (planned[2]["role"] == "train").sum()
-    assert not first["exchanged"].any()
-    assert (first["snr_factor"] == 1).all()
-    assert (first["fold_shift"] == 0).all()
-
-
-def test_copies_are_balanced_between_classes_and_between_galaxies(planned):
-    copies = plan(planned, n_copies=2)
-    for _, part in copies.groupby(["seed", "fold"]):
-        assert np.ptp(part["class"].value_counts()) == 0
-        for _, members in part.groupby("class"):
-            assert np.ptp(members["id"].value_counts()) <= 1
-    training = planned[2].query("role == 'train' and seed == 0 and fold == 0")
-    largest = training["class"].value_counts().max()
-    assert len(copies.query("seed == 0 and fold == 0")) == 2 * largest * 3
-
-
-def test_without_balancing_every_galaxy_has_the_same_number_of_copies(planned):
-    copies = plan(planned, n_copies=2, balance_classes=False)
-    assert (copies.groupby(["seed", "fold", "id"]).size() == 3).all()
-
-
-def test_no_copies_leaves_the_training_part_as_observed(planned):
-    copies = plan(planned, n_copies=0, balance_classes=False)
-    assert len(copies) == (planned[2]["role"] == "train").sum()
-    assert (copies["copy"] == 0).all()
-    assert not copies["exchanged"].any()
+def test_no_copies_is_an_empty_plan(planned):
+    copies = plan(planned, n_copies=0)
+    assert copies.empty
+    assert list(copies) == list(COPY_COLUMNS)
 
 
 def test_changes_are_as_large_as_asked_for(planned):
-    copies = plan(planned, n_copies=20, min_snr_factor=0.5, fold_jitter=2.0)
-    changed = copies[copies["copy"] > 0]
-    assert changed["exchanged"].mean() == pytest.approx(0.5, abs=0.06)
-    assert changed["snr_factor"].between(0.5, 1).all()
-    assert changed["snr_factor"].mean() == pytest.approx(0.75, abs=0.03)
-    # Edges of 3 and 4 km/s errors: the middle between them has 2.5.
-    assert changed["fold_shift"].std() == pytest.approx(2 * 2.5, rel=0.1)
+    copies = plan(planned, n_copies=40, min_snr_factor=0.5, fold_jitter=2.0)
+    assert copies["exchanged"].mean() == pytest.approx(0.5, abs=0.06)
+    assert copies["snr_factor"].between(0.5, 1).all()
+    assert copies["snr_factor"].mean() == pytest.approx(0.75, abs=0.03)
+    assert copies["fold_shift"].std() == pytest.approx(2 * 2.5, rel=0.1)
+    assert copies["fold_shift"].mean() == pytest.approx(0, abs=0.5)
     plain = plan(planned, exchange_sides=False, min_snr_factor=1, fold_jitter=0)
     assert not plain["exchanged"].any()
     assert (plain["snr_factor"] == 1).all()
     assert (plain["fold_shift"] == 0).all()
 
 
-def test_the_plan_is_the_same_every_time_and_differs_between_folds(planned):
+def test_no_two_copies_are_changed_alike(planned):
+    copies = plan(planned, n_copies=4)
+    assert not copies.duplicated("snr_factor").any()
+    assert not copies.duplicated("fold_shift").any()
+
+
+def test_every_variant_has_copies_of_its_own(planned):
+    grid = {"augmentation.n_copies": [0, 2, 3], "augmentation.fold_jitter": [0.0, 1.0]}
+    copies = plan(planned, grid)
+    counts = copies.groupby("variant", sort=False).size() / 27
+    sweep = Sweep.model_validate(plan_of(grid))
+    assert sorted(counts) == [2, 2, 3, 3]  # without copies there is nothing to draw
+    for variant, part in copies.groupby("variant"):
+        options = sweep.variants[variant].augmentation
+        assert len(part) == 27 * options.n_copies
+        assert (part["fold_shift"] != 0).any() == (options.fold_jitter > 0)
+
+
+def test_variants_that_differ_in_their_images_alone_have_the_same_copies(planned):
+    copies = plan(planned, {"features.size": [8, 16]})
+    one, two = (part.drop(columns="variant") for _, part in copies.groupby("variant"))
+    pd.testing.assert_frame_equal(one.reset_index(drop=True), two.reset_index(drop=True))
+
+
+def test_the_plan_is_the_same_every_time_and_follows_the_seed(planned):
     first = plan(planned)
     pd.testing.assert_frame_equal(first, plan(planned))
-    factors = [
-        sorted(part["snr_factor"][part["copy"] > 0])[:5]
-        for _, part in first.groupby(["seed", "fold"])
-    ]
-    assert len({tuple(f) for f in factors}) == len(factors)
+    assert (first["snr_factor"] != plan(planned, seed=1)["snr_factor"]).all()
 
 
-def test_an_empty_split_gives_an_empty_plan(planned):
-    profiles, fits, manifest = planned
-    copies = plan_copies(profiles, fits, manifest[:0], AugmentationParameters())
+def test_an_unknown_error_of_the_mid_velocity_moves_nothing(planned):
+    profiles, asymmetry, classes = planned
+    asymmetry.loc[[0, 1], "mid_velocity_error"] = [np.nan, np.inf]
+    copies = plan((profiles, asymmetry, classes))
+    still = copies["profile"].isin([0, 1])
+    assert (copies.loc[still, "fold_shift"] == 0).all()
+    assert (copies.loc[~still, "fold_shift"] != 0).all()
+
+
+def test_nobody_in_use_gives_an_empty_plan(planned):
+    profiles, asymmetry, classes = planned
+    copies = plan((profiles, asymmetry, classes.assign(used=False)))
     assert copies.empty
     assert list(copies) == list(COPY_COLUMNS)
-
-
-def test_an_unknown_edge_error_moves_nothing():
-    fits = pd.DataFrame(
-        {"low_edge_error": [3.0, np.nan, np.inf], "high_edge_error": [4.0, np.nan, 1.0]}
-    )
-    np.testing.assert_allclose(line_errors(fits), [2.5, 0, 0])
 
 
 # --- changed profiles -----------------------------------------------------------------------------
@@ -338,11 +352,13 @@ def lines(n=3, noise=0.0, m=N_CHANNELS):
     }
 
 
-def copies_of(n, *, exchanged=False, snr_factor=1.0, fold_shift=0.0, seed=0, first=0):
+def copies_of(n, *, exchanged=False, snr_factor=1.0, fold_shift=0.0, copy=1, first=0):
     return pd.DataFrame(
-        {"seed": seed, "exchanged": exchanged, "snr_factor": snr_factor, "fold_shift": fold_shift},
-        index=range(first, first + n),
-    )
+        {
+            "profile": range(first, first + n), "copy": copy, "exchanged": exchanged,
+            "snr_factor": snr_factor, "fold_shift": fold_shift,
+        }
+    )  # fmt: skip
 
 
 def rings(line):
@@ -425,11 +441,13 @@ def test_the_noise_of_a_copy_does_not_depend_on_the_copies_beside_it():
     np.testing.assert_array_equal(together[2], alone[0])
     noise = together - before["flux"]
     assert abs(np.corrcoef(noise[:3])[np.triu_indices(3, 1)]).max() < 0.5
-    other = change_profiles(before, copies_of(4, snr_factor=0.6, first=10, seed=1))["flux"]
-    assert (other != together).any()
+    other = change_profiles(before, copies_of(4, snr_factor=0.6, first=10, copy=2))["flux"]
+    assert (other != together).any(axis=1).all()
 
 
-def test_observed_copies_have_the_images_of_the_observed_profiles():
+@pytest.fixture
+def observed():
+    """Profiles, flux and fits of six lopsided lines."""
     rng = np.random.default_rng(0)
     n, m = 6, 96
     flux = lines(n, m=m)["flux"] + rng.normal(0, 0.02, (n, m))
@@ -437,16 +455,154 @@ def test_observed_copies_have_the_images_of_the_observed_profiles():
     profiles = profiles.assign(velocity_start=1000.0, channel_width=5.0, noise=0.02)
     fits = fits.assign(
         **dict.fromkeys(PARAMETER_NAMES, 1.0),
-        low_edge=1050.0, high_edge=1240.0, low_edge_error=2.0, high_edge_error=2.0,
-        w20=190.0, w50=170.0, peak_flux=1.0,
+        low_edge=1050.0, high_edge=1240.0, w20=190.0, w50=170.0, peak_flux=1.0,
     )  # fmt: skip
-    rows = np.array([4, 1, 1, 0])
+    return profiles, flux, fits
+
+
+def test_unchanged_copies_have_the_images_of_the_observed_profiles(observed):
+    rows = [4, 1, 1, 0]
     copies = copies_of(4, snr_factor=[1, 1, 0.6, 1], exchanged=[False, False, True, False])
     copies["profile"] = rows
-    features = FeatureParameters(size=16)
-    observed = draw_images(profiles, flux, fits, features).compute()
-    drawn = draw_augmented_images(profiles, flux, fits, copies, features)
-    assert drawn.shape == (4, 3, 16, 16, 1)
-    drawn = drawn.compute()
-    np.testing.assert_array_equal(drawn[[0, 1, 3]], observed[[4, 1, 0]])
-    assert (drawn[2] != observed[1]).any()
+    layout = plan_of(augmentation={"n_copies": 2})
+    ((variant, member),) = Sweep.model_validate(layout).variants.items()
+    images = draw_images(*observed, layout)[member.image_variant].compute()
+    drawn = draw_augmented_images(*observed, copies.assign(variant=variant), layout)
+    assert list(drawn) == [variant]
+    assert drawn[variant].shape == (4, 3, 16, 16, 1)
+    values = drawn[variant].compute()
+    np.testing.assert_array_equal(values[[0, 1, 3]], images[[4, 1, 0]])
+    assert (values[2] != images[1]).any()
+
+
+def test_each_variant_is_drawn_from_its_own_copies(observed):
+    grid = {"features.size": [8, 16], "augmentation.n_copies": [0, 1, 2]}
+    layout = plan_of(grid)
+    profiles, flux, fits = observed
+    classes = pd.DataFrame({"used": [True] * 6})
+    copies = plan_copies(profiles, pd.DataFrame({"mid_velocity_error": [1.0] * 6}), classes, layout)
+    drawn = draw_augmented_images(profiles, flux, fits, copies, layout)
+    shapes = {
+        variant: (6 * member.augmentation.n_copies, 3, *[member.features.size] * 2, 1)
+        for variant, member in Sweep.model_validate(layout).variants.items()
+        if member.augmentation.n_copies
+    }
+    assert {variant: array.shape for variant, array in drawn.items()} == shapes
+    for variant, array in drawn.items():
+        part = copies[copies["variant"] == variant]
+        assert len(part) == len(array)
+        assert (np.abs(array.compute()).max((1, 2, 3, 4)) > 0).all()
+
+
+def test_images_of_no_copies_are_none(observed):
+    layout = plan_of(augmentation={"n_copies": 0})
+    copies = pd.DataFrame(columns=list(COPY_COLUMNS))
+    assert draw_augmented_images(*observed, copies, layout) == {}
+
+
+def test_the_plan_read_back_from_disk_gives_the_same_images(observed, planned, tmp_path):
+    layout = plan_of(augmentation={"n_copies": 1})
+    copies = plan_copies(*planned, layout).query("profile < 6")
+    copies.to_csv(tmp_path / "copies.csv", index=False)
+    again = pd.read_csv(tmp_path / "copies.csv", dtype={"id": str})
+    (one,), (two,) = (
+        draw_augmented_images(*observed, table, layout).values() for table in (copies, again)
+    )
+    np.testing.assert_array_equal(one.compute(), two.compute())
+
+
+# --- simulated profiles to learn from -------------------------------------------------------------
+
+PRETRAINED = {"training.start": ["scratch", "fine_tuned"]}
+
+
+def pretraining_of(grid=PRETRAINED, simulation=None, size=8, **pretraining):
+    layout = plan_of(grid, size=size)
+    return simulate_pretraining_sample(
+        PretrainingParameters(**({"n_profiles": 64} | pretraining)),
+        SimulationParameters(**(simulation or {})),
+        layout,
+    )
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return pretraining_of({**PRETRAINED, "features.size": [8, 12]}, n_profiles=300)
+
+
+def test_there_are_images_of_every_variant_and_a_row_of_targets_for_each(simulated):
+    images, targets = simulated
+    assert {name.partition("-")[0] for name in images} == {"8px", "12px"}
+    assert 250 < len(targets) <= 300  # a few fits fail, as those of observed profiles do
+    for name, array in images.items():
+        size = int(name.partition("px")[0])
+        assert array.shape == (len(targets), 3, size, size, 1)
+        assert np.isfinite(array).all()
+        assert (np.abs(array).max((1, 2, 3, 4)) > 0).all()
+    assert targets.dtype == np.float32
+    assert targets.shape[1] == 2 + 16
+
+
+def test_targets_have_mean_zero_and_variance_one(simulated):
+    _, targets = simulated
+    np.testing.assert_allclose(targets.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(targets.std(axis=0), 1, rtol=1e-3)
+
+
+def test_targets_are_what_the_images_show_without_noise():
+    bright = {"snr_median": 300.0, "snr_scatter": 0.0}
+    images, targets = pretraining_of(simulation=bright, size=16, n_profiles=200)
+    fold = np.abs(next(iter(images.values()))[:, 1, 0, :, 0])  # along the radius
+    seen = [np.corrcoef(fold[:, k], targets[:, 2 + k])[0, 1] for k in range(16)]
+    assert min(seen) > 0.6
+    assert min(seen[1:12]) > 0.85  # within the line, but for the pixel that cuts the corner
+    assert np.corrcoef(np.log(fold.mean(axis=1) + 0.02), targets[:, 0])[0, 1] > 0.9
+
+
+def test_nothing_is_simulated_where_nothing_is_pretrained():
+    images, targets = pretraining_of({"training.start": ["scratch"]})
+    assert images == {}
+    assert targets.shape == (0, 0)
+
+
+def test_the_same_seed_gives_the_same_simulated_profiles():
+    (one,), targets = (lambda r: (r[0].values(), r[1]))(pretraining_of())
+    (two,), again = (lambda r: (r[0].values(), r[1]))(pretraining_of())
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(targets, again)
+    assert not np.array_equal(targets[:40], pretraining_of(seed=2)[1][:40])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_profile_of_the_simulated_sample_is_among_them(seed, monkeypatch):
+    from skyloom.pipelines.hi_profiles import augmentation
+    from skyloom.pipelines.hi_profiles.simulation import simulate_truth
+
+    seen = []
+
+    def observe(truth, *arguments):
+        seen.append(truth)
+        return observe_lines(truth, *arguments)
+
+    monkeypatch.setattr(augmentation, "observe_lines", observe)
+    pretraining_of(simulation={"seed": seed, "n_profiles": 64}, seed=seed)
+    sample, _ = simulate_truth(SimulationParameters(seed=seed, n_profiles=64))
+    for name in ("channel_asymmetry", "w20", "velocity_start", "noise"):
+        assert not set(sample[name]) & set(seen[0][name])
+
+
+def test_profiles_are_drawn_from_the_distributions_of_the_simulated_sample(monkeypatch):
+    from skyloom.pipelines.hi_profiles import augmentation
+
+    seen = []
+
+    def observe(truth, *arguments):
+        seen.append(truth)
+        return observe_lines(truth, *arguments)
+
+    monkeypatch.setattr(augmentation, "observe_lines", observe)
+    wanted = {"snr_median": 200.0, "snr_scatter": 0.1, "shape_shares": (1.0, 0.0, 0.0)}
+    pretraining_of(simulation=wanted)
+    assert set(seen[0]["shape"]) == {"single-peaked"}
+    assert seen[0]["snr"].median() == pytest.approx(200, rel=0.1)
+    assert len(seen[0]) == 64

@@ -6,11 +6,36 @@ from astropy.io import fits as astropy_fits
 from matplotlib.figure import Figure
 from PIL import Image
 
-from skyloom.images.rings import published_image
+from skyloom.images.rings import published_image, published_quadrant
 from skyloom.pipelines.hi_profiles import features
-from skyloom.pipelines.hi_profiles.ingestion import ingest_spectra
-from skyloom.pipelines.hi_profiles.parameters import FeatureParameters, IngestionParameters
+from skyloom.pipelines.hi_profiles.ingestion import configure_sweep, ingest_spectra
+from skyloom.pipelines.hi_profiles.parameters import (
+    AugmentationParameters,
+    FeatureParameters,
+    IngestionParameters,
+    NetworkParameters,
+    Sweep,
+    SweepParameters,
+    TrainingParameters,
+)
 from skyloom.simulate.hi_profiles import draw_truth, to_hdu
+
+
+def plan_of(grid=None, **settings):
+    return configure_sweep(
+        SweepParameters(grid=grid or {"training.epochs": [3]}),
+        FeatureParameters(**settings),
+        AugmentationParameters(),
+        NetworkParameters(),
+        TrainingParameters(),
+    )
+
+
+def drawn(sample, **settings):
+    """Lazy images of the only variant."""
+    _, profiles, flux, fits, _ = sample
+    (images,) = features.draw_images(profiles, flux, fits, plan_of(**settings)).values()
+    return images
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +74,13 @@ def test_unusable_fits_have_no_asymmetry(sample):
     assert fits.loc[0, "status"] == "too few channels"
     assert asymmetry.drop(columns="id").loc[0].isna().all()
     assert asymmetry.drop(columns="id").loc[1].notna().all()
-    images = features.draw_images(profiles, spoiled, fits, FeatureParameters(size=8)).compute()
-    assert (images[0] == 0).all()
+    (images,) = features.draw_images(profiles, spoiled, fits, plan_of(size=8)).values()
+    assert (images.compute()[0] == 0).all()
 
 
 def test_images_are_computed_only_when_they_are_needed(sample):
-    _, profiles, flux, fits, _ = sample
-    images = features.draw_images(profiles, flux, fits, FeatureParameters(size=16))
-    assert images.shape == (len(profiles), 3, 16, 16, 1)
+    images = drawn(sample, size=16)
+    assert images.shape == (len(sample[1]), 3, 16, 16, 1)
     assert images.dtype == np.float32
     values = images.compute()
     assert np.isfinite(values).all()
@@ -64,22 +88,63 @@ def test_images_are_computed_only_when_they_are_needed(sample):
 
 
 def test_lopsided_galaxies_have_stronger_images(sample):
-    truth, profiles, flux, fits, _ = sample
-    images = features.draw_images(profiles, flux, fits, FeatureParameters(size=16)).compute()
+    images = drawn(sample, size=16).compute()
     strength = np.abs(images[:, 1]).mean((1, 2, 3))
-    assert np.corrcoef(strength, truth["channel_asymmetry"])[0, 1] > 0.6
+    assert np.corrcoef(strength, sample[0]["channel_asymmetry"])[0, 1] > 0.6
 
 
 def test_published_rendering_is_the_published_picture(sample):
     _, profiles, flux, fits, _ = sample
-    parameters = FeatureParameters(rendering="published", quadrant=False, size=32)
-    images = features.draw_images(profiles, flux, fits, parameters).compute()
+    images = drawn(sample, rendering="published", quadrant=False, size=32).compute()
     assert images.dtype == np.uint8
+    assert images.shape == (len(profiles), 3, 32, 32, 3)
     line = features.line_geometry(profiles.iloc[[3]], flux[[3]], fits.iloc[[3]])
     cut = features.published_cut(line, 0)
     width = profiles["channel_width"][3]
     assert len(cut) == pytest.approx(2 * (fits["w50"][3] / width + 5) + 1, abs=2)
     np.testing.assert_array_equal(images[3, 1], published_image(cut, 2, 32))
+
+
+@pytest.mark.parametrize("model", [1, 2, 3])
+def test_a_published_quadrant_is_that_of_the_published_picture(sample, model):
+    _, profiles, flux, fits, _ = sample
+    images = drawn(sample, rendering="published", quadrant=True, size=16)
+    assert images.dtype == np.float32
+    assert images.shape == (len(profiles), 3, 16, 16, 1)
+    line = features.line_geometry(profiles.iloc[[3]], flux[[3]], fits.iloc[[3]])
+    expected = published_quadrant(features.published_cut(line, 0), model, 16)
+    values = images.compute()
+    np.testing.assert_array_equal(values[3, model - 1, :, :, 0], expected)
+    assert 0 <= values.min() < values.max() <= 1
+
+
+def test_each_variant_has_images_of_its_own(sample):
+    _, profiles, flux, fits, _ = sample
+    grid = {
+        "features.size": [8, 12],
+        "features.extent": [1.0, 1.3],
+        "features.quadrant": [True, False],
+        "augmentation.n_copies": [0, 2],
+        "network.widths": [[4], [8]],
+    }
+    layout = plan_of(grid)
+    images = features.draw_images(profiles, flux, fits, layout)
+    variants = Sweep.model_validate(layout).image_variants
+    assert list(images) == list(variants)
+    assert len(images) == 8  # copies and networks share them
+    for variant, member in variants.items():
+        values = images[variant].compute()
+        assert values.shape == (len(profiles), 3, *[member.features.size] * 2, 1)
+        alone = drawn(sample, **member.features.model_dump(include={"size", "extent", "quadrant"}))
+        np.testing.assert_array_equal(values, alone.compute())
+
+
+def test_both_renderings_can_be_compared_in_one_sweep(sample):
+    _, profiles, flux, fits, _ = sample
+    layout = plan_of({"features.rendering": ["corrected", "published"]}, size=8)
+    corrected, published = features.draw_images(profiles, flux, fits, layout).values()
+    assert corrected.compute().min() < 0  # differences of the sides have a sign
+    assert published.compute().min() >= 0
 
 
 def test_jpegs_carry_the_published_names_and_are_painted_one_by_one(sample):

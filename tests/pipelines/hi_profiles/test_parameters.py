@@ -1,17 +1,27 @@
 """Wrong parameters fail before anything runs, and the message names the parameter."""
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
+from skyloom.compute import ClusterParameters
 from skyloom.pipelines.hi_profiles.parameters import (
+    AuditParameters,
     AugmentationParameters,
+    Configuration,
     FeatureParameters,
     IngestionParameters,
+    NetworkParameters,
+    PretrainingParameters,
     ReportingParameters,
+    SearchAxis,
+    SearchParameters,
     SimulationParameters,
+    Sweep,
+    SweepParameters,
     TrainingParameters,
 )
 
@@ -20,49 +30,79 @@ MODELS = {
     "ingestion": IngestionParameters,
     "features": FeatureParameters,
     "augmentation": AugmentationParameters,
+    "network": NetworkParameters,
     "training": TrainingParameters,
+    "pretraining": PretrainingParameters,
+    "sweep": SweepParameters,
+    "audit": AuditParameters,
     "reporting": ReportingParameters,
 }
 CONF = Path(__file__).parents[3] / "conf"
-ONE = ({"name": "one", "widths": [4]},)
+EPOCHS = {"training.epochs": [5]}
 
 
-@pytest.mark.parametrize("model", [m for m in MODELS.values() if m is not TrainingParameters])
+def written(environment):
+    text = (CONF / environment / "hi_profiles" / "parameters.yml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)["hi_profiles"]
+
+
+@pytest.mark.parametrize("model", [m for m in MODELS.values() if m is not SweepParameters])
 def test_defaults_are_valid(model):
     defaults = model()
     # Defaults are not validated by pydantic: they must survive being given explicitly.
     assert model(**defaults.model_dump()) == defaults
 
 
-def test_training_needs_only_its_configurations():
-    training = TrainingParameters(configurations=ONE)
-    assert training.configurations[0].image_models == (2,)
-    assert TrainingParameters(**training.model_dump()) == training
-    with pytest.raises(ValidationError, match="configurations"):
-        TrainingParameters()
+def test_a_sweep_needs_only_its_values():
+    sweep = SweepParameters(grid=EPOCHS)
+    assert SweepParameters(**sweep.model_dump()) == sweep
+    searched = SweepParameters(search={"space": EPOCHS})
+    assert SweepParameters(**searched.model_dump()) == searched
 
 
 @pytest.mark.parametrize("environment", ["base", "paper", "real"])
 @pytest.mark.parametrize("stage", MODELS)
 def test_every_parameter_file_is_valid(environment, stage):
-    text = (CONF / environment / "hi_profiles" / "parameters.yml").read_text(encoding="utf-8")
-    parameters = yaml.safe_load(text)["hi_profiles"]
+    parameters = written(environment)
     assert set(parameters) == set(MODELS)
     MODELS[stage](**parameters[stage])
 
 
+@pytest.mark.parametrize("environment", ["base", "paper", "real"])
+def test_every_parameter_file_gives_a_sweep_that_can_be_laid_out(environment):
+    parameters = written(environment)
+    base = Configuration(
+        name="base",
+        **{k: parameters[k] for k in ("features", "augmentation", "network", "training")},
+    )
+    sweep = Sweep.plan(SweepParameters(**parameters["sweep"]), base)
+    assert sweep.configurations
+    # The audit takes the images of the base settings.
+    if parameters["audit"]["test_sizes"]:
+        assert base.image_variant in sweep.image_variants
+
+
 def test_the_published_settings_are_the_published_ones():
-    text = (CONF / "paper" / "hi_profiles" / "parameters.yml").read_text(encoding="utf-8")
-    parameters = yaml.safe_load(text)["hi_profiles"]
+    parameters = written("paper")
+    widths = [[32, 64, 128], [32, 64, 256], [32, 64, 512]]
+    assert parameters["sweep"]["grid"] == {
+        "training.epochs": [50, 80, 120],
+        "network.widths": widths,
+    }
+    audit = AuditParameters(**parameters["audit"])
+    assert audit.test_sizes == (0.7, 0.5, 0.3)
+    assert audit.split_seeds == (42, 99)
+    assert audit.epochs == (50, 80, 120)
+    assert [list(w) for w in audit.widths] == widths
+    fits = len(audit.test_sizes) * len(audit.split_seeds) * len(audit.epochs) * len(audit.widths)
+    assert fits == 54
     training = TrainingParameters(**parameters["training"])
-    assert [c.widths for c in training.configurations] == [
-        (32, 64, 128),
-        (32, 64, 256),
-        (32, 64, 512),
-    ]
-    assert (training.epochs, training.patience, training.padding) == (50, None, "valid")
-    features = FeatureParameters(**parameters["features"])
-    assert (features.rendering, features.size, features.quadrant) == ("published", 128, False)
+    network = NetworkParameters(**parameters["network"])
+    assert (training.patience, training.batch_size, training.learning_rate) == (None, 32, 1e-3)
+    assert (network.architecture, network.padding) == ("ring_cnn", "valid")
+    augmentation = AugmentationParameters(**parameters["augmentation"])
+    assert (augmentation.n_copies, augmentation.balance_classes) == (0, False)
+    assert FeatureParameters(**parameters["features"]).rendering == "published"
 
 
 WRONG = [
@@ -111,8 +151,6 @@ WRONG = [
     ("features", {"size": 4}, "size"),
     ("features", {"size": 1024}, "size"),
     ("features", {"rendering": "publish", "quadrant": False}, "rendering"),
-    ("features", {"rendering": "published"}, "quadrant must be false"),
-    ("features", {"rendering": "published", "quadrant": True}, "quadrant must be false"),
     ("features", {"extent": 0}, "extent"),
     ("features", {"n_realisations": 2}, "n_realisations"),
     ("features", {"n_halves_figures": -1}, "n_halves_figures"),
@@ -122,8 +160,8 @@ WRONG = [
     ("augmentation", {"seeds": [0, -1]}, "seeds"),
     ("augmentation", {"seeds": [2**32]}, "seeds"),
     ("augmentation", {"seeds": [3, 3]}, "seeds must differ"),
-    ("augmentation", {"validation_share": 0}, "validation_share"),
-    ("augmentation", {"validation_share": 0.9}, "validation_share"),
+    ("augmentation", {"validation_share": 0.2}, "validation_share"),
+    ("augmentation", {"n_inner_folds": 1}, "n_inner_folds"),
     ("augmentation", {"a_flux_edges": []}, "a_flux_edges"),
     ("augmentation", {"a_flux_edges": [1.3, 1.1]}, "a_flux_edges must increase"),
     ("augmentation", {"a_flux_edges": [1.2, 1.2]}, "a_flux_edges must increase"),
@@ -141,26 +179,79 @@ WRONG = [
     ("training", {"weight_decay": -1e-5}, "weight_decay"),
     ("training", {"patience": 0}, "patience"),
     ("training", {"min_epochs": 0}, "min_epochs"),
-    ("training", {"padding": "full"}, "padding"),
-    ("training", {"n_workers": 0}, "n_workers"),
-    ("training", {"configurations": []}, "configurations"),
-    ("training", {"configurations": ONE * 2}, "configuration names must differ"),
-    ("training", {"configurations": [{"name": "a b", "widths": [4]}]}, "name"),
-    ("training", {"configurations": [{"name": "../up", "widths": [4]}]}, "name"),
-    ("training", {"configurations": [{"name": "a", "widths": []}]}, "widths"),
-    ("training", {"configurations": [{"name": "a", "widths": [32, 0]}]}, "widths"),
-    ("training", {"configurations": [{"name": "a"}]}, "widths"),
+    ("training", {"start": "random"}, "start"),
+    ("training", {"frozen_learning_rate": 0}, "frozen_learning_rate"),
+    ("training", {"fine_tuned_learning_rate": -1}, "fine_tuned_learning_rate"),
+    ("training", {"n_workers": 1}, "n_workers"),
+    ("network", {"padding": "full"}, "padding"),
+    ("network", {"architecture": "resnet"}, "architecture"),
+    ("network", {"widths": []}, "widths"),
+    ("network", {"widths": [32, 0]}, "widths"),
+    ("network", {"image_models": [4]}, "image_models"),
+    ("network", {"image_models": []}, "image_models"),
+    ("network", {"input_scale": 0}, "input_scale"),
+    ("network", {"depth": 2}, "depth"),
+    ("pretraining", {"n_profiles": 10}, "n_profiles"),
+    ("pretraining", {"epochs": 0}, "epochs"),
+    ("pretraining", {"seed": -1}, "seed"),
+    ("pretraining", {"seed": 2**32}, "seed"),
+    ("pretraining", {"patience": 3}, "patience"),
+    ("audit", {"test_sizes": [1.0]}, "test_sizes"),
+    ("audit", {"test_sizes": [0]}, "test_sizes"),
+    ("audit", {"test_size": [0.5]}, "test_size"),
+    ("audit", {"epochs": [0]}, "epochs"),
+    ("audit", {"widths": [32, 64, 128]}, "widths"),
+    ("audit", {"split_seeds": [-1]}, "split_seeds"),
+    ("audit", {"n_shuffles": 1}, "n_shuffles"),
+    ("sweep", {}, "either grid or search"),
+    ("sweep", {"grid": EPOCHS, "search": {"space": EPOCHS}}, "either grid or search"),
+    ("sweep", {"grid": {"training.epoch": [5]}}, "'training.epoch' is not a parameter of a sweep"),
+    ("sweep", {"grid": {"epochs": [5]}}, "'epochs' is not a parameter of a sweep"),
+    ("sweep", {"grid": {"trainings.epochs": [5]}}, "'trainings.epochs' is not a parameter"),
+    ("sweep", {"grid": {"augmentation.n_folds": [3]}}, "'augmentation.n_folds' is not a parameter"),
+    ("sweep", {"grid": {"features.seed": [3]}}, "'features.seed' is not a parameter"),
+    ("sweep", {"grid": {"training.epochs": [5, 0]}}, "training.epochs: 0 is not possible"),
+    ("sweep", {"grid": {"network.widths": [[4], []]}}, r"network.widths: \[\] is not possible"),
+    ("sweep", {"grid": {"network.widths": [4]}}, "network.widths: 4 is not possible"),
+    ("sweep", {"grid": {"network.padding": ["full"]}}, "network.padding: 'full' is not possible"),
+    ("sweep", {"grid": {"training.epochs": []}}, "training.epochs: no values"),
+    ("sweep", {"grid": {"training.epochs": 5}}, "training.epochs"),
+    ("sweep", {"grid": EPOCHS, "n_permutations": -1}, "n_permutations"),
+    ("sweep", {"grid": EPOCHS, "n_permutation": 1}, "n_permutation"),
+    ("sweep", {"search": {"space": {}}}, "space"),
+    ("sweep", {"search": {}}, "space"),
+    ("sweep", {"search": {"space": EPOCHS, "n_trials": 0}}, "n_trials"),
+    ("sweep", {"search": {"space": {"training.epochs": []}}}, "training.epochs: no values"),
     (
-        "training",
-        {"configurations": [{"name": "a", "widths": [4], "image_models": [4]}]},
-        "image_models",
+        "sweep",
+        {"search": {"space": {"features.size": {"low": 8, "high": 32}}}},
+        "features.size: images are drawn .* beforehand, so give a list of values",
     ),
     (
-        "training",
-        {"configurations": [{"name": "a", "widths": [4], "image_models": []}]},
-        "image_models",
+        "sweep",
+        {"search": {"space": {"network.input_scale": {"low": 1, "high": 8}}}},
+        "network.input_scale: images are drawn and networks pre-trained beforehand",
     ),
-    ("training", {"configurations": [{"name": "a", "widths": [4], "depth": 2}]}, "depth"),
+    (
+        "sweep",
+        {"search": {"space": {"training.learning_rate": {"low": 1e-2, "high": 1e-4}}}},
+        "low must be below high",
+    ),
+    (
+        "sweep",
+        {"search": {"space": {"training.weight_decay": {"low": 0, "high": 1, "log": True}}}},
+        "above 0 with log",
+    ),
+    (
+        "sweep",
+        {"search": {"space": {"training.learning_rate": {"low": -1, "high": 1}}}},
+        "training.learning_rate: -1.0 is not possible",
+    ),
+    (
+        "sweep",
+        {"search": {"space": {"training.epochs": {"low": 1, "high": 9, "log": True, "step": 2}}}},
+        "either log or step",
+    ),
     ("reporting", {"colour": "red"}, "colour"),
     ("reporting", {"seed": -1}, "seed"),
     ("reporting", {"n_sample_images": 0}, "n_sample_images"),
@@ -171,8 +262,6 @@ WRONG = [
     ("stage", "values", "message"), WRONG, ids=[f"{s}-{v}"[:60] for s, v, _ in WRONG]
 )
 def test_a_wrong_value_is_refused_by_name(stage, values, message):
-    if stage == "training":
-        values = {"configurations": ONE} | values
     with pytest.raises(ValidationError, match=message):
         MODELS[stage](**values)
 
@@ -184,7 +273,13 @@ def test_a_wrong_value_is_refused_by_name(stage, values, message):
         ("simulation", {"class_shares": [0.5, 0.5]}),
         ("ingestion", {"id_pattern": r"(?:CIG|KIG)_?(\d+)", "index_range": [1, 1]}),
         ("features", {"rendering": "published", "quadrant": False, "size": 128}),
+        ("features", {"rendering": "published", "quadrant": True, "size": 32}),
         ("features", {"n_halves_figures": None}),
+        ("simulation", {"class_by": "asymmetry_distance"}),
+        ("training", {"patience": None, "start": "fine_tuned"}),
+        ("network", {"widths": [8], "image_models": [3, 1], "architecture": "folded_cnn"}),
+        ("audit", {"test_sizes": [], "split_seeds": [0]}),
+        ("sweep", {"grid": {"training.patience": [None, 6], "network.widths": [[4, 4]]}}),
         ("augmentation", {"a_flux_edges": [1.26], "n_copies": 0, "seeds": [20240101, 0]}),
         ("reporting", {"class_names": []}),
     ],
@@ -199,3 +294,251 @@ def test_useful_other_values_are_accepted(stage, values):
 def test_parameters_cannot_be_changed_afterwards():
     with pytest.raises(ValidationError, match="frozen"):
         FeatureParameters().size = 64
+
+
+# --- configurations -------------------------------------------------------------------------------
+
+
+def base_of(**sections):
+    empty = {k: {} for k in ("features", "augmentation", "network", "training")}
+    return Configuration.model_validate({"name": "base"} | empty | sections)
+
+
+BASE = base_of(features={"size": 16})
+
+
+def test_a_changed_configuration_has_the_new_values_and_keeps_the_others():
+    other = BASE.changed("new", {"network.widths": [4, 8], "training.epochs": 7})
+    assert (other.name, other.network.widths, other.training.epochs) == ("new", (4, 8), 7)
+    assert other.changed("base", {"network.widths": (32, 64, 128), "training.epochs": 25}) == BASE
+    assert BASE.network.widths == (32, 64, 128)
+
+
+def test_an_impossible_change_is_an_error():
+    with pytest.raises(ValidationError, match="epochs"):
+        BASE.changed("new", {"training.epochs": 0})
+
+
+IMAGES = {
+    "features.size": 32, "features.rendering": "published", "features.quadrant": False,
+    "features.extent": 1.5,
+}  # fmt: skip
+COPIES = {
+    "augmentation.n_copies": 5, "augmentation.exchange_sides": False,
+    "augmentation.min_snr_factor": 0.3, "augmentation.fold_jitter": 0.0,
+}  # fmt: skip
+NETWORK = {
+    "network.architecture": "folded_cnn", "network.widths": (4,), "network.image_models": (1,),
+    "network.padding": "valid", "network.input_scale": 1.0,
+}  # fmt: skip
+NO_IMAGES = {
+    "augmentation.balance_classes": False, "training.epochs": 9, "training.start": "frozen",
+    "training.learning_rate": 0.1, "training.patience": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), (IMAGES | COPIES | NETWORK | NO_IMAGES).items())
+def test_images_copies_and_pretrained_networks_are_shared_where_they_are_the_same(name, value):
+    other = BASE.changed("other", {name: value})
+    assert (other.image_variant != BASE.image_variant) == (name in IMAGES)
+    assert (other.variant != BASE.variant) == (name in IMAGES or name in COPIES)
+    assert (other.pretrained_name != BASE.pretrained_name) == (name in IMAGES or name in NETWORK)
+
+
+@pytest.mark.parametrize(("name", "value"), (IMAGES | COPIES | NETWORK | NO_IMAGES).items())
+def test_a_family_differs_in_its_epochs_alone(name, value):
+    other = BASE.changed("other", {name: value})
+    assert (other.family == BASE.family) == (name == "training.epochs")
+
+
+def test_names_of_variants_say_the_size_and_are_the_same_on_every_machine():
+    assert BASE.image_variant.startswith("16px-")
+    assert BASE.pretrained_name.startswith("ring_cnn-")
+    # Results on disk are found by them: a change would make every earlier result useless.
+    again = Configuration.model_validate(json.loads(BASE.model_dump_json()))
+    for name in ("image_variant", "variant", "pretrained_name", "family"):
+        assert getattr(again, name) == getattr(BASE, name)
+
+
+# --- the sweep laid out ---------------------------------------------------------------------------
+
+
+def test_a_grid_holds_every_combination_and_names_what_varies():
+    grid = {
+        "network.widths": [[4], [4, 8]],
+        "training.start": ["scratch", "fine_tuned"],
+        "training.batch_size": [16],
+    }
+    sweep = Sweep.plan(SweepParameters(grid=grid), BASE)
+    assert [c.name for c in sweep.configurations] == [
+        "01 4, scratch",
+        "02 4, fine_tuned",
+        "03 4-8, scratch",
+        "04 4-8, fine_tuned",
+    ]
+    assert [c.network.widths for c in sweep.configurations] == [(4,), (4,), (4, 8), (4, 8)]
+    assert {c.training.batch_size for c in sweep.configurations} == {16}
+    assert sweep.base == BASE
+
+
+def test_names_hold_numbers_switches_and_nothing():
+    grid = {
+        "training.learning_rate": [1e-3, 0.02],
+        "training.patience": [None, 6],
+        "augmentation.balance_classes": [True, False],
+    }
+    names = [c.name for c in Sweep.plan(SweepParameters(grid=grid), BASE).configurations]
+    assert names[0] == "01 learning_rate 0.001, patience None, balance_classes True"
+    assert names[-1] == "08 learning_rate 0.02, patience 6, balance_classes False"
+    assert len({name[:10] for name in names}) == 8  # what MLflow's plots show of them
+
+
+def test_one_combination_has_a_number_for_a_name():
+    (only,) = Sweep.plan(SweepParameters(grid=EPOCHS), BASE).configurations
+    assert (only.name, only.training.epochs) == ("01", 5)
+
+
+def test_images_are_laid_out_once_for_all_that_share_them():
+    grid = {
+        "features.size": [8, 16],
+        "augmentation.n_copies": [0, 2],
+        "network.widths": [[4], [8]],
+        "training.start": ["scratch", "frozen", "fine_tuned"],
+    }
+    sweep = Sweep.plan(SweepParameters(grid=grid), BASE)
+    assert len(sweep.configurations) == 24
+    assert len(sweep.variants) == 4
+    assert len(sweep.image_variants) == 2
+    assert len(sweep.pretrained) == 4  # two sizes, two networks; one for both starts
+    for configuration in sweep.configurations:
+        member = sweep.variants[configuration.variant]
+        assert member.features == configuration.features
+        assert member.augmentation == configuration.augmentation
+        if configuration.training.start != "scratch":
+            member = sweep.pretrained[configuration.pretrained_name]
+            assert member.network == configuration.network
+            assert member.features == configuration.features
+
+
+def test_nothing_is_pretrained_where_everything_starts_from_scratch():
+    assert Sweep.plan(SweepParameters(grid=EPOCHS), BASE).pretrained == {}
+
+
+def test_a_sweep_survives_being_written_as_json():
+    grid = {"network.widths": [[4], [4, 8]], "training.start": ["scratch", "frozen"]}
+    for parameters in (
+        SweepParameters(grid=grid),
+        SweepParameters(search={"space": grid | {"training.epochs": {"low": 2, "high": 9}}}),
+    ):
+        sweep = Sweep.plan(parameters, BASE)
+        assert Sweep.model_validate(json.loads(json.dumps(sweep.model_dump(mode="json")))) == sweep
+
+
+# --- a search -------------------------------------------------------------------------------------
+
+
+class FakeTrial:
+    """Gives the lowest or highest of what it is asked, and remembers it."""
+
+    def __init__(self, highest=False):
+        self.end = -1 if highest else 0
+        self.asked = {}
+
+    def suggest_int(self, name, low, high, *, log=False, step=1):
+        self.asked[name] = ("int", low, high, log, step)
+        return (low, high)[self.end]
+
+    def suggest_float(self, name, low, high, *, log=False, step=None):
+        self.asked[name] = ("float", low, high, log, step)
+        return (low, high)[self.end]
+
+    def suggest_categorical(self, name, choices):
+        assert all(isinstance(choice, str | int | float | bool | None) for choice in choices)
+        self.asked[name] = ("categorical", tuple(choices))
+        return choices[self.end]
+
+
+SPACE = {
+    "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+    "training.epochs": {"low": 5, "high": 50},
+    "training.batch_size": {"low": 16, "high": 64, "step": 16},
+    "network.widths": [[4], [4, 8]],
+    "training.start": ["scratch", "fine_tuned"],
+}
+
+
+def searched(space):
+    return Sweep.plan(SweepParameters(search={"space": space}), BASE)
+
+
+def test_a_search_lays_out_images_and_networks_of_every_listed_value():
+    sweep = searched(SPACE | {"features.size": [8, 16]})
+    assert sweep.configurations == ()
+    assert len(sweep.image_variants) == 2
+    assert len(sweep.pretrained) == 4
+
+
+def test_a_search_of_ranges_alone_uses_the_images_of_the_base():
+    sweep = searched({"training.epochs": {"low": 5, "high": 50}})
+    assert list(sweep.image_variants) == [BASE.image_variant]
+
+
+def test_a_search_asks_for_what_is_in_its_space():
+    low, high = FakeTrial(), FakeTrial(highest=True)
+    sweep = searched(SPACE)
+    one, two = sweep.suggest(low, "0.0.01"), sweep.suggest(high, "0.0.02")
+    assert low.asked == {
+        "training.learning_rate": ("float", 1e-4, 1e-2, True, None),
+        "training.epochs": ("int", 5, 50, False, 1),
+        "training.batch_size": ("int", 16, 64, False, 16),
+        "network.widths": ("categorical", (0, 1)),
+        "training.start": ("categorical", (0, 1)),
+    }
+    assert (one.training.learning_rate, two.training.learning_rate) == (1e-4, 1e-2)
+    assert (one.training.epochs, two.training.epochs) == (5, 50)
+    assert (one.network.widths, two.network.widths) == ((4,), (4, 8))
+    assert (one.training.start, two.training.start) == ("scratch", "fine_tuned")
+    assert one.name == "0.0.01 learning_rate 0.0001, epochs 5, batch_size 16, 4, scratch"
+    assert two.variant in sweep.variants
+    assert two.pretrained_name in sweep.pretrained
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "min_epochs", "patience"])
+def test_a_range_of_whole_numbers_gives_whole_numbers(name):
+    sweep = searched({f"training.{name}": {"low": 2, "high": 9}})
+    trial = FakeTrial()
+    sweep.suggest(trial, "0.0.01")
+    assert trial.asked[f"training.{name}"] == ("int", 2, 9, False, 1)
+
+
+def test_optuna_understands_what_it_is_asked():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = SPACE | {"training.min_epochs": {"low": 1, "high": 8, "log": True}}
+    sweep, study = searched(space), optuna.create_study()
+    for number in range(12):
+        trial = study.ask()
+        configuration = sweep.suggest(trial, str(number))
+        assert 1e-4 <= configuration.training.learning_rate <= 1e-2
+        assert 5 <= configuration.training.epochs <= 50
+        assert configuration.training.batch_size in (16, 32, 48, 64)
+        assert configuration.network.widths in ((4,), (4, 8))
+        study.tell(trial, 0.5)
+
+
+def test_defaults_of_a_search_and_of_an_axis():
+    search = SearchParameters(space=EPOCHS)
+    assert (search.n_trials, search.prune) == (20, True)
+    axis = SearchAxis(low=1, high=2)
+    assert (axis.log, axis.step) == (False, None)
+
+
+# --- where it runs --------------------------------------------------------------------------------
+
+
+def test_the_cluster_is_on_this_machine_unless_told_otherwise():
+    for environment in ("base", "paper", "real"):
+        path = CONF / environment / "parameters.yml"
+        if path.exists():
+            parameters = yaml.safe_load(path.read_text())
+            assert ClusterParameters(**parameters["cluster"]) == ClusterParameters()

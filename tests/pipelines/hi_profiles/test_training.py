@@ -1,33 +1,61 @@
-"""Cross-validation of the networks on toy images with a strong signal."""
+"""The sweep, pre-training and the final network on toy images with a strong signal."""
+
+import json
+import logging
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from skyloom.pipelines.hi_profiles.augmentation import make_split
+from skyloom import tracking
+from skyloom.compute import ClusterParameters, connect
+from skyloom.evaluation.baselines import cross_predict, majority
+from skyloom.evaluation.calibration import apply_temperature
+from skyloom.evaluation.novelty import distance_from_sample
+from skyloom.images.rings import render_rings
+from skyloom.learning import fitting as learning
+from skyloom.learning.nested import CURVES, nested_predictions, select_configurations
+from skyloom.learning.sweep import ResultStore
+from skyloom.pipelines.hi_profiles import training
+from skyloom.pipelines.hi_profiles.augmentation import choose_classes, make_split
+from skyloom.pipelines.hi_profiles.fitting import (
+    fit_settings,
+    fit_task,
+    network_input,
+    training_data,
+)
+from skyloom.pipelines.hi_profiles.ingestion import configure_sweep
 from skyloom.pipelines.hi_profiles.parameters import (
     AugmentationParameters,
     FeatureParameters,
+    NetworkParameters,
+    PretrainingParameters,
+    ReportingParameters,
+    Sweep,
+    SweepParameters,
     TrainingParameters,
-)
-from skyloom.pipelines.hi_profiles.training import (
-    CURVE_COLUMNS,
-    PREDICTION_COLUMNS,
-    network_input,
-    train_configurations,
 )
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't:DeprecationWarning"
 )
 
+HERE = ClusterParameters(n_workers=0)
+NAMES = ("profiles", "manifest", "images", "copies", "augmented_images", "pretrained", "baselines")
+
 
 # --- input ----------------------------------------------------------------------------------------
 
 
+def images_of(n, size=4, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, 3, size, size, 1)).astype(np.float32)
+
+
 def test_models_are_stacked_as_channels_in_the_given_order():
-    images = np.random.default_rng(0).normal(size=(5, 3, 4, 4, 1)).astype(np.float32)
-    stacked = network_input(images, np.array([3, 0]), (3, 1), 2.0)
+    images = images_of(5)
+    network = NetworkParameters(image_models=(3, 1), input_scale=2.0)
+    stacked = network_input(images, np.array([3, 0]), network)
     assert stacked.shape == (2, 4, 4, 2)
     assert stacked.dtype == np.float32
     np.testing.assert_array_equal(stacked[..., 0], 2 * images[[3, 0], 2, :, :, 0])
@@ -37,71 +65,157 @@ def test_models_are_stacked_as_channels_in_the_given_order():
 def test_eight_bit_colours_are_divided_by_255_and_not_scaled():
     images = np.zeros((2, 3, 4, 4, 3), np.uint8)
     images[1, 1] = [255, 51, 0]
-    picked = network_input(images, np.array([1]), (2,), 4.0)
+    picked = network_input(images, np.array([1]), NetworkParameters())
     assert picked.dtype == np.float32
     np.testing.assert_allclose(picked[0, 0, 0], [1, 0.2, 0])
-    assert network_input(images, np.array([0, 1]), (1, 2), 4.0).shape == (2, 4, 4, 6)
+    both = NetworkParameters(image_models=(1, 2))
+    assert network_input(images, np.array([0, 1]), both).shape == (2, 4, 4, 6)
 
 
 def test_memory_mapped_images_are_read_and_not_changed(tmp_path):
-    images = np.random.default_rng(0).normal(size=(4, 3, 2, 2, 1)).astype(np.float32)
+    images = images_of(4, 2)
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    picked = network_input(mapped, np.array([2, 2]), (2,), 1.0)
+    picked = network_input(mapped, np.array([2, 2]), NetworkParameters(input_scale=1.0))
     picked += 1
     np.testing.assert_array_equal(mapped, images)
 
 
-# --- cross-validation -----------------------------------------------------------------------------
-
-
-def toy(n=24, seeds=(0,), strength=1.0):
-    """Images whose centre, in model 2 only, is bright for class 1; copies are their doubles."""
+def rings(size, *, quadrant):
+    """Corrected images of lopsided lines."""
     rng = np.random.default_rng(0)
-    truth = np.arange(n) % 2
-    images = rng.normal(0, 0.1, (n, 3, 6, 6, 1)).astype(np.float32)
-    images[truth == 1, 1, 2:4, 2:4] += strength
-    ids = [f"g{i}" for i in range(n)]
-    profiles = pd.DataFrame({"id": ids})
-    classes = pd.DataFrame({"id": ids, "group": ids, "sha256": ids, "class": truth, "used": True})
-    parameters = AugmentationParameters(n_folds=2, seeds=seeds)
-    # Galaxies in another order than the profiles: rows must be found by id.
-    manifest = make_split(classes.sample(frac=1, random_state=1), parameters)
-    training = manifest[manifest["role"] == "train"]
-    copies = pd.concat([training, training])[["seed", "fold", "id", "class"]]
-    copies = copies.reset_index(drop=True)
-    augmented = images[copies["id"].str[1:].astype(int)]
-    return profiles, images, manifest, copies, augmented
+    flux = rng.normal(size=(3, 96)).cumsum(axis=1)
+    one = np.ones(3)
+    return render_rings(flux, 0 * one, one, 47 * one, 40 * one, size=size, quadrant=quadrant)[
+        ..., None
+    ]
 
 
-def settings(**changes):
-    values = {
-        "configurations": [{"name": "small", "widths": [4]}],
-        "epochs": 10,
-        "batch_size": 8,
-        "min_epochs": 4,
-        "patience": 3,
-        "n_workers": 1,
+FOLDED = NetworkParameters(architecture="folded_cnn", image_models=(2, 1), input_scale=1.0)
+
+
+def test_the_folded_network_sees_the_image_along_its_radius():
+    images = rings(16, quadrant=True)
+    seen = network_input(images, np.array([2, 0]), FOLDED)
+    assert seen.shape == (2, 16, 2)
+    np.testing.assert_array_equal(seen[:, :, 0], images[[2, 0], 1, 0, :, 0])
+    np.testing.assert_array_equal(seen[:, :, 1], images[[2, 0], 0, 0, :, 0])
+
+
+def test_the_folded_network_sees_the_same_of_a_whole_image_as_of_its_quadrant():
+    whole = network_input(rings(32, quadrant=False), np.arange(3), FOLDED, quadrant=False)
+    quadrant = network_input(rings(16, quadrant=True), np.arange(3), FOLDED)
+    assert whole.shape == quadrant.shape
+    np.testing.assert_allclose(whole, quadrant, atol=1e-5)
+
+
+def test_the_folded_network_sees_the_colours_along_the_radius_of_a_published_picture():
+    images = np.random.default_rng(0).integers(0, 255, (2, 3, 8, 8, 3), dtype=np.uint8)
+    seen = network_input(images, np.array([1]), FOLDED, quadrant=False)
+    assert seen.shape == (1, 4, 6)
+    np.testing.assert_allclose(seen[0, :, :3], images[1, 1, 4, 4:] / 255, rtol=1e-6)
+
+
+# --- a toy study ----------------------------------------------------------------------------------
+
+
+def plan_of(grid=None, *, search=None, seed=0, n_permutations=0, **sections):
+    """A sweep of tiny networks on images of 8 pixels; `sections` change the base settings."""
+    given = {
+        "features": {"size": 8},
+        "augmentation": {"n_folds": 2, "n_inner_folds": 2, "n_copies": 0},
+        "network": {"widths": [4]},
+        "training": {
+            "epochs": 8,
+            "batch_size": 4,
+            "min_epochs": 4,
+            "patience": 3,
+            "learning_rate": 5e-3,
+        },
     }
-    return TrainingParameters(**(values | changes))
+    given = {name: values | sections.get(name, {}) for name, values in given.items()}
+    extent = {"grid": grid or {"training.epochs": [given["training"]["epochs"]]}}
+    if search is not None:
+        extent = {"search": search}
+    return configure_sweep(
+        SweepParameters(seed=seed, n_permutations=n_permutations, **extent),
+        FeatureParameters(**given["features"]),
+        AugmentationParameters(**given["augmentation"]),
+        NetworkParameters(**given["network"]),
+        TrainingParameters(**given["training"]),
+    )
+
+
+def toy_images(truth, strength=1.0, seed=0):
+    """Images whose first rows, in model 2 only, are bright for class 1."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal(0, 0.1, (len(truth), 3, 8, 8, 1)).astype(np.float32)
+    images[truth == 1, 1, :4, 2:6] += strength
+    return images
+
+
+def toy(plan, n=24, seeds=(0,), strength=1.0, n_classes=2):
+    """Everything `run_sweep` is given but the plan; the galaxies are not in the split's order."""
+    truth = np.arange(n) % n_classes
+    ids = [f"g{i}" for i in range(n)]
+    classes = pd.DataFrame({"id": ids, "group": ids, "sha256": ids, "class": truth, "used": True})
+    sweep = Sweep.model_validate(plan)
+    options = sweep.base.augmentation.model_copy(update={"seeds": seeds})
+    manifest = make_split(classes.sample(frac=1, random_state=1), options)
+    images = toy_images(truth, strength)
+    parts, augmented = [], {}
+    for variant, member in sweep.variants.items():
+        profile = np.repeat(np.arange(n), member.augmentation.n_copies)
+        if len(profile):
+            parts.append(pd.DataFrame({"variant": variant, "profile": profile}))
+            augmented[variant] = partial(np.copy, toy_images(truth[profile], strength, seed=1))
+    copies = pd.concat(parts) if parts else pd.DataFrame({"variant": [], "profile": []})
+    features = pd.DataFrame({"nothing": 0.0}, index=pd.Index(ids, name="id"))
+    baselines = cross_predict(majority(), features, manifest, n_classes)
+    return {
+        "profiles": pd.DataFrame({"id": ids}),
+        "manifest": manifest,
+        "images": {name: partial(np.copy, images) for name in sweep.image_variants},
+        "copies": copies,
+        "augmented_images": augmented,
+        "pretrained": {},
+        "baselines": baselines.assign(configuration=training.A_FLUX_BASELINE),
+    }
+
+
+def sweep_of(plan, sample, folder, cluster=HERE):
+    given = [sample[name] for name in NAMES]
+    tables = training.run_sweep(*given, plan, ResultStore(folder), cluster)
+    names = ("predictions", "inner", "curves", "permutations", "validation", "sweep")
+    return dict(zip(names, tables, strict=True))
+
+
+def n_fits(folder):
+    return len(list(folder.rglob("*.npz")))
+
+
+SEEING, BLIND = "01 2", "02 1"
 
 
 @pytest.fixture(scope="module")
-def trained():
-    sample = toy(seeds=(0, 3))
-    configurations = [
-        {"name": "seeing", "widths": [4]},
-        {"name": "blind", "widths": [4], "image_models": [1]},
-    ]
-    parameters = settings(configurations=configurations)
-    return sample, train_configurations(*sample, FeatureParameters(size=8), parameters)
+def plan():
+    return plan_of({"network.image_models": [[2], [1]]}, augmentation={"n_copies": 1})
 
 
-def test_every_configuration_predicts_each_galaxy_once_a_seed_and_only_where_it_is_tested(trained):
-    (_, _, manifest, _, _), (predictions, *_) = trained
-    tested = manifest[manifest["role"] == "test"]
+@pytest.fixture(scope="module")
+def finished(plan, tmp_path_factory):
+    """A sweep of a network that sees the signal and one that does not; two seeds."""
+    folder = tmp_path_factory.mktemp("fits")
+    sample = toy(plan, seeds=(0, 3))
+    return sample, sweep_of(plan, sample, folder), folder
+
+
+def test_every_configuration_predicts_each_galaxy_once_a_seed_and_only_where_it_is_tested(finished):
+    sample, result, _ = finished
+    manifest, predictions = sample["manifest"], result["predictions"]
+    tested = manifest[(manifest["role"] == "test") & (manifest["inner"] == 0)]
     keys = ["seed", "fold", "id", "class"]
-    for name in ("seeing", "blind"):
+    for name in (SEEING, BLIND):
         part = predictions[predictions["configuration"] == name]
         assert (part.groupby(["seed", "id"]).size() == 1).all()
         got = part[keys].sort_values(keys).reset_index(drop=True)
@@ -112,117 +226,733 @@ def test_every_configuration_predicts_each_galaxy_once_a_seed_and_only_where_it_
     assert (probability.argmax(axis=1) == predictions["predicted"]).all()
 
 
-def test_a_strong_signal_is_found_by_the_model_that_sees_it_and_not_by_the_other(trained):
-    predictions = trained[1][0]
+def test_a_strong_signal_is_found_by_the_network_that_sees_it_and_not_by_the_other(finished):
+    predictions = finished[1]["predictions"]
     right = predictions["class"] == predictions["predicted"]
     rates = right.groupby(predictions["configuration"]).mean()
-    assert rates["seeing"] > 0.85
-    assert rates["blind"] < 0.75
+    assert rates[SEEING] > 0.9
+    assert rates[BLIND] < 0.75
 
 
-def test_each_fit_has_a_learning_curve_with_the_epoch_it_kept(trained):
-    curves = trained[1][1]
-    assert list(curves) == list(CURVE_COLUMNS)
-    fits = curves.groupby(["configuration", "seed", "fold"])
-    assert fits.ngroups == 2 * 2 * 2
-    for _, part in fits:
+def test_the_inner_folds_select_the_network_that_sees(finished):
+    result = finished[1]
+    selected = select_configurations(result["inner"])
+    assert set(selected["configuration"]) == {SEEING}
+    nested = nested_predictions(result["predictions"], selected)
+    assert (nested["class"] == nested["predicted"]).mean() > 0.9
+    assert result["sweep"]["chosen"]["name"] == SEEING
+
+
+def test_every_inner_fold_has_a_score_and_a_learning_curve_with_the_epoch_it_kept(finished):
+    inner, curves = finished[1]["inner"], finished[1]["curves"]
+    assert tuple(inner) == training.INNER_COLUMNS
+    assert tuple(curves) == training.CURVE_COLUMNS
+    keys = ["configuration", "seed", "fold", "inner"]
+    assert len(inner) == 2 * 2 * 2 * 2
+    assert not inner.duplicated(keys).any()
+    assert inner["score"].between(0, 1).all()
+    kept = inner.set_index(keys)["best_epoch"]
+    fits = curves.groupby(keys)
+    assert fits.ngroups == len(inner)
+    for key, part in fits:
         assert part["epoch"].tolist() == list(range(1, len(part) + 1))
-        assert np.ptp(part["best_epoch"]) == 0
         settled = part[part["epoch"] >= 4].set_index("epoch")
-        assert part["best_epoch"].iloc[0] == settled["val_loss"].idxmin()
+        assert part["best_epoch"].unique() == [kept[key]] == [settled["val_loss"].idxmin()]
 
 
-def test_a_network_of_each_configuration_is_returned_and_the_example_is_chosen_by_validation(
-    trained,
+def test_the_validation_predictions_are_those_of_the_chosen_configuration(finished):
+    sample, result, _ = finished
+    manifest, validation = sample["manifest"], result["validation"]
+    assert set(validation["configuration"]) == {SEEING}
+    keys = ["seed", "fold", "inner", "id", "class"]
+    expected = manifest.loc[manifest["role"] == "validation", keys]
+    pd.testing.assert_frame_equal(
+        validation[keys].sort_values(keys).reset_index(drop=True),
+        expected.sort_values(keys).reset_index(drop=True),
+        check_dtype=False,
+    )
+    scores = result["inner"].query("configuration == @SEEING").set_index(keys[:3])["score"]
+    right = (validation["class"] == validation["predicted"]).groupby(
+        [*(validation[k] for k in keys[:3]), validation["class"]]
+    )
+    np.testing.assert_allclose(right.mean().groupby(keys[:3]).mean(), scores)
+
+
+def test_what_is_chosen_has_its_epochs_in_place_of_their_limit(finished):
+    result = finished[1]
+    chosen, limit = result["sweep"]["chosen"], result["sweep"]["configurations"][SEEING]
+    mine = result["inner"].query("configuration == @SEEING")
+    epochs = int(mine["best_epoch"].median())
+    assert limit["training"]["epochs"] == 8
+    assert chosen == limit | {"training": limit["training"] | {"epochs": epochs}}
+    assert json.loads(json.dumps(result["sweep"])) == result["sweep"]
+
+
+def test_a_second_run_fits_nothing_and_gives_the_same_tables(finished, plan, monkeypatch):
+    sample, result, folder = finished
+
+    def nothing_is_to_be_fitted(*arguments, **options):
+        raise AssertionError
+
+    monkeypatch.setattr(learning, "fit_classifier", nothing_is_to_be_fitted)
+    before = n_fits(folder)
+    again = sweep_of(plan, sample, folder)
+    assert n_fits(folder) == before == 16
+    for name in ("predictions", "inner", "curves", "validation"):
+        pd.testing.assert_frame_equal(result[name], again[name])
+
+
+def test_a_sweep_that_was_stopped_goes_on_where_it_was(finished, plan, tmp_path):
+    sample, result, folder = finished
+    done = sorted(folder.rglob("*.npz"))[:11]
+    for path in done:
+        target = tmp_path / path.relative_to(folder)
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    again = sweep_of(plan, sample, tmp_path)
+    assert n_fits(tmp_path) == 16
+    # Also fits made anew are the same, whatever was fitted before them in this process.
+    for name in ("predictions", "inner", "curves"):
+        pd.testing.assert_frame_equal(result[name], again[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Fits that keep their initial weights: for tests of everything around them."""
+
+    def keep(model, train, validation, *, epochs, **options):
+        history = pd.DataFrame({name: np.ones(max(epochs)) for name in CURVES})
+        return [learning.Snapshot(model.get_weights(), n) for n in epochs], history
+
+    monkeypatch.setattr(learning, "fit_classifier", keep)
+
+
+def test_other_images_classes_or_seeds_are_fitted_anew(plan, tmp_path, untrained):
+    sample = toy(plan, n=12)
+    sweep_of(plan, sample, tmp_path)
+    fits = n_fits(tmp_path)
+    changed = {name: partial(np.copy, load() + 1) for name, load in sample["images"].items()}
+    sweep_of(plan, sample | {"images": changed}, tmp_path)
+    assert n_fits(tmp_path) == 2 * fits
+    manifest = sample["manifest"]
+    renamed = manifest.assign(**{"class": 1 - manifest["class"]})
+    sweep_of(plan, sample | {"manifest": renamed}, tmp_path)
+    assert n_fits(tmp_path) == 3 * fits
+    sweep_of(plan | {"parameters": plan["parameters"] | {"seed": 1}}, sample, tmp_path)
+    assert n_fits(tmp_path) == 4 * fits
+
+
+def test_two_studies_at_a_time_do_not_warn_of_each_other():
+    with connect(HERE, 8), connect(HERE, 8):
+        pass
+
+
+# --- what a fit is given --------------------------------------------------------------------------
+
+
+def task_of(plan, epochs=(4,), seed=5, **sample_options):
+    """Settings, arrays and shared inputs of one fit."""
+    sweep = Sweep.model_validate(plan)
+    family = [sweep.base.changed("one", {"training.epochs": n}) for n in epochs]
+    sample = toy(plan, **sample_options)
+    settings = fit_settings(family, 2, seed)
+    shared = training._shared_inputs(
+        sample["images"], sample["copies"], sample["augmented_images"], {}
+    )
+    n = len(sample["profiles"])
+    rows = {"train": np.arange(0, n - 10), "validation": np.arange(n - 10, n - 4)}
+    rows["test"] = np.arange(n - 4, n)
+    classes = {f"{k}_classes": (v % 2).astype(np.int32) for k, v in rows.items() if k != "test"}
+    return settings, rows | classes, shared
+
+
+def test_a_fit_gives_probabilities_and_history_for_every_length():
+    result = fit_task(*task_of(plan_of(training={"patience": None}), epochs=(2, 5, 3)), threads=1)
+    assert set(result) == {
+        "validation_probability", "test_probability", "history", "lengths", "best_epoch",
+    }  # fmt: skip
+    assert result["validation_probability"].shape == (3, 6, 2)
+    assert result["test_probability"].shape == (3, 4, 2)
+    assert result["history"].shape == (5, 4)
+    assert result["lengths"].tolist() == result["best_epoch"].tolist() == [2, 5, 3]
+    np.testing.assert_allclose(result["test_probability"].sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_a_length_is_what_a_fit_of_that_length_alone_gives():
+    layout = plan_of(training={"patience": None})
+    together = fit_task(*task_of(layout, epochs=(2, 5)), threads=1)
+    for position, length in enumerate((2, 5)):
+        alone = fit_task(*task_of(layout, epochs=(length,)), threads=1)
+        for name in ("validation_probability", "test_probability"):
+            np.testing.assert_allclose(alone[name][0], together[name][position], atol=1e-5)
+
+
+def test_a_fit_that_stops_early_says_after_how_many_epochs():
+    layout = plan_of(training={"patience": 1, "min_epochs": 1, "learning_rate": 0.5})
+    result = fit_task(*task_of(layout, epochs=(40,)), threads=1)
+    (length,), (best,) = result["lengths"], result["best_epoch"]
+    assert len(result["history"]) == length < 40
+    assert best == length - 1
+
+
+def test_test_images_do_not_influence_the_fit():
+    settings, arrays, shared = task_of(plan_of(augmentation={"n_copies": 1}))
+    one = fit_task(settings, arrays, shared, threads=1)
+    disturbed = shared[settings["images"]].copy()
+    disturbed[arrays["test"]] = 100.0
+    two = fit_task(settings, arrays, shared | {settings["images"]: disturbed}, threads=1)
+    for name in ("history", "validation_probability", "best_epoch"):
+        np.testing.assert_array_equal(one[name], two[name])
+    assert (one["test_probability"] != two["test_probability"]).any()
+
+
+def test_copies_are_trained_on_only_where_their_galaxy_is():
+    settings, arrays, shared = task_of(plan_of(augmentation={"n_copies": 3}))
+    copies = shared[settings["copies"]]
+    copies["images"] = (
+        np.zeros_like(copies["images"]) + copies["profile"][:, None, None, None, None]
+    )
+    rows, classes = arrays["train"][::2], arrays["train_classes"][::2]
+    inputs, labels = training_data(settings, rows, classes, shared)
+    scale = settings["network"]["input_scale"]
+    galaxy = inputs[len(rows) :, 0, 0, 0] / scale
+    assert sorted(galaxy) == sorted(np.repeat(rows, 3))
+    assert (labels[len(rows) :] == galaxy % 2).all()
+    np.testing.assert_array_equal(labels[: len(rows)], classes)
+    np.testing.assert_array_equal(inputs[: len(rows)], scale * shared[settings["images"]][rows, 1])
+
+
+def test_without_copies_the_galaxies_alone_are_trained_on():
+    settings, arrays, shared = task_of(plan_of())
+    assert settings["copies"] is None
+    inputs, labels = training_data(settings, arrays["train"], arrays["train_classes"], shared)
+    assert len(inputs) == len(labels) == len(arrays["train"])
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_classes_weigh_the_same_where_asked_for(balanced, monkeypatch):
+    seen = []
+
+    def fit(model, train, *arguments, **options):
+        seen.append(train[1])
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(learning, "fit_classifier", fit)
+    settings, arrays, shared = task_of(plan_of(augmentation={"balance_classes": balanced}))
+    arrays["train_classes"] = (np.arange(14) < 3).astype(np.int32)
+    with pytest.raises(RuntimeError, match="enough"):
+        fit_task(settings, arrays, shared, threads=1)
+    assert np.bincount(seen[0]).tolist() == ([11, 11] if balanced else [11, 3])
+
+
+def test_a_fit_does_not_depend_on_those_before_it_in_the_process():
+    task, other = task_of(plan_of()), task_of(plan_of(), seed=9)
+    first = fit_task(*task, threads=1)
+    different = fit_task(*other, threads=1)
+    again = fit_task(*task, threads=1)
+    np.testing.assert_array_equal(first["test_probability"], again["test_probability"])
+    assert (first["test_probability"] != different["test_probability"]).any()
+
+
+def test_diverging_fits_are_results_too():
+    result = fit_task(*task_of(plan_of(training={"learning_rate": 1e12})), threads=1)
+    assert np.isnan(result["history"][:, 2]).all()
+    assert result["test_probability"].shape == (1, 4, 2)
+
+
+# --- sweeps of other kinds ------------------------------------------------------------------------
+
+
+def test_configurations_that_differ_in_their_epochs_share_a_training_run(tmp_path, untrained):
+    layout = plan_of({"training.epochs": [2, 3, 5]}, training={"patience": None})
+    sample = toy(layout, n=12)
+    result = sweep_of(layout, sample, tmp_path)
+    assert n_fits(tmp_path) == 2 * 2
+    assert result["curves"].groupby("configuration")["epoch"].max().tolist() == [2, 3, 5]
+    for name, epochs in zip(sorted(result["sweep"]["configurations"]), (2, 3, 5), strict=True):
+        inner, predictions = result["inner"], result["predictions"]
+        assert set(inner.loc[inner["configuration"] == name, "best_epoch"]) == {epochs}
+        assert (predictions["configuration"] == name).sum() == 12
+
+
+def test_a_failing_configuration_is_recorded_and_the_others_go_on(
+    tmp_path, monkeypatch, caplog, untrained
 ):
-    (_, images, *_), (predictions, curves, models, example) = trained
-    assert list(models) == ["seeing", "blind"]
-    kept = curves[curves["epoch"] == curves["best_epoch"]]
-    lowest = kept.groupby("configuration")["val_loss"].mean().idxmin()
-    assert example is models[lowest]()
-    # The network returned is that of the first fold: it repeats that fold's predictions.
-    first = predictions.query("configuration == 'seeing' and seed == 0 and fold == 0")
-    rows = first["id"].str[1:].astype(int).to_numpy()
-    again = models["seeing"]().predict(network_input(images, rows, (2,), 4.0), verbose=0)
-    np.testing.assert_allclose(
-        again, first[["probability_0", "probability_1"]].to_numpy(), atol=1e-5
-    )
+    told = []
+    monkeypatch.setattr(tracking, "log_child", told.append)
+    layout = plan_of({"network.padding": ["same", "valid"]}, network={"widths": [4, 4, 4]})
+    with caplog.at_level(logging.ERROR):
+        result = sweep_of(layout, toy(layout, n=12), tmp_path)
+    good, bad = "01 same", "02 valid"
+    assert list(result["sweep"]["configurations"]) == [good, bad]
+    assert list(result["sweep"]["failed"]) == [bad]
+    assert "8 pixels are too few for 3 blocks" in result["sweep"]["failed"][bad]
+    assert set(result["predictions"]["configuration"]) == {good}
+    assert result["sweep"]["chosen"]["name"] == good
+    by_name = {child["name"]: child for child in told}
+    assert by_name[bad]["status"] == "FAILED"
+    assert "8 pixels" in by_name[bad]["tags"]["error"]
+    assert set(by_name[bad]["params"]) == set(by_name[good]["params"])
+    assert by_name[good]["metrics"]["n_objects"] == 12
 
 
-def first_fold(sample):
-    profiles, images, manifest, copies, augmented = sample
-    return (
-        profiles,
-        images,
-        manifest[manifest["fold"] == 0],
-        copies[copies["fold"] == 0],
-        augmented,
-    )
+def test_a_sweep_in_which_everything_fails_is_an_error_that_says_why(tmp_path):
+    layout = plan_of(network={"widths": [4, 4, 4], "padding": "valid"})
+    with pytest.raises(RuntimeError, match=r"every configuration failed.*8 pixels are too few"):
+        sweep_of(layout, toy(layout, n=12), tmp_path)
 
 
-def test_test_images_do_not_influence_the_training():
-    profiles, images, manifest, copies, augmented = first_fold(toy(12))
-    parameters = settings(epochs=2)
-    features = FeatureParameters(size=8)
-    disturbed = images.copy()
-    tested = manifest.loc[manifest["role"] == "test", "id"].str[1:].astype(int)
-    disturbed[tested] = 100.0
-    histories = [
-        train_configurations(profiles, chosen, manifest, copies, augmented, features, parameters)[1]
-        for chosen in (images, disturbed)
+def test_a_failed_fit_is_tried_again_in_the_next_run(tmp_path, untrained, monkeypatch):
+    layout = plan_of({"network.widths": [[4], [5]]})
+    sample = toy(layout, n=12)
+    fit = learning.fit_classifier
+
+    def narrow_only(model, *arguments, **options):
+        if model.layers[0].filters == 5:
+            raise MemoryError("no memory")
+        return fit(model, *arguments, **options)
+
+    monkeypatch.setattr(learning, "fit_classifier", narrow_only)
+    first = sweep_of(layout, sample, tmp_path)
+    assert first["sweep"]["failed"] == {"02 5": "MemoryError: no memory"}
+    monkeypatch.setattr(learning, "fit_classifier", fit)
+    second = sweep_of(layout, sample, tmp_path)
+    assert second["sweep"]["failed"] == {}
+    assert n_fits(tmp_path) == 8
+
+
+@pytest.fixture(scope="module")
+def permuted(tmp_path_factory):
+    """A strong signal, and the whole procedure on shuffled classes."""
+    layout = plan_of({"network.image_models": [[2], [1]]}, n_permutations=3)
+    sample = toy(layout, strength=3.0)
+    return layout, sample, sweep_of(layout, sample, tmp_path_factory.mktemp("fits"))
+
+
+def test_the_whole_procedure_is_run_again_on_shuffled_classes(permuted):
+    _, _, result = permuted
+    null = result["permutations"]
+    assert null["permutation"].tolist() == [1, 2, 3]
+    assert null["balanced_accuracy"].between(0, 0.85).all()
+    nested = nested_predictions(result["predictions"], select_configurations(result["inner"]))
+    assert (nested["class"] == nested["predicted"]).mean() > null["balanced_accuracy"].max()
+
+
+def test_shuffles_leave_the_results_of_the_true_classes_alone(permuted, tmp_path):
+    layout, sample, result = permuted
+    parameters = layout["parameters"] | {"n_permutations": 0}
+    plain = sweep_of(layout | {"parameters": parameters}, sample, tmp_path)
+    for name in ("predictions", "inner", "validation"):
+        pd.testing.assert_frame_equal(plain[name], result[name], rtol=1e-4, atol=1e-6)
+    assert plain["permutations"].empty
+    assert list(plain["permutations"]) == list(result["permutations"])
+
+
+def test_a_search_tries_its_own_configurations_in_every_outer_fold(tmp_path, untrained):
+    search = {
+        "n_trials": 3, "n_parallel": 2, "n_startup": 1, "prune": False,
+        "space": {
+            "training.learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
+            "network.image_models": [[2], [1]],
+        },
+    }  # fmt: skip
+    layout = plan_of(search=search)
+    sample = toy(layout)
+    result = sweep_of(layout, sample, tmp_path)
+    names = list(result["sweep"]["configurations"])
+    assert [name.partition(" ")[0] for name in names] == [
+        f"0.{fold}.0{number}" for fold in (0, 1) for number in (1, 2, 3)
     ]
-    pd.testing.assert_frame_equal(*histories)
+    selected = select_configurations(result["inner"])
+    assert [name[:3] for name in selected["configuration"]] == ["0.0", "0.1"]
+    nested = nested_predictions(result["predictions"], selected)
+    assert sorted(nested["id"]) == sorted(sample["profiles"]["id"])
+    again = sweep_of(layout, sample, tmp_path)
+    pd.testing.assert_frame_equal(result["predictions"], again["predictions"])
 
 
-def test_large_seeds_are_as_good_as_small_ones():
-    sample = first_fold(toy(12, seeds=(20240101,)))
-    predictions, *_ = train_configurations(
-        *sample, FeatureParameters(size=8), settings(epochs=1, patience=None)
-    )
-    assert set(predictions["seed"]) == {20240101}
-
-
-def test_diverging_fits_do_not_lose_the_others():
-    sample = first_fold(toy(12))
-    predictions, curves, models, example = train_configurations(
-        *sample, FeatureParameters(size=8), settings(epochs=2, learning_rate=1e12)
-    )
-    assert curves["val_loss"].isna().all()
-    assert len(predictions) == (sample[2]["role"] == "test").sum()
-    assert example is models["small"]()
-
-
-# The only test with worker processes: what they need must survive pickling, and they start in a
+# The only test with a worker process: what it needs must survive pickling, and it starts in a
 # fresh interpreter, which takes about as long as all fits of the other tests together.
-def test_worker_processes_return_the_same_tables_as_this_process_would():
-    sample = toy(16, strength=2.0)
-    predictions, curves, models, _ = train_configurations(
-        *sample, FeatureParameters(size=8), settings(epochs=8, n_workers=2)
+def test_a_worker_process_returns_the_same_tables_as_this_process_would(tmp_path):
+    layout = plan_of(augmentation={"n_copies": 1})
+    sample = toy(layout, n=12, strength=2.0)
+    here = sweep_of(layout, sample, tmp_path / "here")
+    there = sweep_of(layout, sample, tmp_path / "there", ClusterParameters(n_workers=1))
+    for name in ("predictions", "inner", "curves"):
+        pd.testing.assert_frame_equal(here[name], there[name], rtol=1e-3, atol=1e-4)
+
+
+def test_large_seeds_are_as_good_as_small_ones(tmp_path, untrained):
+    layout = plan_of(seed=2**32 - 1, training={"epochs": 1})
+    result = sweep_of(layout, toy(layout, n=12, seeds=(2**32 - 1,)), tmp_path)
+    assert set(result["predictions"]["seed"]) == {2**32 - 1}
+
+
+def test_an_empty_split_gives_empty_tables(tmp_path):
+    layout = plan_of()
+    sample = toy(layout, n=12)
+    result = sweep_of(layout, sample | {"manifest": sample["manifest"][:0]}, tmp_path)
+    for name in ("predictions", "validation"):
+        assert tuple(result[name]) == training.PREDICTION_COLUMNS
+    assert tuple(result["inner"]) == training.INNER_COLUMNS
+    assert tuple(result["curves"]) == training.CURVE_COLUMNS
+    assert all(result[name].empty for name in result if name != "sweep")
+    assert result["sweep"] == {"chosen": None, "configurations": {}, "failed": {}}
+
+
+# --- pre-training ---------------------------------------------------------------------------------
+
+TUNED = {"training.start": ["scratch", "frozen", "fine_tuned"]}
+
+
+def pretraining_of(layout, folder, n=64, **parameters):
+    """Networks that learn how bright the first rows of toy images are."""
+    rng = np.random.default_rng(0)
+    targets = rng.normal(size=(n, 2)).astype(np.float32)
+    images = toy_images(np.zeros(n))
+    images[:, 1, :4, 2:6] += targets[:, :1, None, None]
+    loads = {name: partial(np.copy, images) for name in Sweep.model_validate(layout).image_variants}
+    given = {"n_profiles": n, "epochs": 20, "batch_size": 16} | parameters
+    return training.pretrain_networks(
+        loads, targets, layout, ResultStore(folder), PretrainingParameters(**given), HERE
     )
-    tested = sample[2].query("role == 'test'")
-    assert predictions["id"].tolist() == tested["id"].tolist()
-    assert (predictions["class"] == predictions["predicted"]).mean() > 0.8
-    assert set(curves["fold"]) == {0, 1}
-    assert models["small"]().output_shape == (None, 2)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    layout = plan_of(TUNED)
+    folder = tmp_path_factory.mktemp("fits")
+    return layout, folder, pretraining_of(layout, folder)
+
+
+def test_one_network_is_pretrained_for_all_that_start_from_it(pretrained):
+    layout, folder, networks = pretrained
+    assert list(networks) == list(Sweep.model_validate(layout).pretrained)
+    assert len(networks) == n_fits(folder) == 1
+    (load,) = networks.values()
+    assert load().output_shape == (None, 2)
+    for one, two in zip(load().get_weights(), load().get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_pretraining_learns_its_targets(pretrained):
+    _, folder, networks = pretrained
+    (path,) = folder.rglob("*.npz")
+    with np.load(path) as content:
+        history = content["history"]
+    assert history[-1] < 0.75 * history[0]
+    (load,) = networks.values()
+    bright, dark = (np.asarray(load()(4 * toy_images(np.full(8, k), seed=7)[:, 1])) for k in (1, 0))
+    assert bright[:, 0].mean() > dark[:, 0].mean() + 0.3
+
+
+def test_pretraining_is_not_repeated(pretrained, monkeypatch):
+    import keras
+
+    layout, folder, networks = pretrained
+
+    def nothing_is_to_be_fitted(*arguments, **options):
+        raise AssertionError
+
+    monkeypatch.setattr(keras.Model, "fit", nothing_is_to_be_fitted)
+    again = pretraining_of(layout, folder)
+    for name, load in networks.items():
+        for one, two in zip(load().get_weights(), again[name]().get_weights(), strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+def test_nothing_is_pretrained_where_everything_starts_from_scratch(tmp_path):
+    assert pretraining_of(plan_of(), tmp_path) == {}
+    assert n_fits(tmp_path) == 0
+
+
+def test_a_pretraining_that_fails_is_an_error_that_names_the_network(tmp_path):
+    layout = plan_of(TUNED, network={"widths": [4, 4, 4], "padding": "valid"})
+    with pytest.raises(RuntimeError, match=r"pre-training of ring_cnn-.* failed: .*8 pixels"):
+        pretraining_of(layout, tmp_path)
+
+
+def test_a_sweep_starts_from_the_pretrained_network(pretrained, tmp_path):
+    _, _, networks = pretrained
+    # Rates so small that random weights stay as they are, and only a new last layer learns.
+    slow = {"learning_rate": 1e-6, "fine_tuned_learning_rate": 1e-6, "frozen_learning_rate": 0.1}
+    layout = plan_of(TUNED, training=slow)
+    sample = toy(layout, strength=2.0) | {"pretrained": networks}
+    result = sweep_of(layout, sample, tmp_path)
+    right = result["predictions"]["class"] == result["predictions"]["predicted"]
+    rates = right.groupby(result["predictions"]["configuration"]).mean()
+    assert list(rates.index) == ["01 scratch", "02 frozen", "03 fine_tuned"]
+    assert rates["02 frozen"] > 0.85 > rates["03 fine_tuned"]
+    assert rates["02 frozen"] > rates["01 scratch"]
+
+
+def test_other_pretrained_weights_are_other_fits(pretrained, tmp_path, untrained):
+    layout, _, networks = pretrained
+    sample = toy(layout, n=12) | {"pretrained": networks}
+    sweep_of(layout, sample, tmp_path)
+    assert n_fits(tmp_path) == 12
+    others = pretraining_of(layout, tmp_path / "others", epochs=1)
+    sweep_of(layout, sample | {"pretrained": others}, tmp_path)
+    assert n_fits(tmp_path) - n_fits(tmp_path / "others") == 12 + 8  # from scratch they are known
+
+
+# --- the network for new spectra ------------------------------------------------------------------
+
+
+def tables(n=24, values=(0, 2)):
+    """Profiles, fits, asymmetries and classes of galaxies, as the final network is given them."""
+    rng = np.random.default_rng(0)
+    ids = [f"g{i}" for i in range(n)]
+    labels = pd.array(np.array(values)[np.arange(n) % len(values)], dtype="Int64")
+    profiles = pd.DataFrame(
+        {
+            "id": ids,
+            "sha256": ids,
+            "snr": rng.uniform(10, 50, n),
+            "class": pd.array(np.arange(n) % len(values), dtype="Int64"),
+            "class_value": labels,
+            "label_source": "label table",
+        }
+    )
+    fits = pd.DataFrame({"status": "good", "usable": True, "w20": rng.uniform(150, 400, n)})
+    indices = ("lopsidedness", "channel_asymmetry", "c_v", "equality_velocity", "mid_velocity")
+    asymmetry = pd.DataFrame({name: rng.normal(size=n) for name in indices})
+    for name in ("a_flux", "a_f", "a_c"):
+        asymmetry[name] = rng.uniform(1, 2, n)
+    classes = choose_classes(profiles, fits, asymmetry, AugmentationParameters())
+    return profiles, fits, asymmetry, classes
+
+
+def final_of(layout, sample, result, about=None, reporting=None):
+    return training.fit_final_network(
+        *(about or tables(len(sample["profiles"]))),
+        sample["images"], sample["copies"], sample["augmented_images"], sample["pretrained"],
+        result["validation"], result["sweep"], layout, reporting or ReportingParameters(),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def final(finished, plan):
+    sample, result, _ = finished
+    network, description, example = final_of(plan, sample, result)
+    # The network belongs to the next fit of this process, too.
+    import keras
+
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    return copy, description, example
+
+
+def test_the_final_network_finds_the_signal_in_new_galaxies(final):
+    network, description, _ = final
+    truth = np.arange(40) % 2
+    configuration = NetworkParameters(**description["configuration"]["network"])
+    inputs = network_input(toy_images(truth, seed=99), np.arange(40), configuration)
+    probability = network.predict_on_batch(inputs)
+    np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-5)
+    assert (probability.argmax(axis=1) == truth).mean() > 0.9
+
+
+def test_the_description_says_what_is_needed_to_use_the_network(final, finished):
+    _, description, example = final
+    assert json.loads(json.dumps(description)) == description
+    assert description["trained"] is True
+    assert description["configuration"] == finished[1]["sweep"]["chosen"]
+    assert description["n_galaxies"] == 24
+    assert description["label_source"] == "label table"
+    assert 0.1 <= description["temperature"] <= 10
+    assert example.shape == (1, 8, 8, 1)
+    assert example.dtype == np.float32
+
+
+def test_classes_are_named_by_their_value_in_the_label_table(final, finished, plan):
+    description = final[1]
+    assert description["class_values"] == [0, 2]
+    assert description["class_names"] == ["symmetric", "strongly lopsided"]
+    classes = tables()[3]
+    assert training.class_names(classes, ["zero"]) == ["zero", "class 2"]
+    three = tables(values=(1, 4, 5))[3]
+    assert training.class_values(three) == [1, 4, 5]
+
+
+def test_the_sample_of_the_training_is_described(final):
+    profiles, fits, asymmetry, _ = tables()
+    likeness = training.sample_features(profiles, fits, asymmetry)
+    distance = distance_from_sample(likeness, final[1]["sample"])
+    assert (distance > 1).sum() <= 1
+    far = likeness.head(1).assign(snr=1e3)
+    assert distance_from_sample(far, final[1]["sample"])[0] > 1
+
+
+@pytest.mark.parametrize("factor", [0.4, 2.5])
+def test_the_final_network_is_as_certain_as_its_validation_predictions_allow(
+    finished, plan, factor
+):
+    sample, result, _ = finished
+    # Predictions of the inner folds that say less, or more, than they should.
+    rng = np.random.default_rng(0)
+    n = 4000
+    p = rng.uniform(0.05, 0.95, n)
+    truth = (rng.random(n) < p).astype(int)
+    said = apply_temperature(np.column_stack([1 - p, p]), 1 / factor)
+    validation = pd.DataFrame({"class": truth, "probability_0": said[:, 0]})
+    validation["probability_1"] = said[:, 1]
+    layout = plan
+    honest = validation.assign(probability_0=1 - p, probability_1=p)
+    outputs, temperatures = [], []
+    for table in (honest, validation):
+        network, description, example = final_of(layout, sample, result | {"validation": table})
+        outputs.append(network.predict_on_batch(example))
+        temperatures.append(description["temperature"])
+        before, after = description["calibration_error"]
+        assert after <= before + 0.01
+        assert after < 0.03
+    assert temperatures == pytest.approx([1, factor], rel=0.1)
+    expected = apply_temperature(outputs[0], temperatures[1] / temperatures[0])
+    np.testing.assert_allclose(outputs[1], expected, atol=1e-4)
+
+
+def test_the_final_network_sees_every_labelled_galaxy_and_nothing_stops_it(
+    finished, plan, monkeypatch
+):
+    sample, result, _ = finished
+    seen = {}
+    fit = training.fit_network
+
+    def spy(settings, train, validation, weights):
+        seen.update(settings=settings, train=train, validation=validation)
+        return fit(settings, train, validation, weights)
+
+    monkeypatch.setattr(training, "fit_network", spy)
+    final_of(plan, sample, result)
+    assert seen["validation"] is None
+    assert len(seen["train"][1]) == 24 * 2  # and a copy of each
+    assert seen["settings"]["epochs"] == [result["sweep"]["chosen"]["training"]["epochs"]]
+
+
+def test_galaxies_without_a_class_are_not_trained_on(finished, plan, monkeypatch):
+    sample, result, _ = finished
+    profiles, fits, asymmetry, _ = tables()
+    profiles.loc[[1, 2, 3], ["class", "class_value"]] = pd.NA
+    profiles.loc[[1, 2, 3], "label_source"] = "not in the label table"
+    classes = choose_classes(profiles, fits, asymmetry, AugmentationParameters())
+    seen = []
+    fit = training.fit_network
+
+    def spy(settings, train, *others):
+        seen.append(train)
+        return fit(settings, train, *others)
+
+    monkeypatch.setattr(training, "fit_network", spy)
+    _, description, _ = final_of(plan, sample, result, (profiles, fits, asymmetry, classes))
+    assert description["n_galaxies"] == 21
+    assert len(seen[0][1]) == 21 * 2
+
+
+@pytest.mark.parametrize("start", ["frozen", "fine_tuned"])
+def test_a_final_network_on_a_pretrained_one_is_calibrated_and_can_be_saved(
+    pretrained, tmp_path, start
+):
+    from skyloom.datasets import KerasModelDataset
+
+    layout, _, networks = pretrained
+    sample = toy(layout) | {"pretrained": networks}
+    base = Sweep.model_validate(layout).base
+    chosen = base.changed("one", {"training.start": start, "training.epochs": 2})
+    p = np.full(50, 0.9)
+    truth = (np.arange(50) < 30).astype(int)
+    validation = pd.DataFrame({"class": truth, "probability_0": 1 - p, "probability_1": p})
+    result = {"validation": validation, "sweep": {"chosen": chosen.model_dump(mode="json")}}
+    network, description, example = final_of(layout, sample, result)
+    assert description["temperature"] > 2
+    dataset = KerasModelDataset(filepath=tmp_path / "classifier.keras")
+    dataset.save(network)
+    np.testing.assert_allclose(
+        dataset.load().predict_on_batch(example), network.predict_on_batch(example), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
-    ("features", "models", "shape"),
+    ("sections", "shape"),
     [
-        (FeatureParameters(size=16), [2], (None, 16, 16, 1)),
-        (FeatureParameters(size=8), [1, 2, 3], (None, 8, 8, 3)),
-        (FeatureParameters(size=8, rendering="published", quadrant=False), [2], (None, 8, 8, 3)),
+        ({"features": {"size": 16}}, (16, 16, 1)),
+        ({"network": {"image_models": [1, 2, 3]}}, (8, 8, 3)),
+        ({"features": {"rendering": "published", "quadrant": False}}, (8, 8, 3)),
+        ({"network": {"architecture": "folded_cnn", "image_models": [1, 2]}}, (8, 2)),
     ],
 )
-def test_an_empty_split_gives_empty_tables_and_a_network_to_look_at(features, models, shape):
-    profiles, images, manifest, copies, augmented = toy(6)
-    parameters = settings(configurations=[{"name": "small", "widths": [4], "image_models": models}])
-    predictions, curves, networks, example = train_configurations(
-        profiles, images, manifest[:0], copies[:0], augmented[:0], features, parameters
+def test_nothing_to_train_on_gives_an_untrained_network_to_look_at(sections, shape):
+    layout = plan_of(**sections)
+    nothing = {name: {} for name in ("images", "augmented_images", "pretrained")}
+    result = {"validation": pd.DataFrame(), "sweep": {"chosen": None}}
+    sample = {"profiles": range(24), "copies": pd.DataFrame()} | nothing
+    network, description, example = final_of(layout, sample, result)
+    assert network.input_shape == (None, *shape)
+    assert example.shape == (1, *shape)
+    assert description == {"trained": False}
+
+
+def test_the_final_network_takes_any_seed_a_sweep_takes(finished, plan):
+    sample, result, _ = finished
+    seeded = plan | {"parameters": plan["parameters"] | {"seed": 2**32 - 1}}
+    assert final_of(seeded, sample, result)[1]["trained"]
+
+
+# --- baselines ------------------------------------------------------------------------------------
+
+
+def baselines_of(**parameters):
+    profiles, fits, asymmetry, classes = tables(60)
+    asymmetry["a_flux"] = np.exp(0.1 + 0.4 * (np.arange(60) % 2))
+    options = AugmentationParameters(n_folds=3, n_inner_folds=2, **parameters)
+    manifest = make_split(classes, options)
+    return manifest, training.fit_baselines(profiles, fits, asymmetry, manifest, options)
+
+
+def test_baselines_predict_the_objects_of_the_outer_folds_once():
+    manifest, table = baselines_of(seeds=(0, 1))
+    assert table["configuration"].unique().tolist() == [
+        training.A_FLUX_BASELINE, training.ALL_INDICES_BASELINE, training.MAJORITY_BASELINE,
+    ]  # fmt: skip
+    tested = manifest[(manifest["role"] == "test") & (manifest["inner"] == 0)]
+    tested = tested.set_index(["seed", "id"])["fold"].sort_index()
+    for _, part in table.groupby("configuration"):
+        got = part.set_index(["seed", "id"])["fold"].sort_index()
+        pd.testing.assert_series_equal(got, tested, check_dtype=False)
+
+
+def test_baselines_find_what_is_in_their_features():
+    table = baselines_of()[1]
+    rates = (table["class"] == table["predicted"]).groupby(table["configuration"]).mean()
+    assert rates[training.A_FLUX_BASELINE] == 1
+    assert rates[training.MAJORITY_BASELINE] <= 0.5
+
+
+def test_the_balance_of_the_baselines_is_that_of_the_networks(monkeypatch):
+    asked = []
+    regression = training.logistic_regression
+    monkeypatch.setattr(
+        training,
+        "logistic_regression",
+        lambda *, balanced: asked.append(balanced) or regression(balanced=balanced),
     )
-    assert predictions.empty
-    assert list(predictions) == list(PREDICTION_COLUMNS)
-    assert curves.empty
-    assert list(curves) == list(CURVE_COLUMNS)
-    assert networks == {}
-    assert example.input_shape == shape
+    for balanced in (True, False):
+        baselines_of(balance_classes=balanced)
+    assert asked == [True, False]
+
+
+def test_an_empty_split_has_no_baselines():
+    profiles, fits, asymmetry, classes = tables(6)
+    manifest = make_split(classes, AugmentationParameters(n_folds=3))[:0]
+    table = training.fit_baselines(profiles, fits, asymmetry, manifest, AugmentationParameters())
+    assert table.empty
+    assert tuple(table) == training.PREDICTION_COLUMNS
+
+
+def test_features_of_the_baselines_are_indexed_by_galaxy():
+    profiles, fits, asymmetry, _ = tables(6)
+    indices = training.baseline_features(profiles, fits, asymmetry)
+    assert indices.index.tolist() == profiles["id"].tolist()
+    np.testing.assert_allclose(indices["a_flux"], np.log(asymmetry["a_flux"]))
+    offset = (asymmetry["equality_velocity"] - asymmetry["mid_velocity"]).abs() / fits["w20"]
+    np.testing.assert_allclose(indices["equality_offset"], offset)

@@ -21,7 +21,9 @@ from skyloom.pipelines.hi_profiles.parameters import (
 )
 
 
-def network_input(images: np.ndarray, rows: np.ndarray, network: NetworkParameters) -> np.ndarray:
+def network_input(
+    images: np.ndarray, rows: np.ndarray, network: NetworkParameters, *, quadrant: bool = True
+) -> np.ndarray:
     """Images of some rows as a network takes them.
 
     Parameters
@@ -32,6 +34,8 @@ def network_input(images: np.ndarray, rows: np.ndarray, network: NetworkParamete
         Which.
     network : NetworkParameters
         Image models to stack as channels, and whether it sees the images or their radius alone.
+    quadrant : bool
+        Whether the images are quadrants.
 
     Returns
     -------
@@ -42,12 +46,16 @@ def network_input(images: np.ndarray, rows: np.ndarray, network: NetworkParamete
         # The first row of a quadrant, or the middle one of a whole image, is the profile along
         # the radius, but for half a pixel.
         size = images.shape[2]
-        whole = images.dtype == np.uint8
-        images = images[:, :, size // 2, size // 2 :] if whole else images[:, :, 0]
+        images = images[:, :, 0] if quadrant else images[:, :, size // 2, size // 2 :]
     picked = np.concatenate([images[rows, model - 1] for model in network.image_models], axis=-1)
     if picked.dtype == np.uint8:
         return picked.astype(np.float32) / 255
     return picked.astype(np.float32, copy=False) * np.float32(network.input_scale)
+
+
+def _input(settings, images, rows):
+    network = NetworkParameters.model_validate(settings["network"])
+    return network_input(images, rows, network, quadrant=settings["quadrant"])
 
 
 def build_network(
@@ -209,14 +217,13 @@ def training_data(
     -------
     inputs, classes : numpy.ndarray
     """
-    network = NetworkParameters.model_validate(settings["network"])
-    inputs = [network_input(shared[settings["images"]], rows, network)]
+    inputs = [_input(settings, shared[settings["images"]], rows)]
     labels = [classes]
     if settings["copies"]:
         copies = shared[settings["copies"]]
         class_of = pd.Series(classes, index=rows)
         chosen = np.flatnonzero(np.isin(copies["profile"], rows))
-        inputs.append(network_input(copies["images"], chosen, network))
+        inputs.append(_input(settings, copies["images"], chosen))
         labels.append(class_of.loc[copies["profile"][chosen]].to_numpy())
     return np.concatenate(inputs), np.concatenate(labels)
 
@@ -246,9 +253,8 @@ def fit_task(
     prepare_process(threads)
     from skyloom.learning.fitting import predict
 
-    network = NetworkParameters.model_validate(settings["network"])
     inputs = {
-        role: network_input(shared[settings["images"]], arrays[role], network)
+        role: _input(settings, shared[settings["images"]], arrays[role])
         for role in ("validation", "test")
     }
     train = training_data(settings, arrays["train"], arrays["train_classes"], shared)
@@ -297,7 +303,7 @@ def pretrain_task(
 
     network = NetworkParameters.model_validate(settings["network"])
     targets = arrays["targets"]
-    inputs = network_input(shared[settings["images"]], np.arange(len(targets)), network)
+    inputs = _input(settings, shared[settings["images"]], np.arange(len(targets)))
     model = build_network(network, inputs.shape[1:], -targets.shape[1], settings["seed"])
     steps = settings["epochs"] * -(-len(inputs) // settings["batch_size"])
     schedule = keras.optimizers.schedules.CosineDecay(settings["learning_rate"], steps)
@@ -349,6 +355,7 @@ def fit_settings(family: Sequence[Configuration], n_classes: int, seed: int) -> 
     copies = f"copies {first.variant}" if first.augmentation.n_copies else None
     return {
         "network": first.network.model_dump(mode="json"),
+        "quadrant": first.features.quadrant,
         "training": first.training.model_dump(mode="json") | {"epochs": 1},
         "epochs": [configuration.training.epochs for configuration in family],
         "balance": first.augmentation.balance_classes,

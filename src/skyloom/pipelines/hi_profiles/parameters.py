@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -262,7 +262,7 @@ class PretrainingParameters(Parameters):
     """Teaching a network the shapes of lines on simulated profiles, before any label is seen."""
 
     n_profiles: int = Field(12000, ge=64)
-    seed: int = Field(1, ge=0, description="of the simulated profiles and of the training")
+    seed: Seed = Field(1, description="of the simulated profiles and of the training")
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(128, ge=1)
     learning_rate: Positive = Field(1e-3, description="falls to zero along a cosine")
@@ -562,7 +562,7 @@ class Sweep(Parameters):
                 section, _, field = key.partition(".")
                 kind = _SWEPT[section][0].model_fields[field].annotation
                 options = {"log": axis.log, "step": axis.step}
-                if kind is int:
+                if int in (kind, *get_args(kind)):
                     options["step"] = int(axis.step or 1)
                     values[key] = trial.suggest_int(key, int(axis.low), int(axis.high), **options)
                 else:

@@ -77,7 +77,12 @@ def classify_profiles(
         rows = usable[start : start + _CHUNK]
         line = line_geometry(profiles.iloc[rows], np.asarray(flux[rows]), fits.iloc[rows])
         images = images_of(line, configuration.features)
-        inputs = network_input(images, np.arange(len(rows)), configuration.network)
+        inputs = network_input(
+            images,
+            np.arange(len(rows)),
+            configuration.network,
+            quadrant=configuration.features.quadrant,
+        )
         probability[rows] = predict(network, inputs)
     best = np.nan_to_num(probability, nan=-1.0).argmax(axis=1)
     done = fits["usable"].to_numpy()
@@ -145,7 +150,7 @@ def summarise_classes(
         f"{int((classes == '').sum())} without a usable fit, {len(rejected)} rejected "
         f"({', '.join(f'{count} {reason}' for reason, count in reasons.items()) or 'none'}).",
         "Classes: " + ", ".join(f"{count} {name}" for name, count in counts.items()) + ".",
-        f"{int(table['unlike_training'].sum())} are unlike the {description['n_galaxies']} "
-        "galaxies of the training: their probabilities mean little.",
+        f"{int(table.loc[classes != '', 'unlike_training'].sum())} are unlike the "
+        f"{description['n_galaxies']} galaxies of the training: their probabilities mean little.",
     ]
     return {"classes": table, "rejected": rejected}, "\n".join(words) + "\n"

@@ -413,7 +413,12 @@ def explain_lines(
     def probabilities(flux):
         images = images_of(line | {"flux": flux}, configuration.features)
         rows = np.arange(len(images))
-        return predict(network, network_input(images, rows, configuration.network))
+        return predict(
+            network,
+            network_input(
+                images, rows, configuration.network, quadrant=configuration.features.quadrant
+            ),
+        )
 
     n = len(line["flux"])
     before = probabilities(line["flux"])
@@ -426,7 +431,9 @@ def explain_lines(
     edges = edges * configuration.features.extent * line["half_width"]
     parts = []
     for low, high in itertools.pairwise(edges):
-        inside = (distance >= low[:, None]) & (distance < high[:, None])
+        # At least a channel wide, so that narrow lines have no distance without one.
+        reach = np.maximum(high - low, width)[:, None] / 2
+        inside = np.abs(distance - (low + high)[:, None] / 2) <= reach
         after = probabilities(np.where(inside, symmetric, line["flux"]))
         rows = np.arange(n)
         table = {"row": rows, "predicted": predicted, "probability": before[rows, predicted]}

@@ -118,6 +118,7 @@ def pretrain_networks(
     def procedure(name, member):
         settings = {
             "network": member.network.model_dump(mode="json"),
+            "quadrant": member.features.quadrant,
             "images": member.image_variant,
             **parameters.model_dump(exclude={"n_profiles"}),
         }
@@ -137,7 +138,12 @@ def pretrain_networks(
             if isinstance(result, FailedTask):
                 msg = f"pre-training of {name} failed: {result.error}"
                 raise RuntimeError(msg)
-            shape = network_input(loaded[member.image_variant], np.arange(1), member.network)
+            shape = network_input(
+                loaded[member.image_variant],
+                np.arange(1),
+                member.network,
+                quadrant=member.features.quadrant,
+            )
             networks[name] = partial(
                 _network_with, member.network, shape.shape[1:], targets.shape[1],
                 unpack(result, "weight"),
