@@ -207,6 +207,28 @@ def test_an_address_without_a_scheduler_is_an_error_that_names_it(port, monkeypa
     assert waits == ["20s"]  # a scheduler may be slow, but not endlessly
 
 
+def test_a_scheduler_without_workers_is_an_error_that_names_it(monkeypatch):
+    import dask.distributed
+
+    original, waits = dask.distributed.Client.wait_for_workers, []
+
+    def wait_for_workers(client, n_workers, timeout):
+        waits.append(timeout)
+        return original(client, n_workers, timeout=0.3)
+
+    monkeypatch.setattr("dask.distributed.Client.wait_for_workers", wait_for_workers)
+    with dask.distributed.LocalCluster(
+        n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
+    ) as cluster:
+        address = cluster.scheduler_address
+        with (
+            pytest.raises(ConnectionError, match=f"at cluster.address '{address}' has no workers"),
+            connect(ClusterParameters(address=address), 16),
+        ):
+            pass
+    assert waits == [60]
+
+
 def test_workers_are_those_of_the_scheduler_at_the_address():
     from distributed import LocalCluster
 

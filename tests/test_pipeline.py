@@ -276,12 +276,7 @@ def test_a_folder_of_one_s_own_and_a_version_of_the_network_can_be_named(finishe
     table = read(project, "08_reporting/hi_profiles/prediction/classes.csv")
     assert table["id"].tolist() == ["CIG000003", "CIG000004"]
     with pytest.raises(Exception, match=f"no model '{unknown}' to classify with"):
-        run(
-            project,
-            "hi_profiles.prediction",
-            **SMALL,
-            **given | {"model": "models:/hi_profiles/77"},
-        )
+        run(project, "hi_profiles.prediction", **SMALL, folder=str(tmp_path), model=unknown)
 
 
 @pytest.mark.parametrize(("folder", "n_files"), [("alfalfa", 3), ("fast", 20)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -123,7 +124,9 @@ def _cluster(parameters: ClusterParameters, n_workers: int):
         n_workers=max(1, n_workers),
         threads_per_worker=1,
         processes=n_workers > 0,
-        dashboard_address=":0",  # a fixed port warns where two run
+        # Nobody else reaches them, and a fixed port would warn where two run.
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
         silence_logs=40,
     )
 
@@ -143,4 +146,12 @@ def slurm_cluster(parameters: ClusterParameters) -> Any:
     """
     from dask_jobqueue import SLURMCluster
 
-    return SLURMCluster(n_workers=parameters.n_workers, **{"processes": 1, **parameters.slurm})
+    if shutil.which("sbatch") is None:
+        msg = "cluster.slurm needs the command sbatch, which is not on this machine"
+        raise FileNotFoundError(msg)
+    options = {"processes": 1, **parameters.slurm}
+    cluster = SLURMCluster(**options)
+    # A job that reaches its time limit is followed by another.
+    n_workers = parameters.n_workers * options["processes"]
+    cluster.adapt(minimum=n_workers, maximum=n_workers)
+    return cluster

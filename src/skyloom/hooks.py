@@ -36,7 +36,7 @@ class ResultHooks:
     @hook_impl
     def before_pipeline_run(self, run_params, pipeline, catalog) -> None:
         """Open the parent run if this pipeline ends in results."""
-        self._parent = None
+        self._close("KILLED")  # a run before it that was interrupted, in a notebook
         kinds = ("configurations", "runs")
         if any(self._results(pipeline, catalog, kind) for kind in kinds):
             from skyloom.tracking import ParentRun
@@ -58,7 +58,7 @@ class ResultHooks:
                 for name in self._results(pipeline, catalog, "model"):
                     self._register(catalog, name)
             except BaseException:  # also Ctrl-C: the run must not stay open
-                self._parent.finish("FAILED")
+                self._close("FAILED")
                 raise
             self._parent.finish("FINISHED")
         for name in self._results(pipeline, catalog, "summary"):
@@ -70,12 +70,17 @@ class ResultHooks:
                 print(f"  {self._relative(path)}")
         if self._parent is not None:
             print(f"  MLflow: run {self._parent.run_id} in {self._parent.address} (make ui)\n")
+        self._parent = None
 
     @hook_impl
     def on_pipeline_error(self) -> None:
         """Mark the parent run as failed."""
+        self._close("FAILED")
+
+    def _close(self, status: str) -> None:
         if self._parent is not None:
-            self._parent.finish("FAILED")
+            self._parent.finish(status)
+            self._parent = None
 
     def _register(self, catalog: CatalogProtocol, name: str) -> None:
         """Put a trained network into the registry."""

@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +92,20 @@ class ParentRun:
         from mlflow import MlflowClient
 
         address, local = store_address(config["tracking_uri"], project_path)
-        client = MlflowClient(tracking_uri=address)
+        from locket import lock_file
+
         name = config["experiment"]
-        experiment = client.get_experiment_by_name(name)
-        if experiment is None:
-            files = (project_path / config["artefacts"]).as_uri() if local else None
-            experiment_id = client.create_experiment(name, artifact_location=files)
-        else:
-            experiment_id = experiment.experiment_id
+        files = (project_path / config["artefacts"]).as_uri() if local else None
+        # The tables of a new file are made at the first connection: by one process at a time.
+        lock = lock_file(f"{address.removeprefix('sqlite:///')}.lock") if local else nullcontext()
+        with lock:
+            client = MlflowClient(tracking_uri=address)
+            experiment = client.get_experiment_by_name(name)
+            experiment_id = (
+                _new_experiment(client, name, files)
+                if experiment is None
+                else experiment.experiment_id
+            )
         _close_abandoned(client, experiment_id)
         commit = _git(project_path, "rev-parse", "HEAD")
         own = {
@@ -179,9 +187,7 @@ class ParentRun:
         import mlflow
         from mlflow.models import infer_signature
 
-        mlflow.set_tracking_uri(self.address)
-        mlflow.set_registry_uri(self.address)
-        with mlflow.start_run(run_id=self.run_id):
+        with using_store(self.address), mlflow.start_run(run_id=self.run_id):
             logged = mlflow.tensorflow.log_model(
                 model,
                 name="classifier",
@@ -245,12 +251,62 @@ def _process() -> str:
 
 def _close_abandoned(client: Any, experiment_id: str) -> None:
     """Mark runs whose process on this machine is gone: one that is killed cannot do it itself."""
-    from psutil import pid_exists
-
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         host, _, process = run.data.tags.get(_PROCESS_TAG, "").partition(":")
-        if host == socket.gethostname() and not pid_exists(int(process)):
+        if host == socket.gethostname() and not _is_alive(int(process)):
             client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process runs; one that ended and that nobody waited for does not."""
+    import psutil
+
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _new_experiment(client: Any, name: str, files: str | None) -> str:
+    """Make an experiment, or take the one another process has just made."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.create_experiment(name, artifact_location=files)
+    except MlflowException:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            raise
+        return experiment.experiment_id
+
+
+@contextmanager
+def using_store(address: str) -> Iterator[None]:
+    """Make an address MLflow's own for a while; it would otherwise stay so for the process.
+
+    Parameters
+    ----------
+    address : str
+        Of the tracking store and the registry.
+
+    Yields
+    ------
+    None
+    """
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(address)
+    mlflow.set_registry_uri(address)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before or "")
+        mlflow.set_registry_uri("")
+        if before is None:
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -1,5 +1,6 @@
 """RegisteredModelDataset: models with a description, and nothing that could run code."""
 
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -161,10 +162,35 @@ def test_models_are_never_written(saved, tmp_path):
         dataset_of(saved, tmp_path).save((None, {}))
 
 
-def test_the_environment_variable_wins_over_the_configured_store(monkeypatch, tmp_path, saved):
+def test_the_environment_variable_wins_over_the_configured_store(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'elsewhere.db'}")
+    with pytest.raises(DatasetError, match="no model 'models:/nothing/1'"):
+        dataset_of("models:/nothing/1", tmp_path).load()
+    assert (tmp_path / "elsewhere.db").exists()
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_the_store_is_not_left_behind_for_whoever_uses_mlflow_next(tmp_path, monkeypatch):
     import mlflow
 
-    elsewhere = f"sqlite:///{tmp_path / 'elsewhere.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", elsewhere)
-    dataset_of(saved, tmp_path / "project").load()
-    assert mlflow.get_tracking_uri() == elsewhere
+    mlflow.set_tracking_uri("")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow has set it
+    before = mlflow.get_tracking_uri()
+    with pytest.raises(DatasetError):
+        dataset_of("models:/nothing/1", tmp_path).load()
+    assert mlflow.get_tracking_uri() == before
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_a_registry_that_was_used_before_is_not_searched(tmp_path):
+    import mlflow
+
+    theirs = tmp_path / "theirs.db"
+    mlflow.set_registry_uri(f"sqlite:///{theirs}")
+    try:
+        with pytest.raises(DatasetError):
+            dataset_of("models:/nothing/1", tmp_path).load()
+    finally:
+        mlflow.set_registry_uri("")
+    assert not theirs.exists()
+    assert (tmp_path / "mlflow.db").exists()

@@ -60,12 +60,13 @@ class RegisteredModelDataset(AbstractDataset[Any, "tuple[Any, dict[str, Any]]"])
         from mlflow.models import Model
 
         from skyloom.datasets.keras_model import KerasModelDataset
-        from skyloom.tracking import store_address
+        from skyloom.tracking import store_address, using_store
 
-        mlflow.set_tracking_uri(store_address(self._tracking_uri, self._root.resolve())[0])
+        address = store_address(self._tracking_uri, self._root.resolve())[0]
         try:
             if ":/" in self._model:
-                folder = Path(mlflow.artifacts.download_artifacts(self._model))
+                with using_store(address):
+                    folder = Path(mlflow.artifacts.download_artifacts(self._model))
             else:
                 folder = Path(self._model)
             description = Model.load(str(folder)).metadata

@@ -130,13 +130,15 @@ def fit_classifier(
         def on_epoch_end(self, epoch, logs):
             epoch += 1
             loss = logs.get("val_loss", np.nan)
-            settled = epoch >= min(min_epochs, min(epochs))
+            settled = epoch >= min(min_epochs, max(epochs))
             # A diverged network has no loss: then the first settled epoch is kept.
             if patience is None or (settled and (loss < self.lowest or not self.best.weights)):
                 self.best = Snapshot(self.model.get_weights(), epoch)
                 self.lowest = loss if np.isfinite(loss) else np.inf
             if epoch in epochs:
-                self.snapshots[epoch] = self.best
+                known = self.best.weights
+                now = self.best if known else Snapshot(self.model.get_weights(), epoch)
+                self.snapshots[epoch] = now
             if patience is not None and settled and epoch - self.best.best_epoch >= patience:
                 self.model.stop_training = True
 

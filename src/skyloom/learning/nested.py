@@ -355,7 +355,13 @@ def permuted_manifest(manifest: pd.DataFrame, n_inner_folds: int, seed: int) -> 
     pandas.DataFrame
     """
     objects = manifest.drop_duplicates("id")[["id", "group", "class", "sha256"]]
-    shuffled = np.random.default_rng(seed).permutation(objects["class"].to_numpy())
+    # Groups are exchanged as a whole, with groups of their size: their objects are one thing.
+    rng, classes = np.random.default_rng(seed), objects["class"].to_numpy()
+    shuffled = classes.copy()
+    members = list(objects.reset_index(drop=True).groupby("group", sort=False).indices.values())
+    for size in sorted({len(rows) for rows in members}):
+        rows = np.array([rows for rows in members if len(rows) == size])
+        shuffled[rows] = classes[rng.permutation(rows)]
     return split_manifest(
         objects.assign(**{"class": shuffled}),
         n_folds=manifest["fold"].nunique(),

@@ -15,7 +15,8 @@ import io
 import json
 import logging
 import os
-import zipfile
+import threading
+import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ import skyloom
 logger = logging.getLogger(__name__)
 
 Result = dict[str, np.ndarray]
+_CHECKSUM = hashlib.sha256().digest_size
+_one_at_a_time = threading.Lock()
 
 
 class Task(NamedTuple):
@@ -90,8 +93,7 @@ def digest(value: Any) -> str:
 
     def encode(item):
         if isinstance(item, np.ndarray):
-            data = np.ascontiguousarray(item)
-            return [str(data.dtype), data.shape, hashlib.sha256(data.tobytes()).hexdigest()]
+            return [str(item.dtype), item.shape, hashlib.sha256(item.tobytes()).hexdigest()]
         msg = f"cannot write {type(item).__name__} as JSON"
         raise TypeError(msg)
 
@@ -145,13 +147,19 @@ class ResultStore:
         """
         path = self._path(key)
         try:
-            with np.load(path, allow_pickle=False) as content:
-                return dict(content)
+            content = path.read_bytes()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            logger.warning("%s is damaged and is made anew: %s", path, error)
+        checksum, archive = content[:_CHECKSUM], content[_CHECKSUM:]
+        if hashlib.sha256(archive).digest() != checksum:
+            logger.warning("%s is damaged and is made anew", path)
             return None
+        with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
+            try:
+                return dict(arrays)
+            except ValueError as error:  # Python objects, which are never loaded
+                logger.warning("%s is refused and made anew: %s", path, error)
+                return None
 
     def put(self, key: str, result: Result) -> None:
         """Keep a result.
@@ -169,6 +177,7 @@ class ResultStore:
         np.savez(buffer, allow_pickle=False, **result)
         partial = path.with_suffix(f".{os.getpid()}.part")
         with partial.open("wb") as file:
+            file.write(hashlib.sha256(buffer.getbuffer()).digest())
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())  # else a power cut may leave an empty file under the name
@@ -224,6 +233,9 @@ def run_procedures(
     waiting: dict[str, list[tuple[_Session, int]]] = {}
     futures = as_completed(loop=client.loop)
     counts = {"done": 0, "known": 0}
+    running: dict[str, Task] = {}
+    suspects: dict[str, Task] = {}  # lost their worker, or were beside one that kills it
+    tried_alone: set[str] = set()
 
     def key_of(task: Task) -> str:
         missing = set(task.shared) - set(digests)
@@ -238,6 +250,7 @@ def run_procedures(
             on_task(counts["done"], counts["known"])
 
     def submit(key: str, task: Task, priority: int) -> None:
+        running[key] = task
         for name in task.shared:
             if name not in inputs:
                 # A task rather than scattered data: Dask makes it anew if its worker is lost.
@@ -246,11 +259,13 @@ def run_procedures(
                 )
         futures.add(
             client.submit(
+                _run_alone,
                 work,
                 task.settings,
                 task.arrays,
                 {name: inputs[name] for name in task.shared},
-                key=f"task-{key}",
+                # A key of its own: Dask does not run one again whose failure it remembers.
+                key=f"task-{key}-{uuid.uuid4().hex}",
                 priority=priority,
                 pure=False,
             )
@@ -288,8 +303,18 @@ def run_procedures(
         yield from advance(number)
     number_of = {id(session): number for number, session in enumerate(sessions)}
     for future in futures:
-        key = future.key.removeprefix("task-")
-        result = _result_of(future)
+        key = future.key.split("-")[1]
+        task, result = running.pop(key), _result_of(future)
+        if _lost_its_worker(result) and key not in tried_alone:
+            suspects[key] = task
+            result = None
+        if suspects and not running:
+            suspect, task = suspects.popitem()
+            tried_alone.add(suspect)
+            submit(suspect, task, priority=0)
+        if result is None:
+            future.release()
+            continue
         if not isinstance(result, FailedTask):
             store.put(key, result)
         ready = []
@@ -310,6 +335,7 @@ class _Session:
     def __init__(self, procedure: Procedure) -> None:
         self._procedure = procedure
         self._expected = 0
+        self._waits = False
         self.results: dict[int, Result | FailedTask] = {}
         self._started = False
 
@@ -319,16 +345,24 @@ class _Session:
 
     def next(self):
         """What it asks for next, or None at its end."""
-        answer = [self.results[i] for i in range(self._expected)] if self._expected else None
-        self.results, self._expected = {}, 0
+        answer = None
+        if self._waits:
+            answer = [self.results[i] for i in range(self._expected)]
+        self.results, self._expected, self._waits = {}, 0, False
         try:
             request = self._procedure.send(answer) if self._started else next(self._procedure)
         except StopIteration:
             return None
         self._started = True
         if not isinstance(request, Finished):
-            self._expected = len(request)
+            self._expected, self._waits = len(request), True
         return request
+
+
+def _run_alone(work: Callable[..., Result], *arguments: Any) -> Result:
+    """Run a task while no other one runs in this process: TensorFlow's models are not shared."""
+    with _one_at_a_time:
+        return work(*arguments)
 
 
 class _Constant:
@@ -341,10 +375,19 @@ class _Constant:
         return self._value
 
 
+def _lost_its_worker(result: Result | FailedTask) -> bool:
+    return isinstance(result, FailedTask) and result.error.startswith("KilledWorker")
+
+
 def _result_of(future: Any) -> Result | FailedTask:
     """Result of a future, or the error that it ended with."""
+    from dask.distributed import CancelledError
+
     try:
         return future.result()
+    except CancelledError as error:
+        msg = "the connection to the Dask scheduler was lost; finished fits are kept"
+        raise ConnectionError(msg) from error
     except Exception as error:  # whatever a configuration can do wrong
         logger.warning("a fit failed: %s: %s", type(error).__name__, error)
         return FailedTask(f"{type(error).__name__}: {error}")

@@ -152,6 +152,23 @@ def test_images_are_drawn_as_the_network_was_trained_on(sample, likeness):
     assert not np.allclose(network.shown[0], other.shown[0])
 
 
+def test_a_folded_network_sees_the_same_of_whole_images_as_of_quadrants(sample, likeness):
+    class Radial(FoldNetwork):
+        def predict_on_batch(self, inputs):
+            self.shown.append(inputs)
+            return np.tile(np.float32([0.2, 0.3, 0.5]), (len(inputs), 1))
+
+    shown = []
+    for size, quadrant in ((8, True), (16, False)):
+        description = description_of(likeness, size=size, quadrant=quadrant)
+        description["configuration"]["network"]["architecture"] = "folded_cnn"
+        network = Radial()
+        prediction.classify_profiles(*sample[:4], (network, description))
+        shown.append(network.shown)
+    for quadrant, whole in zip(*shown, strict=True):  # the first classifies, the others explain
+        np.testing.assert_allclose(quadrant, whole, atol=1e-4)
+
+
 def test_profiles_like_those_of_the_training_are_not_marked(classified):
     table = classified[1].drop(index=1)
     assert table["unlike_training"].sum() <= 1

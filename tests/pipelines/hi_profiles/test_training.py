@@ -22,6 +22,7 @@ from skyloom.pipelines.hi_profiles.augmentation import choose_classes, make_spli
 from skyloom.pipelines.hi_profiles.fitting import (
     fit_settings,
     fit_task,
+    learning_rate,
     network_input,
     training_data,
 )
@@ -395,6 +396,24 @@ def test_a_fit_that_stops_early_says_after_how_many_epochs():
     assert best == length - 1
 
 
+RATES = {
+    "scratch": "learning_rate",
+    "frozen": "frozen_learning_rate",
+    "fine_tuned": "fine_tuned_learning_rate",
+}
+
+
+@pytest.mark.parametrize("start", RATES)
+@pytest.mark.parametrize("rate", RATES.values())
+def test_a_fit_depends_on_the_learning_rate_of_its_start_alone(start, rate):
+    base = Sweep.model_validate(plan_of(training={"start": start})).base
+    other = base.changed("other", {f"training.{rate}": 0.123})
+    one, two = (fit_settings([c], 2, 0) for c in (base, other))
+    assert (one != two) == (rate == RATES[start])
+    used = learning_rate(TrainingParameters.model_validate(two["training"]))
+    assert used == (0.123 if rate == RATES[start] else getattr(base.training, RATES[start]))
+
+
 def test_test_images_do_not_influence_the_fit():
     settings, arrays, shared = task_of(plan_of(augmentation={"n_copies": 1}))
     one = fit_task(settings, arrays, shared, threads=1)
@@ -420,6 +439,19 @@ def test_copies_are_trained_on_only_where_their_galaxy_is():
     assert (labels[len(rows) :] == galaxy % 2).all()
     np.testing.assert_array_equal(labels[: len(rows)], classes)
     np.testing.assert_array_equal(inputs[: len(rows)], scale * shared[settings["images"]][rows, 1])
+
+
+@pytest.mark.parametrize(("quadrant", "radii"), [(True, 8), (False, 4)])
+def test_the_folded_network_is_fitted_to_the_radius_of_galaxies_and_copies(quadrant, radii):
+    layout = plan_of(
+        features={"quadrant": quadrant}, network={"architecture": "folded_cnn"},
+        augmentation={"n_copies": 1},
+    )  # fmt: skip
+    settings, arrays, shared = task_of(layout)
+    inputs, _ = training_data(settings, arrays["train"], arrays["train_classes"], shared)
+    assert inputs.shape == (2 * len(arrays["train"]), radii, 1)
+    result = fit_task(settings, arrays, shared, threads=1)
+    assert result["test_probability"].shape == (1, 4, 2)
 
 
 def test_without_copies_the_galaxies_alone_are_trained_on():
@@ -638,8 +670,7 @@ def test_one_network_is_pretrained_for_all_that_start_from_it(pretrained):
 def test_pretraining_learns_its_targets(pretrained):
     _, folder, networks = pretrained
     (path,) = folder.rglob("*.npz")
-    with np.load(path) as content:
-        history = content["history"]
+    history = ResultStore(folder).get(path.stem)["history"]
     assert history[-1] < 0.75 * history[0]
     (load,) = networks.values()
     bright, dark = (np.asarray(load()(4 * toy_images(np.full(8, k), seed=7)[:, 1])) for k in (1, 0))

@@ -352,11 +352,17 @@ def fit_settings(family: Sequence[Configuration], n_classes: int, seed: int) -> 
     """
     first = family[0]
     start = first.training.start
+    rates = {
+        "scratch": "learning_rate",
+        "frozen": "frozen_learning_rate",
+        "fine_tuned": "fine_tuned_learning_rate",
+    }
+    unused = set(rates.values()) - {rates[start]}
     copies = f"copies {first.variant}" if first.augmentation.n_copies else None
     return {
         "network": first.network.model_dump(mode="json"),
         "quadrant": first.features.quadrant,
-        "training": first.training.model_dump(mode="json") | {"epochs": 1},
+        "training": first.training.model_dump(mode="json", exclude=unused) | {"epochs": 1},
         "epochs": [configuration.training.epochs for configuration in family],
         "balance": first.augmentation.balance_classes,
         "images": f"images {first.image_variant}",

@@ -345,7 +345,7 @@ def run_sweep(
         ],
         columns=list(null.columns),
     )
-    chosen = inner.groupby("configuration", sort=False)["score"].mean().idxmax()
+    chosen = inner.groupby("configuration")["score"].mean().idxmax()
     epochs = int(inner.loc[inner["configuration"] == chosen, "best_epoch"].median())
     found["chosen"] = dict(found["configurations"][chosen])
     found["chosen"]["training"] = {**found["chosen"]["training"], "epochs": epochs}
