@@ -72,7 +72,8 @@ def test_arrays_have_equal_digests_only_if_they_are_the_same(first, second):
 @given(ARRAYS.filter(lambda array: array.size and array.dtype.kind != "U"), st.data())
 def test_one_other_number_in_an_array_changes_the_digest(array, data):
     changed = array.copy()
-    changed.reshape(-1)[data.draw(st.integers(0, array.size - 1))] += 1
+    with np.errstate(over="ignore"):  # 255 + 1 of 8 bits is 0: another number too
+        changed.reshape(-1)[data.draw(st.integers(0, array.size - 1))] += 1
     assert (digest(changed) == digest(array)) == (changed.tobytes() == array.tobytes())
 
 

@@ -173,11 +173,10 @@ def mirrored(
     """
     n, m = flux.shape
     position = 2 * ((centre - velocity_start) / channel_width)[:, None] - np.arange(m)
-    below = np.floor(position).astype(int)
     rows = np.arange(n)[:, None]
-    inside = (below >= 0) & (below < m - 1)
-    index = np.clip(below, 0, m - 2)
-    share = position - below
+    inside = (position >= 0) & (position <= m - 1)
+    index = np.clip(np.floor(position).astype(int), 0, m - 2)
+    share = position - index
     value = (1 - share) * flux[rows, index] + share * flux[rows, index + 1]
     return np.where(inside, value, 0.0)
 

@@ -139,6 +139,15 @@ def test_each_variant_has_images_of_its_own(sample):
         np.testing.assert_array_equal(values, alone.compute())
 
 
+def test_a_larger_extent_makes_the_line_smaller(sample):
+    one, two = (drawn(sample, size=16, extent=extent).compute() for extent in (1.0, 2.0))
+    # The same velocity lies at half the radius: between the pixels 2 k and 2 k + 1.
+    row = one[:, 1, 0, :, 0]
+    inner, same = two[:, 1, 0, 1:8, 0], (row[:, 2::2] + row[:, 3::2]) / 2
+    assert np.corrcoef(inner.ravel(), same.ravel())[0, 1] > 0.9
+    assert np.corrcoef(inner.ravel(), row[:, 1:8].ravel())[0, 1] < 0.6
+
+
 def test_both_renderings_can_be_compared_in_one_sweep(sample):
     _, profiles, flux, fits, _ = sample
     layout = plan_of({"features.rendering": ["corrected", "published"]}, size=8)

@@ -588,7 +588,7 @@ def _explanations_figure(profiles, flux, fits, classes, explanations, names, n):
     panels = [
         (
             f"{row['id']}: {names[row['predicted']]} ({row['probability']:.2f})",
-            f"label: {names[label]}",
+            "no label" if pd.isna(label) else f"label: {names[int(label)]}",
             explanations[explanations["id"] == row["id"]],
         )
         for (_, row), label in zip(chosen.iterrows(), truth, strict=True)
