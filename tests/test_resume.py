@@ -1,6 +1,7 @@
 """Studies that are killed or changed between runs: only what is missing is fitted."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -118,21 +119,29 @@ def logged(project):
 
 
 @contextlib.contextmanager
-def kedro_run(project):
-    """``kedro run`` up to the success rates; nothing of it outlives the block."""
-    command = [sys.executable, "-m", "kedro", "run", "--to-outputs", SCORED]
-    command += ["--pipelines", "hi_profiles.training,hi_profiles.reporting"]
+def started(project, *command, log="run.log"):
+    """A Python module in a process of its own; nothing of it outlives the block."""
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-    with (project / "run.log").open("a") as log:
+    with (project / log).open("a") as file:
         process = subprocess.Popen(
-            command, cwd=project, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+            [sys.executable, "-m", *command], cwd=project, env=environment, stdout=file,
+            stderr=file, start_new_session=True,
+        )  # fmt: skip
     try:
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
+
+
+def kedro_run(project, **params):
+    """``kedro run`` up to the success rates."""
+    command = ["kedro", "run", "--to-outputs", SCORED]
+    command += ["--pipelines", "hi_profiles.training,hi_profiles.reporting"]
+    if params:
+        command += ["--params", ",".join(f"{key}={value}" for key, value in params.items())]
+    return started(project, *command)
 
 
 def wait_until(condition, seconds=PATIENCE):
@@ -322,3 +331,30 @@ def test_mlflow_knows_of_the_killed_run_and_of_what_it_had_finished(interrupted)
     assert set(late) >= {"01 4", "02 4-4", "03 6"}
     assert early["01 4"].data.params == late["01 4"].data.params
     assert early["01 4"].data.metrics == late["01 4"].data.metrics
+
+
+# --- on a cluster of other processes --------------------------------------------------------------
+
+
+def test_a_cluster_that_loses_a_worker_gives_the_same_table(prepared, uninterrupted, copy_of):
+    project = copy_of(prepared)
+    file = project / "scheduler.json"
+    where = ["--scheduler-file", str(file), "--no-dashboard"]
+    worker = ["dask", "worker", *where, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1"]
+    scheduler = ["dask", "scheduler", *where, "--host", "127.0.0.1", "--port", "0"]
+    with (
+        started(project, *scheduler, log="scheduler.log"),
+        started(project, *worker, log="lost.log") as lost,
+        started(project, *worker, log="kept.log") as kept,
+    ):
+        assert wait_until(file.exists, 60), (project / "scheduler.log").read_text()
+        address = json.loads(file.read_text())["address"]
+        with kedro_run(project, **{"cluster.address": address}) as run:
+            wait_for_fits(project, run, 2)
+            lost.kill()
+            n_fits = len(stored(project))
+            wait_until(lambda: run.poll() is not None)
+            assert run.poll() == 0, (project / "run.log").read_text()[-3000:]
+        assert kept.poll() is None  # it belongs to someone else
+    assert n_fits < 3 * N_FITS
+    assert results(project) == results(uninterrupted)

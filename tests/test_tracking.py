@@ -19,13 +19,8 @@ import pytest
 from skyloom import tracking
 from skyloom.tracking import ParentRun, store_address
 
-pytestmark = [
-    # MLflow's own use of SQLAlchemy.
-    pytest.mark.filterwarnings("ignore:The ..noload.. loader:DeprecationWarning"),
-    # MLflow's own types, and Keras' use of NumPy.
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-]
+# MLflow's own use of SQLAlchemy.
+pytestmark = pytest.mark.filterwarnings("ignore:The ..noload.. loader:DeprecationWarning")
 
 CONFIG = {"tracking_uri": "sqlite:///store.db", "artefacts": "files", "experiment": "study"}
 

@@ -34,10 +34,6 @@ def saved(model, tmp_path_factory):
     return dataset
 
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't:DeprecationWarning"
-)
-
 IMAGES = np.random.default_rng(1).normal(size=(4, 8, 8, 1))
 
 

@@ -12,12 +12,8 @@ from kedro.io import DatasetError
 
 from skyloom.datasets import RegisteredModelDataset
 
-# Third-party libraries warn about each other.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
-]
+# MLflow's own use of SQLAlchemy.
+pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 
 DESCRIPTION = {
     "trained": True,

@@ -581,6 +581,12 @@ def test_values_that_do_not_go_together_are_told_of_and_the_others_go_on(calls):
     assert len(calls) == 2 * (20 - len(invalid))
 
 
+def test_a_search_keeps_away_from_values_that_do_not_go_together():
+    late = [o for o in search(n_trials=60, n_parallel=1) if o.name > "0.0.30"]
+    assert len(late) == 30
+    assert sum(o.configuration is None for o in late) < 7  # by chance 7.5, and all if they failed
+
+
 def test_a_search_without_a_single_possible_trial_ends():
     def never(trial, name):
         trial.suggest_float("x", 0, 1)

@@ -6,10 +6,6 @@ import pytest
 from skyloom.nets.folded_cnn import folded_cnn
 from skyloom.nets.ring_cnn import ring_cnn
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't:DeprecationWarning"
-)
-
 
 def kinds(model):
     return [type(layer).__name__ for layer in model.layers]

@@ -6,10 +6,6 @@ import pytest
 from skyloom.nets.folded_cnn import folded_cnn
 from skyloom.nets.pretrained import classifier_on
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't:DeprecationWarning"
-)
-
 RADII, TARGETS, CLASSES = 8, 5, 3
 RNG = np.random.default_rng(0)
 PROFILES = RNG.normal(size=(64, RADII, 1)).astype("float32")

@@ -196,7 +196,8 @@ def search_procedure(
             try:
                 asked.append((trial, suggest(trial, f"{fold}.{number + 1:02d}"), []))
             except ValueError as error:
-                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                # As pruned, and not as failed: the estimator shall keep away from such values.
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                 name = f"{fold}.{number + 1:02d}"
                 yield Finished(_failure(None, name, permutation, f"ValueError: {error}"))
         running = list(asked)
@@ -216,7 +217,7 @@ def search_procedure(
             ]
         for trial, configuration, done in asked:
             if isinstance(done[-1], FailedTask):
-                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                 yield Finished(
                     _failure(configuration, configuration.name, permutation, done[-1].error)
                 )

@@ -24,10 +24,6 @@ from skyloom.pipelines.hi_profiles.parameters import (
     TrainingParameters,
 )
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't:DeprecationWarning"
-)
-
 HERE = ClusterParameters(n_workers=0)
 SMALL = AuditParameters(
     test_sizes=(0.5,), split_seeds=(1, 2), epochs=(4, 8), widths=((4,),), n_shuffles=200

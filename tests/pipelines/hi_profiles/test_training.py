@@ -38,10 +38,6 @@ from skyloom.pipelines.hi_profiles.parameters import (
     TrainingParameters,
 )
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't:DeprecationWarning"
-)
-
 HERE = ClusterParameters(n_workers=0)
 NAMES = ("profiles", "manifest", "images", "copies", "augmented_images", "pretrained", "baselines")
 
