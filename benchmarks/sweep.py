@@ -4,8 +4,9 @@
 
 The published way is one Keras fit per configuration on 128 x 128 x 3 pictures, one after the
 other, on all cores. Its time is measured over a few epochs of every width and test size and summed
-up for 54 configurations; ours is measured whole. ``--compare`` fits some configurations to the end
-in both ways and compares their success rates on the same test galaxies.
+up for 54 configurations; ours is measured whole. ``--compare`` fits the narrow network on so many
+of the six splits to the end in both ways, and compares the success rates on the same test galaxies.
+Writes ``benchmarks/results/sweep.csv``, and ``sweep_success_rates`` as a table and a figure.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
     SweepParameters,
     TrainingParameters,
 )
+from skyloom.plots.style import CYCLE, GREY, new_figure
 from skyloom.simulate.hi_profiles import assign_classes, draw_truth, observe_lines
 
 WIDTHS = ((32, 64, 128), (32, 64, 256), (32, 64, 512))
@@ -76,8 +78,12 @@ def model_2(profiles, flux, fits, size, quadrant):
     return next(iter(pictures(profiles, flux, fits, size, quadrant).values()))[:, 1]
 
 
-def published_fit(images, label, test_size, seed, widths, epochs):
-    """One fit as in the published script; probabilities and the seconds of each epoch."""
+def published_fit(images, label, test_size, seed, widths, epochs, at=()):
+    """One fit as in the published script.
+
+    Returns the test galaxies, their classes after some epochs, the seconds of each epoch and the
+    seconds beside them.
+    """
     import keras
     from sklearn.model_selection import train_test_split
 
@@ -85,7 +91,7 @@ def published_fit(images, label, test_size, seed, widths, epochs):
 
     rows = np.arange(len(label))
     train, test = train_test_split(rows, test_size=test_size, random_state=seed)
-    seconds = []
+    seconds, predicted = [], {}
 
     class Clock(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):  # noqa: ARG002
@@ -93,6 +99,8 @@ def published_fit(images, label, test_size, seed, widths, epochs):
 
         def on_epoch_end(self, epoch, logs=None):  # noqa: ARG002
             seconds.append(time.perf_counter() - self.start)
+            if epoch + 1 in at:
+                predicted[epoch + 1] = model.predict(images[test], verbose=0).argmax(1)
 
     begin = time.perf_counter()
     model = ring_cnn(images.shape[1:], 3, widths=widths, seed=seed)
@@ -105,7 +113,7 @@ def published_fit(images, label, test_size, seed, widths, epochs):
         batch_size=32, verbose=0, callbacks=[Clock()],
     )  # fmt: skip
     total = time.perf_counter() - begin
-    return test, model.predict(images[test], verbose=0).argmax(1), seconds, total - sum(seconds)
+    return test, predicted, seconds, total - sum(seconds)
 
 
 def sweep_seconds(images, label, epochs_list, n_epochs=3):
@@ -122,7 +130,7 @@ def sweep_seconds(images, label, epochs_list, n_epochs=3):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--compare", type=int, default=0, help="configurations fitted both ways")
+    parser.add_argument("--compare", type=int, default=0, help="splits fitted both ways")
     options = parser.parse_args()
     profiles, flux, fits, classes = sample()
     label = classes["class"].to_numpy(np.int32)
@@ -179,25 +187,48 @@ def main():
 
 def compare(whole, label, predictions, profiles, n):
     """Success rates of the same configurations in both ways, on the same test galaxies."""
-    chosen = [(0.5, 42), (0.5, 99), (0.3, 42), (0.3, 99)][:n]
-    differences, rates = [], []
-    for test_size, seed in chosen:
-        test, predicted, _, _ = published_fit(whole, label, test_size, seed, WIDTHS[0], 50)
-        ours = predictions[
-            (predictions["labels"] == "true") & (predictions["test_size"] == test_size)
-            & (predictions["split_seed"] == seed) & (predictions["epochs"] == 50)
-            & (predictions["widths"] == "32-64-128")
-        ].set_index("id")  # fmt: skip
-        ours = ours.loc[profiles["id"].to_numpy()[test]]
-        right = predicted == label[test]
-        difference = (ours["predicted"] == ours["class"]).to_numpy().astype(float) - right
-        differences.append(pd.Series(difference, index=test))
-        rates.append((test_size, seed, right.mean(), (ours["predicted"] == ours["class"]).mean()))
-        print("test size, seed, published way, ours:", np.round(rates[-1], 3), flush=True)
+    splits = [(size, seed) for size in TEST_SIZES[::-1] for seed in SEEDS][:n]
+    differences, rows = [], []
+    for test_size, seed in splits:
+        test, published, _, _ = published_fit(
+            whole, label, test_size, seed, WIDTHS[0], max(EPOCHS), EPOCHS
+        )
+        for epochs, predicted in published.items():
+            ours = predictions[
+                (predictions["labels"] == "true") & (predictions["test_size"] == test_size)
+                & (predictions["split_seed"] == seed) & (predictions["epochs"] == epochs)
+                & (predictions["widths"] == "32-64-128")
+            ].set_index("id")  # fmt: skip
+            ours = ours.loc[profiles["id"].to_numpy()[test]]
+            hits = (ours["predicted"] == ours["class"]).to_numpy()
+            right = predicted == label[test]
+            differences.append(pd.Series(hits.astype(float) - right, index=test))
+            rows.append((test_size, seed, epochs, right.mean(), hits.mean()))
+            print("test size, seed, epochs, published way, ours:", rows[-1], flush=True)
     by_object = pd.concat(differences).groupby(level=0).mean().to_numpy()
     resampled = np.random.default_rng(0).choice(by_object, (4000, len(by_object))).mean(1)
     low, high = np.percentile(resampled, [2.5, 97.5])
-    print(f"ours minus published way: {by_object.mean():+.3f} ({low:+.3f} to {high:+.3f})")
+    sentence = f"ours minus published way: {by_object.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+    print(sentence)
+    rates = pd.DataFrame(rows, columns=["test_size", "seed", "epochs", "published", "ours"])
+    rates.round(4).to_csv("benchmarks/results/sweep_success_rates.csv", index=False)
+    chance = np.bincount(label).max() / len(label)
+    draw(rates, chance, sentence).savefig("benchmarks/results/sweep_success_rates.png")
+
+
+def draw(rates, chance, sentence):
+    """Success rates of both ways, those of one configuration joined."""
+    figure = new_figure(4.5, 4.2)
+    axis = figure.subplots()
+    for colour, marker, (epochs, part) in zip(CYCLE, "ov^", rates.groupby("epochs"), strict=True):
+        lines = axis.plot([0, 1], part[["published", "ours"]].T, color=colour, marker=marker, lw=1)
+        lines[0].set_label(f"{epochs} epochs")
+    axis.axhline(chance, color=GREY, ls=":", label="largest class")
+    axis.set_xticks([0, 1], ["one Keras fit each\n128 x 128 x 3", "shared fits\n24 x 24 quadrant"])
+    axis.set(xlim=(-0.4, 1.4), ylabel="success rate on the test galaxies")
+    axis.set_title(sentence, fontsize=8)
+    axis.legend(fontsize=8)
+    return figure
 
 
 if __name__ == "__main__":

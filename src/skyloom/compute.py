@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_LARGE_IMAGE = 64  # pixels; see benchmarks/sweep.py
+_LARGE_IMAGE = 64  # pixels; see benchmarks/workers.py
 
 
 class ClusterParameters(BaseModel):
@@ -89,6 +90,7 @@ def connect(parameters: ClusterParameters, image_size: int) -> Iterator[tuple[An
     from dask.distributed import Client
     from dask.system import CPU_COUNT
 
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # its import has set another level
     # The images of a sample travel to the scheduler once, which Dask would warn of.
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "4 GiB"})
     n_workers, threads = plan_workers(CPU_COUNT, image_size)

@@ -184,6 +184,7 @@ class ParentRun:
         str
             Its address there.
         """
+        import keras
         import mlflow
         from mlflow.models import infer_signature
 
@@ -195,6 +196,11 @@ class ParentRun:
                 input_example=example,
                 metadata=description,
                 registered_model_name=name,
+                # Else MLflow finds out by loading it in a process of its own.
+                pip_requirements=[
+                    *mlflow.tensorflow.get_default_pip_requirements(),
+                    f"keras=={keras.__version__}",
+                ],
             )
         version = str(logged.registered_model_version)
         self.client.set_registered_model_alias(name, alias, version)

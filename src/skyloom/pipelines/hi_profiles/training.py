@@ -431,7 +431,7 @@ class _Progress:
 
     def __init__(self, manifest: pd.DataFrame) -> None:
         self._chance = 1 / manifest["class"].nunique()
-        self._best = (0.0, "none yet")
+        self._best = (0.0, "")
         self._bar = tqdm(desc="sweep", unit="fit", total=0)
         self._show()
 
@@ -445,9 +445,8 @@ class _Progress:
 
     def _show(self) -> None:
         score, name = self._best
-        self._bar.set_postfix_str(
-            f"best inner balanced accuracy {score:.3f} ({name}), chance {self._chance:.3f}"
-        )
+        best = f"{score:.3f} ({name})" if name else "none yet"
+        self._bar.set_postfix_str(f"best inner balanced accuracy {best}, chance {self._chance:.3f}")
 
     def close(self) -> None:
         self._bar.close()

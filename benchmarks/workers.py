@@ -1,0 +1,66 @@
+"""Many single-threaded workers or few with more threads: which fits faster, by image size.
+
+    python benchmarks/workers.py
+
+What `skyloom.compute.plan_workers` chooses rests on this. Each sharing of the cores fits the same
+published networks, twice in turn. Writes ``benchmarks/results/workers.csv``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+
+import pandas as pd
+from sweep import pictures, plan_for, sample
+
+from skyloom.compute import ClusterParameters
+from skyloom.learning.sweep import ResultStore
+from skyloom.pipelines.hi_profiles.audit import audit_published_protocol
+from skyloom.pipelines.hi_profiles.parameters import AuditParameters, Sweep
+
+SIZES, EPOCHS = (16, 32, 48, 64, 96), 12
+
+
+def seconds(data, size, images, n_workers, threads, epochs):
+    """Of six fits through the engine."""
+    profiles, classes = data
+    plan = plan_for(size, quadrant=True)
+    parameters = AuditParameters(
+        test_sizes=[0.5], split_seeds=[42, 99], epochs=[epochs], widths=[[32, 64, 128]],
+        n_shuffles=20,
+    )  # fmt: skip
+    loaded = {Sweep.model_validate(plan).base.image_variant: lambda: images}
+    cluster = ClusterParameters(n_workers=n_workers, threads_per_fit=threads)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        audit_published_protocol(
+            profiles, classes, loaded, plan, ResultStore(folder), parameters, cluster
+        )
+    return time.perf_counter() - start
+
+
+def main():
+    profiles, flux, fits, classes = sample()
+    cores, rows = os.cpu_count(), []
+    for size in SIZES:
+        ((_, images),) = pictures(profiles, flux, fits, size, True).items()
+        for turn in range(2):
+            for n_workers, threads in ((cores, 1), (cores // 2, 2)):
+                # The start of the workers and the tracing cancel out.
+                few, many = (
+                    seconds((profiles, classes), size, images, n_workers, threads, epochs)
+                    for epochs in (2, 2 + EPOCHS)
+                )
+                rows.append((size, turn, n_workers, threads, many - few))
+                print(*rows[-1], flush=True)
+    table = pd.DataFrame(rows, columns=["size", "turn", "n_workers", "threads", "seconds"])
+    mean = table.pivot_table("seconds", "size", "threads")
+    mean["single_threaded_times_faster"] = mean[2] / mean[1]
+    print(mean.round(2))
+    mean.round(2).to_csv("benchmarks/results/workers.csv")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Cut-outs of radio galaxies for a network: clipped, centred, cut, resized, stretched."""
+
+from __future__ import annotations
+
+import numpy as np
+
+CENTRES = ("image", "peak", "centroid")
+STRETCHES = ("min_max", "asinh")
+
+
+def clip_background(
+    images: np.ndarray, *, n_sigma: float = 3.0, max_iterations: int = 10
+) -> tuple[np.ndarray, np.ndarray]:
+    """Set what is no brighter than the noise to zero.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, height, width)
+        Any unit of brightness about a background of zero; not finite where nothing was observed.
+    n_sigma : float
+        Pixels are clipped at it in the measurement of the noise, and kept above it.
+    max_iterations : int
+        Of the clipping.
+
+    Returns
+    -------
+    clipped : numpy.ndarray of float32, shape (n, height, width)
+        Zero where nothing was observed.
+    noise : numpy.ndarray, shape (n,)
+        Standard deviation of the background in the unit of the images; 0 where it was clipped
+        before.
+
+    References
+    ----------
+    Alhassan, Taylor & Vaccari (2018), MNRAS 480, 2085: three sigma in ten iterations.
+    """
+    from astropy.stats import sigma_clip  # slow to import
+
+    observed = np.ma.masked_invalid(images)
+    background = sigma_clip(observed, sigma=n_sigma, maxiters=max_iterations, axis=(1, 2))
+    noise = np.ma.filled(background.std(axis=(1, 2)), 0.0)
+    known = observed.filled(0.0)
+    kept = known > n_sigma * noise[:, None, None]
+    return np.where(kept, known, 0.0).astype(np.float32), noise
+
+
+def source_centres(images: np.ndarray, by: str = "image", *, radius: int = 20) -> np.ndarray:
+    """Pixel that becomes the middle of a cut-out.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, height, width)
+        Clipped: zero outside the sources.
+    by : {"image", "peak", "centroid"}
+        The middle of the image, the brightest pixel, or the centroid of the brightness.
+    radius : int
+        The last two look no further from the middle of the image than this, pixels.
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (n, 2)
+        Row and column; the middle of the image where nothing is bright.
+
+    Raises
+    ------
+    ValueError
+        If there is no such centre.
+    """
+    if by not in CENTRES:
+        msg = f"centre {by!r} is none of {', '.join(CENTRES)}"
+        raise ValueError(msg)
+    n, *shape = images.shape
+    middle = np.array(shape) // 2
+    centres = np.tile(middle, (n, 1))
+    if by == "image":
+        return centres
+    first = np.maximum(middle - radius, 0)
+    part = images[:, first[0] : middle[0] + radius + 1, first[1] : middle[1] + radius + 1]
+    bright = part.max(axis=(1, 2)) > 0
+    light = part[bright]
+    if by == "peak":
+        found = np.unravel_index(light.reshape(len(light), -1).argmax(axis=1), part.shape[1:])
+        place = np.stack(found, axis=1)
+    else:
+        total = light.sum(axis=(1, 2))
+        rows, columns = (np.arange(side) for side in part.shape[1:])
+        place = np.stack([light.sum(2) @ rows / total, light.sum(1) @ columns / total], axis=1)
+    centres[bright] = first + np.rint(place).astype(int)
+    return centres
+
+
+def cut(images: np.ndarray, centres: np.ndarray, size: int) -> np.ndarray:
+    """Square parts of images about some pixels; zero beyond the edges.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, height, width)
+        Clipped.
+    centres : numpy.ndarray of int, shape (n, 2)
+        Row and column; the pixel ``size // 2`` of the result.
+    size : int
+        Pixels on a side.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, size, size)
+    """
+    first = np.asarray(centres)[:, :, None] - size // 2 + np.arange(size)  # (n, 2, size)
+    limits = np.array(images.shape[1:])[:, None]
+    inside = (first >= 0) & (first < limits)
+    row, column = np.moveaxis(np.clip(first, 0, limits - 1), 1, 0)
+    values = images[np.arange(len(images))[:, None, None], row[:, :, None], column[:, None, :]]
+    return np.where(inside[:, 0, :, None] & inside[:, 1, None, :], values, 0).astype(images.dtype)
+
+
+def resize(images: np.ndarray, size: int) -> np.ndarray:
+    """Images of another size, averaged over what a new pixel covers.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, side, side)
+    size : int
+        Pixels on a side.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (n, size, size)
+    """
+    from PIL import Image
+
+    if images.shape[1:] == (size, size):
+        return images.astype(np.float32)
+    resized = np.empty((len(images), size, size), np.float32)
+    for k, image in enumerate(images.astype(np.float32)):
+        resized[k] = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+    return resized
+
+
+def stretch(images: np.ndarray, how: str = "min_max", *, softening: float = 0.1) -> np.ndarray:
+    """Brightness of each image from 0 to 1.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, height, width)
+    how : {"min_max", "asinh"}
+        Linear, as published, or linear below and logarithmic above the softening.
+    softening : float
+        In units of the brightest pixel.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (n, height, width)
+        Zero everywhere where all pixels are equal.
+
+    Raises
+    ------
+    ValueError
+        If there is no such stretch.
+
+    References
+    ----------
+    Lupton, Gunn & Szalay (1999), AJ 118, 1406 (asinh).
+    """
+    if how not in STRETCHES:
+        msg = f"stretch {how!r} is none of {', '.join(STRETCHES)}"
+        raise ValueError(msg)
+    low = images.min(axis=(1, 2), keepdims=True)
+    span = images.max(axis=(1, 2), keepdims=True) - low
+    scaled = np.divide(
+        images - low, span, out=np.zeros(images.shape, np.float32), where=span > 0,
+        casting="same_kind",
+    )  # fmt: skip
+    if how == "asinh":
+        return np.arcsinh(scaled / np.float32(softening)) / np.float32(np.arcsinh(1 / softening))
+    return scaled

@@ -1,0 +1,72 @@
+"""Sizes, shapes and bending angles of sources from the moments of their brightness."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def measure_sources(images: np.ndarray, *, pixel_scale: float = 1.8) -> pd.DataFrame:
+    """Measure the source in the middle of each image.
+
+    The long axis is that of the second moments about the centroid. A line across it through the
+    middle of the image, where the host is, parts the two arms. The bending angle is what the
+    directions from the host to the centroids of the arms lack of 180 deg.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, side, side)
+        Brightness about a background of zero: clipped, cut to the source, its host in the middle.
+    pixel_scale : float
+        arcsec.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an image: ``peak_flux`` (brightness), ``total`` (sum over pixels), ``major`` and
+        ``minor`` (root of the second moments, arcsec), ``position_angle`` of the long axis (deg,
+        0 to 180 from columns towards rows), ``length_1`` and ``length_2`` (arcsec, the brighter
+        arm first: distance of its centroid from the host), ``flux_ratio`` (fainter by brighter
+        arm) and ``bending_angle`` (deg). NaN where nothing is bright; the angle is NaN too where
+        all light is on one side.
+    """
+    light = np.clip(np.asarray(images, float), 0, None)
+    n, *shape = light.shape
+    y, x = ((np.arange(side) - side // 2) * pixel_scale for side in shape)
+    rows, columns = light.sum(axis=2), light.sum(axis=1)
+    total = rows.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_x, mean_y = columns @ x / total, rows @ y / total
+        xx = columns @ x**2 / total - mean_x**2
+        yy = rows @ y**2 / total - mean_y**2
+        xy = np.einsum("nij,i,j->n", light, y, x, optimize=True) / total - mean_x * mean_y
+        angle = np.arctan2(2 * xy, xx - yy) / 2
+        spread = np.hypot((xx - yy) / 2, xy)
+        along = np.cos(angle)[:, None, None] * x + np.sin(angle)[:, None, None] * y[:, None]
+        arms = []
+        for side in (along > 0, along < 0):
+            arm = light * side
+            flux = arm.sum(axis=(1, 2))
+            place = np.stack([arm.sum(axis=1) @ x, arm.sum(axis=2) @ y]) / flux
+            arms.append((flux, *place))
+        (flux, *first), (other_flux, *second) = arms
+        lengths = np.stack([np.hypot(*first), np.hypot(*second)])
+        cosine = (first[0] * second[0] + first[1] * second[1]) / lengths.prod(axis=0)
+        ratio = np.minimum(flux, other_flux) / np.maximum(flux, other_flux)
+    brighter = (other_flux > flux).astype(int)
+    each = np.arange(n)
+    table = pd.DataFrame(
+        {
+            "peak_flux": light.max(axis=(1, 2)),
+            "total": total,
+            "major": np.sqrt(np.maximum((xx + yy) / 2 + spread, 0)),
+            "minor": np.sqrt(np.maximum((xx + yy) / 2 - spread, 0)),
+            "position_angle": np.degrees(angle) % 180,
+            "length_1": lengths[brighter, each],
+            "length_2": lengths[1 - brighter, each],
+            "flux_ratio": ratio,
+            "bending_angle": 180 - np.degrees(np.arccos(np.clip(cosine, -1, 1))),
+        }
+    )
+    table.loc[total == 0, :] = np.nan
+    return table
