@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skyloom.raw_files import UnusableError
 from skyloom.simulate.hi_profiles import draw_truth, observe
 from skyloom.spectra.asymmetry import (
     INDICES,
@@ -15,7 +16,7 @@ from skyloom.spectra.asymmetry import (
 )
 from skyloom.spectra.busy_function import fit_busy_function
 from skyloom.spectra.preparation import baseline_error_shapes, prepare_profile
-from skyloom.spectra.readers import Spectrum, UnusableSpectrumError
+from skyloom.spectra.readers import Spectrum
 
 VELOCITY = np.arange(0.0, 200.0)[None]
 MEASURE = {name: k for k, name in enumerate(SIGNED_MEASURES)}
@@ -178,7 +179,7 @@ def measured_sample():
         velocity, flux = observe(parameters, np.random.default_rng([7, row]))
         try:
             profiles.append(prepare_profile(Spectrum(velocity, flux), resolution=5.0))
-        except UnusableSpectrumError:
+        except UnusableError:
             continue
         kept.append(row)
     flux = np.full((len(profiles), 256), np.nan)

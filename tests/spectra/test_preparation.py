@@ -5,8 +5,9 @@ import pytest
 from numpy.polynomial import Polynomial
 from scipy.special import erf
 
+from skyloom.raw_files import UnusableError
 from skyloom.spectra.preparation import baseline_error_shapes, prepare_profile
-from skyloom.spectra.readers import Spectrum, UnusableSpectrumError
+from skyloom.spectra.readers import Spectrum
 
 VELOCITY = 2000 + 5.0 * np.arange(600)
 NOISE = 2.0
@@ -43,7 +44,7 @@ def flux_and_error(profile):
 
 
 def refusal(flux, velocity=VELOCITY, axis="velocity", **settings):
-    with pytest.raises(UnusableSpectrumError) as caught:
+    with pytest.raises(UnusableError) as caught:
         prepare(flux, velocity, axis, **settings)
     assert caught.value.value
     return caught.value.reason

@@ -10,11 +10,11 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skyloom.raw_files import UnusableError
 from skyloom.spectra.readers import (
     REST_FREQUENCY,
     SPEED_OF_LIGHT,
     Spectrum,
-    UnusableSpectrumError,
     read_spectrum,
 )
 
@@ -77,7 +77,7 @@ def assert_is(spectrum, layout, axis="velocity", velocity=VELOCITY, flux=FLUX, r
 
 
 def refusal(content, **units):
-    with pytest.raises(UnusableSpectrumError) as caught:
+    with pytest.raises(UnusableError) as caught:
         read_spectrum("file", content, **units)
     assert caught.value.value
     assert str(caught.value) == f"{caught.value.reason}: {caught.value.value}"
@@ -374,7 +374,7 @@ def assert_spectrum_or_refusal(content):
         warnings.simplefilter("always")
         try:
             result = read_spectrum("any", content)
-        except UnusableSpectrumError as error:
+        except UnusableError as error:
             result = error
     assert [str(warning.message) for warning in caught] == []
     if isinstance(result, Spectrum):

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.polynomial import legendre
 from scipy.ndimage import binary_dilation, uniform_filter1d
 
-from skyloom.spectra.readers import Spectrum, UnusableSpectrumError
+from skyloom.raw_files import UnusableError
+from skyloom.spectra.readers import Spectrum
 
 DEFAULT_WIDTH_RANGE = (25.0, 800.0)  # km/s
 _EDGE_WIDTH = 60.0  # km/s within which the edge of a galaxy's line rises
@@ -123,7 +124,7 @@ def prepare_profile(
 
     Raises
     ------
-    UnusableSpectrumError
+    UnusableError
         If the spectrum has no usable line, with the reason and the value that failed.
 
     Notes
@@ -138,30 +139,28 @@ def prepare_profile(
     if has_velocity:
         velocity, flux = _average(velocity, flux, max(1, round(resolution / step)))
         if len(velocity) < min_channels:
-            raise UnusableSpectrumError(
-                "too few channels", f"{len(velocity)} of about {resolution:g} km/s"
-            )
+            raise UnusableError("too few channels", f"{len(velocity)} of about {resolution:g} km/s")
         step = float(np.median(np.diff(velocity)))
     if masked_velocities is not None and has_velocity:
         inside = (velocity >= masked_velocities[0]) & (velocity <= masked_velocities[1])
         flux = np.where(inside, np.nan, flux)
     valid = np.isfinite(flux)
     if valid.sum() < min_channels:
-        raise UnusableSpectrumError("too few channels", f"{valid.sum()} not masked")
+        raise UnusableError("too few channels", f"{valid.sum()} not masked")
 
     rough = _difference_noise(flux)
     valid &= ~_spikes(flux, rough)
     if has_velocity:
         valid &= ~_bad_ends(flux, valid, rough)
     if valid.sum() < 3 * (baseline_order + 1):
-        raise UnusableSpectrumError("too few channels", f"{valid.sum()} without interference")
+        raise UnusableError("too few channels", f"{valid.sum()} without interference")
     low_width, high_width = width_range if has_velocity else (5.0, 0.75 * len(velocity))
     widths = _box_widths(low_width / step, high_width / step, len(velocity))
     allowed = np.ones(len(velocity), bool)
     if np.isfinite(systemic_velocity) and has_velocity:
         allowed = np.abs(velocity - systemic_velocity) <= search_radius
         if not allowed.any():
-            raise UnusableSpectrumError(
+            raise UnusableError(
                 "systemic velocity outside the spectrum", f"{systemic_velocity:.0f} km/s"
             )
     baseline, support, near = _fit_baseline(
@@ -179,29 +178,27 @@ def prepare_profile(
     # A noiseless (fitted) profile still needs a finite weight.
     noise = max(noise, 1e-3 * float(np.abs(y).max()))
     if noise <= 0:
-        raise UnusableSpectrumError("constant", f"{np.nanmedian(flux):.4g} mJy")
+        raise UnusableError("constant", f"{np.nanmedian(flux):.4g} mJy")
     first, last, _ = _best_box(y, valid, noise, widths, allowed)
     line = _line_mask(first, last, len(velocity))
     n_line = int(valid[first:last].sum())
     line_flux = float(y[first:last].sum())
     snr = line_flux / (noise * np.sqrt(max(n_line, 1)))
     if not snr >= min_snr:
-        raise UnusableSpectrumError("no detection", f"S/N {snr:.1f} below {min_snr:g}")
+        raise UnusableError("no detection", f"S/N {snr:.1f} below {min_snr:g}")
     if n_line < 0.7 * (last - first):
-        raise UnusableSpectrumError(
-            "interference", f"{last - first - n_line} channels of the line masked"
-        )
+        raise UnusableError("interference", f"{last - first - n_line} channels of the line masked")
     elsewhere = _scatter_elsewhere(flux, valid & ~line, last - first, baseline_order)
     if has_velocity:
         _check_line_is_whole(velocity, valid, first, last)
     if line_flux < min_contrast * elsewhere:
-        raise UnusableSpectrumError(
+        raise UnusableError(
             "interference or ripple",
             f"line only {line_flux / elsewhere:.1f} times the scatter of equal boxes elsewhere",
         )
     steepness = _edge_steepness(y, valid, first, last, max(2, round(_EDGE_WIDTH / step)))
     if has_velocity and steepness < min_edge_steepness:
-        raise UnusableSpectrumError(
+        raise UnusableError(
             "interference or ripple",
             f"edges too gentle for a line: {steepness:.2f} of its mean flux",
         )
@@ -243,27 +240,21 @@ def _robust_scatter(values):
 
 def _check(velocity, flux, min_channels, max_flux):
     if velocity.size < min_channels:
-        raise UnusableSpectrumError(
-            "too few channels", f"{velocity.size}, at least {min_channels} needed"
-        )
+        raise UnusableError("too few channels", f"{velocity.size}, at least {min_channels} needed")
     finite = flux[np.isfinite(flux)]
     if finite.size < min_channels:
-        raise UnusableSpectrumError("too few channels", f"{finite.size} finite fluxes")
+        raise UnusableError("too few channels", f"{finite.size} finite fluxes")
     if np.ptp(finite) == 0:
-        raise UnusableSpectrumError("constant", f"{finite[0]:.4g} mJy")
+        raise UnusableError("constant", f"{finite[0]:.4g} mJy")
     typical = float(np.median(np.abs(finite)))
     if typical > max_flux:
-        raise UnusableSpectrumError(
-            "uncalibrated", f"typical flux {typical:.3g} mJy above {max_flux:g}"
-        )
+        raise UnusableError("uncalibrated", f"typical flux {typical:.3g} mJy above {max_flux:g}")
     steps = np.diff(velocity)
     if not (steps > 0).all():
-        raise UnusableSpectrumError(
-            "wrong velocity axis", f"{(steps <= 0).sum()} steps not ascending"
-        )
+        raise UnusableError("wrong velocity axis", f"{(steps <= 0).sum()} steps not ascending")
     spread = float(np.abs(steps / np.median(steps) - 1).max())
     if spread > 0.5:
-        raise UnusableSpectrumError("wrong velocity axis", f"steps differ by {spread:.0%}")
+        raise UnusableError("wrong velocity axis", f"steps differ by {spread:.0%}")
 
 
 def _average(velocity, flux, k):
@@ -369,9 +360,7 @@ def _fit_baseline(flux, valid, noise, order, find_line, *, least_reach, may_fill
             support, near = line_free, valid
         if support.sum() < needed:
             if not may_fill_spectrum:
-                raise UnusableSpectrumError(
-                    "line without line-free channels", f"{support.sum()} left"
-                )
+                raise UnusableError("line without line-free channels", f"{support.sum()} left")
             return np.zeros(len(flux)), valid, valid
         # Farther away the local fit says nothing: a box there must not win by its errors.
         baseline = np.where(near, _polynomial(flux, support, order, around=near), overall)
@@ -383,7 +372,7 @@ def _check_line_is_whole(velocity, valid, first, last):
     used = np.flatnonzero(valid)
     if first - guard < used[0] or last + guard > used[-1]:
         centre = velocity[first:last].mean()
-        raise UnusableSpectrumError(
+        raise UnusableError(
             "truncated line", f"line at {centre:.0f} km/s touches the spectrum's end"
         )
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import gzip
-import io
 import re
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
+
+from skyloom.raw_files import RawFile, Reader, UnusableError, read_file
 
 REST_FREQUENCY = 1420.405751768  # MHz, HI hyperfine transition
 SPEED_OF_LIGHT = 299792.458  # km/s
@@ -22,23 +20,6 @@ _VELOCITY_COLUMNS = ("velocity", "vhelio", "velo", "vel", "vopt", "vrad", "cz", 
 _FLUX_COLUMNS = ("flux", "flux_density", "fluxdensity", "intensity", "s")
 _WEIGHT_COLUMNS = ("weight", "weights")
 _SYSTEMIC_KEYWORDS = ("V21SYS", "VSYS", "VHEL", "V_HELIO")
-
-
-class UnusableSpectrumError(ValueError):
-    """A spectrum cannot be used; says why and which value failed.
-
-    Parameters
-    ----------
-    reason : str
-        Short and from a fixed vocabulary, e.g. ``"no detection"``.
-    value : object
-        What failed, e.g. the signal-to-noise ratio.
-    """
-
-    def __init__(self, reason: str, value: object) -> None:
-        super().__init__(f"{reason}: {value}")
-        self.reason = reason
-        self.value = str(value)
 
 
 @dataclass(frozen=True)
@@ -70,55 +51,14 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
-class RawFile:
-    """The bytes of a file, its name, and the units to assume where it states none."""
+class SpectrumFile(RawFile):
+    """A file, and the units to assume where it states none."""
 
-    name: str
-    content: bytes
     velocity_unit: str = "km/s"
     flux_unit: str = "mJy"
 
-    @functools.cached_property
-    def is_fits(self) -> bool:
-        """Whether the bytes begin like a FITS file."""
-        return self.content[:9] == b"SIMPLE  ="
 
-    @functools.cached_property
-    def hdus(self):
-        """The HDUs, all read into memory.
-
-        Raises
-        ------
-        UnusableSpectrumError
-            If the file is truncated or damaged.
-        """
-        from astropy.io import fits
-
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                hdus = fits.open(io.BytesIO(self.content), memmap=False, lazy_load_hdus=False)
-                for hdu in hdus:
-                    _ = hdu.data
-            except Exception as error:
-                # astropy raises many kinds of exception on damaged bytes.
-                reason = "truncated" if len(self.content) % 2880 else "damaged FITS"
-                raise UnusableSpectrumError(reason, f"{type(error).__name__}: {error}") from error
-        for warning in caught:
-            if "truncated" in str(warning.message):
-                raise UnusableSpectrumError("truncated", f"{len(self.content)} bytes")
-        return hdus
-
-
-class Reader(NamedTuple):
-    """How one layout is recognised and read."""
-
-    layout: str
-    identify: Callable[[RawFile], bool]
-    read: Callable[[RawFile], Spectrum]
-
-
-def _is_table(file: RawFile) -> bool:
+def _is_table(file: SpectrumFile) -> bool:
     return file.is_fits and any(_column(hdu, _VELOCITY_COLUMNS) for hdu in file.hdus)
 
 
@@ -129,12 +69,12 @@ def _column(hdu, names):
     return next((by_name[name] for name in names if name in by_name), None)
 
 
-def _read_table(file: RawFile) -> Spectrum:
+def _read_table(file: SpectrumFile) -> Spectrum:
     """ALFALFA and Green Bank tables: VHELIO, FREQUENCY, FLUX, BASELINE, WEIGHT."""
     hdu = next(hdu for hdu in file.hdus if _column(hdu, _VELOCITY_COLUMNS))
     velocity_name, flux_name = _column(hdu, _VELOCITY_COLUMNS), _column(hdu, _FLUX_COLUMNS)
     if flux_name is None:
-        raise UnusableSpectrumError("no flux column", ", ".join(hdu.columns.names))
+        raise UnusableError("no flux column", ", ".join(hdu.columns.names))
     velocity_unit = hdu.columns[velocity_name].unit or file.velocity_unit
     flux_unit = hdu.columns[flux_name].unit or file.flux_unit
     # Some tables hold the whole spectrum in one row.
@@ -147,7 +87,7 @@ def _read_table(file: RawFile) -> Spectrum:
     return _spectrum(velocity, flux, "table", header=hdu.header)
 
 
-def _image(file: RawFile):
+def _image(file: SpectrumFile):
     """The first image HDU with data, or None."""
     if not file.is_fits:
         return None
@@ -158,31 +98,31 @@ def _axis_kind(header) -> str:
     return str(header.get("CTYPE1", "")).strip().upper()
 
 
-def _image_flux(hdu, file: RawFile) -> np.ndarray:
+def _image_flux(hdu, file: SpectrumFile) -> np.ndarray:
     """Fluxes in mJy of an image that holds a single spectrum."""
     if max(hdu.data.shape, default=0) != hdu.data.size:
-        raise UnusableSpectrumError("not a single spectrum", f"shape {hdu.data.shape}")
+        raise UnusableError("not a single spectrum", f"shape {hdu.data.shape}")
     unit = str(hdu.header.get("BUNIT", file.flux_unit)).strip() or file.flux_unit
     return np.ravel(hdu.data).astype(float) * _factor(unit, "mJy")
 
 
-def _is_flux_only(file: RawFile) -> bool:
+def _is_flux_only(file: SpectrumFile) -> bool:
     hdu = _image(file)
     return hdu is not None and not _axis_kind(hdu.header) and "CRVAL1" not in hdu.header
 
 
-def _read_flux_only(file: RawFile) -> Spectrum:
+def _read_flux_only(file: SpectrumFile) -> Spectrum:
     """A (1, N) image without any velocity axis, as published: channels are used."""
     hdu = _image(file)
     flux = _image_flux(hdu, file)
     return _spectrum(np.arange(flux.size, dtype=float), flux, "flux only", "channel", hdu.header)
 
 
-def _is_image(file: RawFile) -> bool:
+def _is_image(file: SpectrumFile) -> bool:
     return _image(file) is not None
 
 
-def _read_image(file: RawFile) -> Spectrum:
+def _read_image(file: SpectrumFile) -> Spectrum:
     """A (1, N) or (N,) image with a velocity or frequency axis."""
     hdu = _image(file)
     flux, header, kind = _image_flux(hdu, file), hdu.header, _axis_kind(hdu.header)
@@ -193,7 +133,7 @@ def _read_image(file: RawFile) -> Spectrum:
         frequency = axis * _factor(header.get("CUNIT1") or "Hz", "MHz")
         velocity = SPEED_OF_LIGHT * (REST_FREQUENCY / frequency - 1)
     else:
-        raise UnusableSpectrumError("wrong units", f"CTYPE1 {kind}, expected a velocity or FREQ")
+        raise UnusableError("wrong units", f"CTYPE1 {kind}, expected a velocity or FREQ")
     return _spectrum(velocity, flux, "image", header=header)
 
 
@@ -202,11 +142,11 @@ def _linear_axis(header, size):
         value, step = float(header["CRVAL1"]), float(header["CDELT1"])
         pixel = float(header.get("CRPIX1", 1.0))
     except (KeyError, TypeError, ValueError) as error:
-        raise UnusableSpectrumError("wrong velocity axis", f"{error}") from error
+        raise UnusableError("wrong velocity axis", f"{error}") from error
     return value + (np.arange(size) + 1 - pixel) * step
 
 
-def _text(file: RawFile) -> str | None:
+def _text(file: SpectrumFile) -> str | None:
     if b"\x00" in file.content:
         return None
     try:
@@ -215,7 +155,7 @@ def _text(file: RawFile) -> str | None:
         return None
 
 
-def _is_text(file: RawFile) -> bool:
+def _is_text(file: SpectrumFile) -> bool:
     text = None if file.is_fits else _text(file)
     return text is not None and _first_numbers(text.splitlines()) is not None
 
@@ -252,7 +192,7 @@ def _heading(line: str) -> list[str]:
     return _cells(line) if re.search("[,;\t]", line) else _HEADING_CELL.findall(line)
 
 
-def _read_text(file: RawFile) -> Spectrum:
+def _read_text(file: SpectrumFile) -> Spectrum:
     """Two-column text or CSV, with names and units in the header or units as given."""
     lines = _text(file).splitlines()
     start = _first_numbers(lines)
@@ -266,10 +206,10 @@ def _read_text(file: RawFile) -> Spectrum:
         try:
             rows.append([float(cell) if cell else np.nan for cell in _cells(line)])
         except ValueError as error:
-            raise UnusableSpectrumError("damaged text", f"line {number}: {line[:60]!r}") from error
+            raise UnusableError("damaged text", f"line {number}: {line[:60]!r}") from error
     widths = {len(row) for row in rows}
     if len(widths) != 1:
-        raise UnusableSpectrumError("damaged text", f"rows of {sorted(widths)} columns")
+        raise UnusableError("damaged text", f"rows of {sorted(widths)} columns")
     table = np.array(rows)
     if len(heading) != table.shape[1]:  # a comment
         names, units = [], []
@@ -277,9 +217,7 @@ def _read_text(file: RawFile) -> Spectrum:
     flux_at = next((names.index(n) for n in _FLUX_COLUMNS if n in names), None)
     if velocity_at is None or flux_at is None:
         if table.shape[1] != 2:
-            raise UnusableSpectrumError(
-                "no velocity and flux column", ", ".join(names) or "no header"
-            )
+            raise UnusableError("no velocity and flux column", ", ".join(names) or "no header")
         velocity_at, flux_at = 0, 1
         # A heading of bare units ("km/s mJy") is a unit line.
         if len(names) == 2 and names[0] in _UNIT_WORDS:
@@ -304,18 +242,16 @@ def _factor(unit: str, target: str) -> float:
             parsed = parsed * u.beam if u.beam in parsed.bases else parsed
             return parsed.to(u.Unit(target))
         except (ValueError, TypeError, u.UnitConversionError) as error:
-            raise UnusableSpectrumError("wrong units", f"{written!r}, expected {target}") from error
+            raise UnusableError("wrong units", f"{written!r}, expected {target}") from error
 
 
 def _spectrum(velocity, flux, layout, axis="velocity", header=None):
     velocity = np.asarray(velocity, dtype=float)
     flux = np.asarray(flux, dtype=float)
     if velocity.shape != flux.shape:
-        raise UnusableSpectrumError("columns differ in length", f"{velocity.size} and {flux.size}")
+        raise UnusableError("columns differ in length", f"{velocity.size} and {flux.size}")
     if not np.isfinite(velocity).all():
-        raise UnusableSpectrumError(
-            "wrong velocity axis", f"{(~np.isfinite(velocity)).sum()} not finite"
-        )
+        raise UnusableError("wrong velocity axis", f"{(~np.isfinite(velocity)).sum()} not finite")
     if velocity.size > 1 and velocity[0] > velocity[-1]:
         velocity, flux = velocity[::-1], flux[::-1]
     flux = np.where(np.abs(flux) < _BLANK_FLUX, flux, np.nan)
@@ -358,26 +294,14 @@ def read_spectrum(
 
     Raises
     ------
-    UnusableSpectrumError
+    UnusableError
         If the bytes are no spectrum in a supported layout; no other exception leaves this
         function, whatever the bytes are.
     """
-    if not content:
-        raise UnusableSpectrumError("empty file", "0 bytes")
-    try:
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        file = RawFile(name, content, velocity_unit, flux_unit)
-        with warnings.catch_warnings():
-            # Damaged bytes make astropy and numpy warn; what is wrong is checked here.
-            warnings.simplefilter("ignore")
-            for reader in READERS:
-                if reader.identify(file):
-                    return reader.read(file)
-    except UnusableSpectrumError:
-        raise
-    except Exception as error:
-        # The boundary to bytes from anywhere: one bad file must not stop the others.
-        raise UnusableSpectrumError("unreadable", f"{type(error).__name__}: {error}") from error
-    kind = "FITS without a spectrum" if file.is_fits else "not FITS and not a text table"
-    raise UnusableSpectrumError(kind, repr(content[:16]))
+    return read_file(
+        name,
+        content,
+        READERS,
+        expected=("a spectrum", "a text table"),
+        as_file=partial(SpectrumFile, velocity_unit=velocity_unit, flux_unit=flux_unit),
+    )

@@ -22,8 +22,9 @@ from skyloom.pipelines.hi_profiles.parameters import (
     SweepParameters,
     TrainingParameters,
 )
+from skyloom.raw_files import UnusableError
 from skyloom.spectra.preparation import prepare_profile
-from skyloom.spectra.readers import UnusableSpectrumError, read_spectrum
+from skyloom.spectra.readers import read_spectrum
 
 PROFILE_COLUMNS = (
     "id", "number", "file", "sha256", "layout", "axis", "object", "velocity_start",
@@ -134,8 +135,8 @@ def ingest_spectra(
                 search_radius=parameters.search_radius,
             )
             if identifier in taken:
-                raise UnusableSpectrumError("duplicate id", f"{identifier}, as {taken[identifier]}")
-        except UnusableSpectrumError as error:
+                raise UnusableError("duplicate id", f"{identifier}, as {taken[identifier]}")
+        except UnusableError as error:
             rejected.append((file, error.reason, error.value))
             continue
         taken[identifier] = file
@@ -182,7 +183,7 @@ def _load(read: Callable[[], bytes]) -> bytes:
         return read()
     except Exception as error:
         # Each file system has its own exceptions.
-        raise UnusableSpectrumError("unreadable", f"{type(error).__name__}: {error}") from error
+        raise UnusableError("unreadable", f"{type(error).__name__}: {error}") from error
 
 
 def _identify(file: str, parameters: IngestionParameters) -> tuple[str, int | None]:
@@ -194,19 +195,19 @@ def _identify(file: str, parameters: IngestionParameters) -> tuple[str, int | No
     else:
         match = re.search(parameters.id_pattern, name)
         if not match:
-            raise UnusableSpectrumError(
+            raise UnusableError(
                 "no catalogue number", f"file name does not match {parameters.id_pattern}"
             )
         try:
             number = int(match[1])
             np.int64(number)  # the type of the column
         except (TypeError, ValueError, OverflowError) as error:
-            raise UnusableSpectrumError("no catalogue number", f"{match[1]!r}") from error
+            raise UnusableError("no catalogue number", f"{match[1]!r}") from error
         identifier = parameters.id_format.format(number)
     if parameters.index_range is not None:
         low, high = parameters.index_range
         if number is None or not low <= number <= high:
-            raise UnusableSpectrumError("outside index_range", f"{number} not in {low}..{high}")
+            raise UnusableError("outside index_range", f"{number} not in {low}..{high}")
     return identifier, number
 
 

@@ -1,0 +1,181 @@
+import contextlib
+import gzip
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from skyloom.images.readers import read_cut_out
+from skyloom.raw_files import UnusableError
+from skyloom.simulate.radio_galaxies import draw_truth, observe, to_hdu
+
+RNG = np.random.default_rng(0)
+TRUTH = draw_truth(1, RNG)
+IMAGE = observe(TRUTH, RNG, size=30)[0]
+
+
+def as_bytes(hdu):
+    stream = io.BytesIO()
+    fits.HDUList([hdu] if isinstance(hdu, fits.PrimaryHDU) else [fits.PrimaryHDU(), hdu]).writeto(
+        stream, output_verify="silentfix"
+    )
+    return stream.getvalue()
+
+
+def cut_out(**header):
+    """A simulated cut-out as bytes; None takes a keyword away."""
+    hdu = to_hdu(TRUTH.iloc[0], IMAGE)
+    for key, value in header.items():
+        if value is None:
+            del hdu.header[key]
+        else:
+            hdu.header[key] = value
+    return as_bytes(hdu)
+
+
+def picture(image, kind="PNG", mode=None):
+    stream = io.BytesIO()
+    made = Image.fromarray(image)
+    (made.convert(mode) if mode else made).save(stream, kind)
+    return stream.getvalue()
+
+
+# --- FITS -----------------------------------------------------------------------------------------
+
+
+def test_a_cut_out_has_its_brightness_scale_and_position():
+    read = read_cut_out("a.fits", cut_out())
+    np.testing.assert_allclose(read.image, IMAGE, rtol=1e-5, atol=1e-6)
+    assert (read.unit, read.layout, read.image.dtype) == ("mJy/beam", "FITS", np.float32)
+    assert read.pixel_scale == pytest.approx(1.8)
+    assert (read.ra, read.dec) == pytest.approx((180, 30), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("JY/BEAM", 1), ("Jy/beam", 1), ("mJy/beam", 1e-3), (None, 1), ("", 1)]
+)
+def test_units_become_millijansky_a_beam(unit, factor):
+    read = read_cut_out("a.fits", cut_out(BUNIT=unit))
+    np.testing.assert_allclose(read.image, IMAGE * factor, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 30, 30), (1, 30, 30), (30, 30)])
+def test_axes_of_one_pixel_are_dropped(shape):
+    hdu = to_hdu(TRUTH.iloc[0], IMAGE)
+    hdu.data = hdu.data.reshape(shape)
+    if len(shape) == 4:
+        hdu.header.update({"CTYPE3": "FREQ", "CRVAL3": 1.4e9, "CTYPE4": "STOKES", "CRVAL4": 1.0})
+    read = read_cut_out("a.fits", as_bytes(hdu))
+    assert read.image.shape == (30, 30)
+    assert read.ra == pytest.approx(180, abs=1e-3)
+
+
+def test_an_image_may_be_in_an_extension_and_gzipped():
+    plain = to_hdu(TRUTH.iloc[0], IMAGE)
+    content = as_bytes(fits.ImageHDU(plain.data, plain.header))
+    for read in (read_cut_out("a.fits", content), read_cut_out("a.gz", gzip.compress(content))):
+        assert read.pixel_scale == pytest.approx(1.8)
+
+
+def test_what_was_not_observed_stays_so():
+    hdu = to_hdu(TRUTH.iloc[0], IMAGE)
+    hdu.data[:, :5] = np.nan
+    assert np.isnan(read_cut_out("a.fits", as_bytes(hdu)).image[:, :5]).all()
+
+
+def test_a_file_without_wcs_has_no_position():
+    read = read_cut_out("a.fits", as_bytes(fits.PrimaryHDU(IMAGE)))
+    assert np.isnan([read.pixel_scale, read.ra, read.dec]).all()
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+COUNTS = RNG.integers(0, 256, (20, 24), np.uint8)
+
+
+@pytest.mark.parametrize("mode", [None, "RGB", "RGBA"])
+def test_pictures_are_counts(mode):
+    read = read_cut_out("a.png", picture(COUNTS, mode=mode))
+    np.testing.assert_array_equal(read.image, COUNTS)
+    assert (read.unit, read.layout) == ("counts", "picture")
+
+
+def test_a_picture_may_have_16_bits_or_be_a_jpeg():
+    deep = COUNTS.astype(np.uint16) * 257
+    np.testing.assert_array_equal(read_cut_out("a.png", picture(deep)).image, deep)
+    smooth = np.tile(np.arange(24, dtype=np.uint8) * 10, (20, 1))
+    assert np.abs(read_cut_out("a.jpg", picture(smooth, "JPEG")).image - smooth).max() < 8
+
+
+# --- broken files ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "value"),
+    [
+        (b"", "empty file", "0 bytes"),
+        (b"<html>Service unavailable</html>", "not FITS and not a picture", "<html>Service un"),
+        (cut_out(BUNIT="K"), "wrong units", "'K', expected Jy/beam"),
+        (cut_out(CTYPE2="RA---TAN"), "wrong WCS", ""),
+        (cut_out()[:4000], "truncated", ""),
+        (picture(COUNTS)[:200], "unreadable", "OSError"),
+        (as_bytes(fits.PrimaryHDU(np.zeros((3, 9, 9)))), "not a single image", "(3, 9, 9)"),
+        (as_bytes(fits.PrimaryHDU(np.zeros((1, 9)))), "not a single image", "(1, 9)"),
+        (as_bytes(fits.PrimaryHDU(np.zeros((9, 9)))), "empty image", "all pixels 0"),
+        (as_bytes(fits.PrimaryHDU(np.full((9, 9), np.nan))), "empty image", "no finite pixel"),
+        (as_bytes(fits.PrimaryHDU()), "FITS without an image", "SIMPLE"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(content, reason, value):
+    with pytest.raises(UnusableError) as caught:
+        read_cut_out("a", content)
+    assert caught.value.reason == reason
+    assert value in caught.value.value
+
+
+@given(st.sampled_from([cut_out(), picture(COUNTS)]), st.data())
+def test_damaged_bytes_give_an_image_or_the_reason(content, data):
+    damaged = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 5))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    damaged = bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
+    with contextlib.suppress(UnusableError):
+        assert read_cut_out("a", damaged).image.ndim == 2
+
+
+# --- real files -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real_images(root):
+    folder = root.parent / "shared" / "data" / "radio_galaxies"
+    if not folder.is_dir():
+        pytest.skip(f"real observations are not in {folder}")
+    return folder
+
+
+def test_real_fits_cut_outs_are_where_their_names_say(real_images):
+    paths = sorted((real_images / "first_fits").glob("*.fits"))
+    assert len(paths) == 54
+    for path in paths:
+        read = read_cut_out(path.name, path.read_bytes())
+        assert read.image.shape == (300, 300)
+        assert read.pixel_scale == pytest.approx(1.8, abs=1e-3)
+        position = path.name.split("_")[1]
+        assert read.ra == pytest.approx(float(position[:7]), abs=2e-3)
+        assert read.dec == pytest.approx(float(position[7:]), abs=2e-3)
+        assert 0.05 < np.nanmedian(np.abs(read.image)) < 0.3  # FIRST's noise, mJy/beam
+
+
+def test_real_pictures_are_read_from_their_archive(real_images):
+    with zipfile.ZipFile(real_images / "first_png" / "galaxy_data.zip") as archive:
+        names = [name for name in archive.namelist() if "/test/" in name and name.endswith("png")]
+        assert len(names) == 200
+        for name in names[::20]:
+            read = read_cut_out(name, archive.read(name))
+            assert (read.image.shape, read.unit) == ((300, 300), "counts")
