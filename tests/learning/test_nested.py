@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import kstest
+from scipy.stats import kstest, rankdata
 from sklearn.metrics import balanced_accuracy_score
 
 from skyloom.compute import ClusterParameters, connect
@@ -24,6 +24,8 @@ from skyloom.learning.nested import (
     splits_of,
 )
 from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
+from skyloom.simulate.hi_profiles import assign_classes, draw_truth, observe_lines
+from skyloom.spectra.asymmetry import measure_asymmetry
 
 # Dask opens a web server on a fixed port; it warns, and leaves a socket, if another run has it.
 pytestmark = [
@@ -763,8 +765,12 @@ def test_p_values_of_the_whole_procedure_are_uniform_where_there_is_nothing_to_l
 
 def test_p_value_of_the_whole_procedure_is_small_where_there_is_something_to_learn():
     rng = np.random.default_rng(12)
-    classes = np.arange(24) % 2
-    features = rng.normal(size=(24, 4))
-    features[:, 2] += 2.5 * classes
+    truth = draw_truth(150, rng)
+    start, flux = observe_lines(truth, 256, rng)
+    velocity = start[:, None] + truth["channel_width"].to_numpy()[:, None] * np.arange(256)
+    edges = (truth["mid_velocity"] + sign * truth["w20"] / 2 for sign in (-1, 1))
+    measured = np.abs(measure_asymmetry(velocity, flux, *edges))[:, :4]
+    features = rankdata(np.nan_to_num(measured), axis=0) / len(truth)
+    classes = assign_classes(truth, by="a_flux", shares=(0.5, 0.5)).to_numpy()
     p, _, _ = p_values(features, classes, COLUMNS[:2], 199, rng)
     assert p < 0.01
