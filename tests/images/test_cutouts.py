@@ -9,10 +9,12 @@ from skyloom.images.cutouts import (
     STRETCHES,
     clip_background,
     cut,
+    remove_specks,
     resize,
     source_centres,
     stretch,
 )
+from skyloom.simulate.radio_galaxies import draw_truth, observe
 
 IMAGES = arrays(
     np.float32,
@@ -80,6 +82,28 @@ def test_images_do_not_change_each_other_or_the_input():
     alone = np.concatenate([clip_background(image[None])[0] for image in images])
     np.testing.assert_array_equal(together, alone)
     np.testing.assert_array_equal(images, before)
+
+
+def test_specks_go_and_sources_stay():
+    images = np.zeros((3, 20, 20), np.float32)
+    images[0, 2:5, 2:5], images[0, 10, 10:14] = 2, 5  # 9 and 4 pixels
+    images[1, 2:5, 2:4], images[2, 2:5, 4:6] = 1, 1  # 6 each, of two images
+    images[2, range(10, 18), range(10, 18)] = 3  # 8 that touch at their corners
+    kept = remove_specks(images, min_pixels=8)
+    expected = np.zeros_like(images)
+    expected[0, 2:5, 2:5] = 2
+    expected[2, range(10, 18), range(10, 18)] = 3
+    np.testing.assert_array_equal(kept, expected)
+
+
+def test_the_peaks_of_noise_are_specks():
+    truth = draw_truth(60, np.random.default_rng(0), neighbour_rate=0)
+    images = observe(truth.assign(stripe_amplitude=0.0), np.random.default_rng(1))
+    dark = remove_specks(clip_background(images)[0])
+    edge = dark.copy()
+    edge[:, 40:110, 40:110] = 0
+    assert ((edge > 0).any(axis=(1, 2))).mean() < 0.3  # 22,500 pixels each
+    assert (dark[:, 70:80, 70:80].max(axis=(1, 2)) > 0).mean() > 0.95
 
 
 # --- centring and cutting -------------------------------------------------------------------------

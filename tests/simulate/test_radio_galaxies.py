@@ -10,6 +10,8 @@ from skyloom.simulate.radio_galaxies import (
     N_NEIGHBOURS,
     components,
     draw_truth,
+    fit_distributions,
+    measure_images,
     observe,
     to_hdu,
 )
@@ -135,8 +137,8 @@ def test_the_flux_of_an_image_is_that_of_its_parts(truth):
 
 
 def test_the_peak_is_as_bright_as_recorded(truth):
-    alone = truth.assign(**CLEAN, **ALONE, x=0.0, y=0.0)
-    peak = observe(alone, rng(), pixel_scale=0.9, size=301).max((1, 2))
+    alone = truth.iloc[:150].assign(**CLEAN, **ALONE, x=0.0, y=0.0)
+    peak = observe(alone, rng(), pixel_scale=0.9, size=201).max((1, 2))
     np.testing.assert_allclose(peak, alone["peak_flux"], rtol=0.05)
 
 
@@ -183,6 +185,38 @@ def test_the_same_seed_gives_the_same_sample():
     first, second = (draw_truth(30, rng(4)) for _ in range(2))
     assert first.equals(second)
     assert not draw_truth(30, rng(5)).equals(first)
+
+
+# --- distributions --------------------------------------------------------------------------------
+
+
+def test_distributions_are_recovered_from_images():
+    values = {"length_median": 38.0, "length_scatter": 0.25, "width_median": 3.4,
+              "snr_median": 120.0, "snr_scatter": 0.5}  # fmt: skip
+    fixed = {"class_shares": (1, 1, 0, 0), "neighbour_rate": 0.0, "offset": 0.5}
+    images = observe(draw_truth(800, rng(7), **fixed, **values), rng(8), size=100)
+    fitted = fit_distributions(measure_images(images), rng(9), size=100, **fixed)
+    for name in ("length_median", "width_median", "snr_median"):
+        assert fitted[name] == pytest.approx(values[name], rel=0.1), name
+    for name in ("length_scatter", "snr_scatter"):
+        assert fitted[name] == pytest.approx(values[name], rel=0.25), name
+
+
+def test_pictures_without_noise_leave_the_signal_to_noise_ratio_alone():
+    images = observe(
+        draw_truth(100, rng(), class_shares=(1, 1, 0, 0)).assign(**CLEAN), rng(), size=60
+    )
+    images[images < 1e-3] = 0
+    measured = measure_images(images).assign(snr=np.nan)
+    fitted = fit_distributions(measured, rng(), size=60, n_simulated=100, n_iterations=1)
+    assert "length_median" in fitted
+    assert "snr_median" not in fitted
+
+
+def test_too_few_sources_are_an_error_that_says_how_many():
+    images = observe(draw_truth(3, rng(), class_shares=(1, 1, 0, 0)), rng(), size=60)
+    with pytest.raises(ValueError, match=r"need 10 measured sources at least, not [0-3]"):
+        fit_distributions(measure_images(images), rng())
 
 
 def test_a_cut_out_is_in_jansky_with_the_host_at_its_centre(truth):

@@ -44,6 +44,29 @@ def clip_background(
     return np.where(kept, known, 0.0).astype(np.float32), noise
 
 
+def remove_specks(images: np.ndarray, *, min_pixels: int = 10) -> np.ndarray:
+    """Set islands of few pixels to zero: peaks of the noise are smaller than the beam.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, height, width)
+        Clipped: zero outside the sources.
+    min_pixels : int
+        Of an island that stays; pixels that touch at a corner belong together.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, height, width)
+    """
+    from scipy import ndimage
+
+    touching = np.zeros((3, 3, 3), int)
+    touching[1] = 1  # within an image only
+    islands, _ = ndimage.label(images > 0, touching)
+    n_pixels = np.bincount(islands.ravel())
+    return np.where(n_pixels[islands] >= min_pixels, images, 0).astype(images.dtype)
+
+
 def source_centres(images: np.ndarray, by: str = "image", *, radius: int = 20) -> np.ndarray:
     """Pixel that becomes the middle of a cut-out.
 

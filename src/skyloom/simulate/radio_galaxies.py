@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+
+from skyloom.images.cutouts import clip_background, remove_specks
+from skyloom.images.moments import measure_sources
 
 if TYPE_CHECKING:
     from astropy.io import fits
@@ -308,6 +312,113 @@ def _stripes(truth, pixel):
         np.stack([height * np.cos(along_y), -height * np.sin(along_y)], axis=1),
         np.stack([np.cos(along_x), np.sin(along_x)], axis=1),
     )
+
+
+# What is measured of an image, and the median and scatter of the simulation that it decides.
+_MATCHED = {
+    "major": ("length_median", "length_scatter"),
+    "minor": ("width_median", "width_scatter"),
+    "snr": ("snr_median", "snr_scatter"),
+    "flux_ratio": (None, "flux_ratio_scatter"),
+    "length_ratio": (None, "length_asymmetry"),
+}
+
+
+def measure_images(images: np.ndarray, *, pixel_scale: float = PIXEL_SCALE) -> pd.DataFrame:
+    """What `fit_distributions` compares: sizes, signal-to-noise ratios and ratios of the arms.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, size, size)
+        As observed, the source in the middle.
+    pixel_scale : float
+        arcsec.
+
+    Returns
+    -------
+    pandas.DataFrame
+        That of `skyloom.images.moments.measure_sources` with ``snr`` and ``length_ratio``; NaN
+        where an image has no noise, or no source.
+    """
+    clipped, noise = clip_background(images)
+    table = measure_sources(remove_specks(clipped), pixel_scale=pixel_scale)
+    return table.assign(
+        snr=table["peak_flux"] / np.where(noise > 0, noise, np.nan),
+        length_ratio=table["length_1"] / table["length_2"],
+    )
+
+
+def fit_distributions(
+    measured: pd.DataFrame,
+    rng: np.random.Generator,
+    *,
+    n_simulated: int = 800,
+    n_iterations: int = 6,
+    size: int = 80,
+    pixel_scale: float = PIXEL_SCALE,
+    **fixed: Any,
+) -> dict[str, float]:
+    """Parameters of `draw_truth` whose images are like some observed ones.
+
+    Simulated images are measured as the observed ones were; the medians and scatters of the
+    simulation are changed until those of the measurements agree (method of simulated moments).
+
+    Parameters
+    ----------
+    measured : pandas.DataFrame
+        From `measure_images`, of extended sources; a quantity that is NaN throughout is not
+        fitted.
+    rng : numpy.random.Generator
+        Source of the simulations.
+    n_simulated, n_iterations : int
+        Images of an iteration, and iterations.
+    size : int
+        Pixels on a side, those of the observed images.
+    pixel_scale : float
+        arcsec.
+    **fixed
+        Other parameters of `draw_truth`, such as ``class_shares``.
+
+    Returns
+    -------
+    dict
+        Keyword arguments for `draw_truth`, without the fixed ones.
+
+    Raises
+    ------
+    ValueError
+        If fewer than 10 sources were measured in full.
+
+    References
+    ----------
+    McFadden (1989), Econometrica 57, 995.
+    """
+    fitted = {column: names for column, names in _MATCHED.items() if measured[column].notna().any()}
+    known = measured[list(fitted)].dropna()
+    if len(known) < 10:
+        msg = f"distributions need 10 measured sources at least, not {len(known)}"
+        raise ValueError(msg)
+    defaults = inspect.signature(draw_truth).parameters
+    values = {name: defaults[name].default for names in fitted.values() for name in names if name}
+    wanted_middle, wanted_spread = _middle_and_spread(known)
+    for _ in range(n_iterations):
+        truth = draw_truth(n_simulated, rng, **fixed, **values)
+        images = observe(truth, rng, size=size, pixel_scale=pixel_scale)
+        simulated = measure_images(images, pixel_scale=pixel_scale)[list(fitted)].dropna()
+        middle, spread = _middle_and_spread(simulated)
+        for column, (median, scatter) in fitted.items():
+            if median:
+                values[median] *= float(np.exp(wanted_middle[column] - middle[column]))
+            variance = values[scatter] ** 2 + wanted_spread[column] ** 2 - spread[column] ** 2
+            values[scatter] = float(np.sqrt(np.clip(variance, 1e-4, 4.0)))
+    return values
+
+
+def _middle_and_spread(table):
+    """Median and scaled median absolute deviation of the logarithms."""
+    logarithm = np.log(table[(table > 0).all(axis=1)])
+    middle = logarithm.median()
+    return middle, (logarithm - middle).abs().median() * 1.4826
 
 
 def to_hdu(
