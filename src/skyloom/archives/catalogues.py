@@ -1,0 +1,150 @@
+"""Source lists from catalogue text files, with coordinates as their authors wrote them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+_RA = ("ra", "raj2000", "_ra", "_raj2000", "ra_deg", "radeg", "ra_icrs")
+_DEC = ("dec", "de", "dej2000", "decj2000", "_de", "_dej2000", "dec_deg", "decdeg", "de_icrs")
+_PARTS = (("rah", "ram", "ras"), ("de-", "ded", "dem", "des"))
+_NUMBER = re.compile(r"(^|[\s,;|])[+-]?\d+(\.\d*)?([\s,;|]|$)")
+_SEXAGESIMAL = re.compile(r"\s*([+\-−]?)\s*(\d+)[\s:hd°]+(\d+)(?:[\s:m'′]+(\d*\.?\d*))?[\s:s\"″]*$")
+
+
+def read_sources(
+    text: str,
+    *,
+    ra_column: str | None = None,
+    dec_column: str | None = None,
+    class_column: str | None = None,
+    id_column: str | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read a source list.
+
+    Parameters
+    ----------
+    text : str
+        The whole file: a heading, perhaps as the last of some comments, and rows separated by
+        commas, semicolons, tabs, bars or blanks.
+    ra_column, dec_column : str, optional
+        Coordinates; by default those with a usual name, or the separate columns for hours,
+        minutes, seconds and sign, degrees, minutes, seconds of CDS tables. Decimal numbers are
+        degrees; ``hh mm ss``, ``hh:mm:ss`` and ``12h34m56s`` are hours.
+    class_column, id_column : str, optional
+        By default none, and an id made of the coordinates (``J123456.7+012345``).
+
+    Returns
+    -------
+    sources : pandas.DataFrame
+        ``id``, ``ra``, ``dec`` (deg) and ``class`` (text, empty where there is none).
+    rejected : pandas.DataFrame
+        ``row`` (counted from 1), ``reason`` and ``value`` of the lines without coordinates.
+
+    Raises
+    ------
+    ValueError
+        If the text is no table, or lacks a column; names what there is.
+    """
+    table = _table(text)
+    columns = {name: np.ma.filled(table[name].astype(str), "").tolist() for name in table.colnames}
+    by_name = {name.lower(): name for name in columns}
+    ra_text = _coordinate(columns, by_name, ra_column, _RA, _PARTS[0])
+    dec_text = _coordinate(columns, by_name, dec_column, _DEC, _PARTS[1])
+    ra = np.array([_degrees(value, 15.0) for value in ra_text])
+    dec = np.array([_degrees(value, 1.0) for value in dec_text])
+    good = (ra >= 0) & (ra < 360) & (np.abs(dec) <= 90)
+    rejected = pd.DataFrame(
+        {
+            "row": np.flatnonzero(~good) + 1,
+            "reason": "no coordinates",
+            "value": [f"{ra_text[k]!r}, {dec_text[k]!r}" for k in np.flatnonzero(~good)],
+        }
+    )
+    classes = columns[_named(columns, class_column)] if class_column else [""] * len(ra)
+    sources = pd.DataFrame({"ra": ra, "dec": dec, "class": classes})[good].reset_index(drop=True)
+    if id_column:
+        names = pd.Series(columns[_named(columns, id_column)])[good].to_numpy()
+    else:
+        names = _position_names(sources)
+    sources.insert(0, "id", names)
+    return sources, rejected
+
+
+def _table(text):
+    """Table of text cells, whatever they look like: an id may begin with a zero."""
+    from astropy.io import ascii
+
+    lines = [line.strip() for line in text.lstrip("\ufeff").splitlines() if line.strip()]
+    comments = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    body = lines[len(comments) :]
+    if comments and body and _NUMBER.search(body[0]):  # the heading is a comment
+        body.insert(0, comments[-1].lstrip("# "))
+    separator = next((mark for mark in "|;\t," if body and mark in body[0]), " ")
+    try:
+        return ascii.read(
+            [line.strip("|") for line in body] if separator == "|" else body,
+            format="basic", delimiter=separator, guess=False, fast_reader=False,
+            converters={"*": [ascii.convert_numpy(str)]},
+        )  # fmt: skip
+    except (ValueError, IndexError, ascii.InconsistentTableError) as error:
+        msg = f"the source list is not a table: {text.strip()[:60]!r} ({error})"
+        raise ValueError(msg) from error
+
+
+def _named(columns, name):
+    if name not in columns:
+        msg = f"the source list has no column {name!r}, only {', '.join(columns)}"
+        raise ValueError(msg)
+    return name
+
+
+def _coordinate(
+    columns, by_name, chosen, usual: Sequence[str], parts: Sequence[str]
+) -> Sequence[str]:
+    """Cells of a coordinate, joined where it has several columns."""
+    if chosen is not None:
+        return columns[_named(columns, chosen)]
+    for name in usual:
+        if name in by_name:
+            return columns[by_name[name]]
+    if parts[-1] in by_name and parts[-3] in by_name:
+        there = [columns[by_name[part]] for part in parts if part in by_name]
+        sign = there.pop(0) if parts[0] == "de-" and parts[0] in by_name else [""] * len(there[0])
+        return [f"{mark} {' '.join(cells)}" for mark, *cells in zip(sign, *there, strict=True)]
+    msg = f"no column for {usual[0]} among {', '.join(columns)}: name it in the parameters"
+    raise ValueError(msg)
+
+
+def _degrees(value: str, factor: float) -> float:
+    """Degrees of a number, or of a sexagesimal value whose unit is ``factor`` degrees."""
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    found = _SEXAGESIMAL.match(value)
+    if not found:
+        return np.nan
+    sign, whole, minutes, seconds = found.groups()
+    minutes, seconds = float(minutes), float(seconds or 0)
+    if minutes >= 60 or seconds >= 60:
+        return np.nan
+    size = factor * (float(whole) + minutes / 60 + seconds / 3600)
+    return -size if sign in {"-", "−"} else size
+
+
+def _position_names(sources: pd.DataFrame) -> list[str]:
+    """Names as in surveys: J, hours, minutes, seconds, then degrees, minutes, seconds."""
+    from astropy import units as u
+    from astropy.coordinates import SkyCoord
+
+    if sources.empty:
+        return []
+    places = SkyCoord(sources["ra"].to_numpy(), sources["dec"].to_numpy(), unit=u.deg)
+    hours = places.ra.to_string(u.hourangle, sep="", precision=1, pad=True)
+    degrees = places.dec.to_string(u.deg, sep="", precision=0, pad=True, alwayssign=True)
+    return [f"J{ra}{dec}" for ra, dec in zip(hours, degrees, strict=True)]
