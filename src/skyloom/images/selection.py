@@ -1,0 +1,113 @@
+"""Which cut-outs of radio sources can be used, and why the others cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def duplicate_groups(ra: np.ndarray, dec: np.ndarray, radius: float) -> np.ndarray:
+    """Number the physical sources of a list that was made of several catalogues.
+
+    Parameters
+    ----------
+    ra, dec : numpy.ndarray, shape (n,)
+        deg; a source without a position is alone.
+    radius : float
+        Entries that are closer, or linked by others that are, are the same source, arcsec.
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (n,)
+        Index of the first entry of the same source.
+    """
+    from astropy import units as u
+    from astropy.coordinates import SkyCoord, search_around_sky
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ra, dec = np.asarray(ra, float), np.asarray(dec, float)
+    group = np.arange(len(ra))
+    known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    if len(known) < 2:
+        return group
+    places = SkyCoord(ra[known], dec[known], unit=u.deg)
+    first, second, *_ = search_around_sky(places, places, radius * u.arcsec)
+    links = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(known),) * 2)
+    _, label = connected_components(links, directed=False)
+    _, earliest = np.unique(label, return_index=True)
+    group[known] = known[earliest[label]]
+    return group
+
+
+def inspect_cut_outs(
+    images: np.ndarray,
+    noise: np.ndarray,
+    *,
+    min_snr: float = 10.0,
+    radius: float = 40.0,
+    max_neighbour_share: float = 0.5,
+) -> pd.DataFrame:
+    """Look for what makes a cut-out useless.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, height, width)
+        Clipped, without specks: zero outside the sources.
+    noise : numpy.ndarray, shape (n,)
+        In the unit of the images; 0 where it is not known, and then no image is too faint.
+    min_snr : float
+        Peak of the source by noise.
+    radius : float
+        An island of light that comes nowhere closer to the middle than this belongs to another
+        source, pixels.
+    max_neighbour_share : float
+        Largest share of the light that other sources may have.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an image: ``snr``, ``at_edge`` (whether the source touches the edge of the image),
+        ``neighbour_share``, and ``reason`` and ``value`` of the first thing that is wrong, empty
+        where nothing is.
+    """
+    from scipy import ndimage
+
+    n, height, width = images.shape
+    touching = np.zeros((3, 3, 3), int)
+    touching[1] = 1  # within an image only
+    islands, n_islands = ndimage.label(images > 0, touching)
+    y, x = np.ogrid[:height, :width]
+    distance = np.hypot(y - height // 2, x - width // 2)
+    numbers = np.arange(1, n_islands + 1)
+    nearest = ndimage.minimum(np.broadcast_to(distance, images.shape), islands, numbers)
+    belongs = np.concatenate([[False], np.atleast_1d(nearest) < radius])[islands]
+    own = np.where(belongs, images, 0)
+    light, total = own.sum(axis=(1, 2)), images.sum(axis=(1, 2))
+    peak = own.max(axis=(1, 2))
+    edge = np.zeros((height, width), bool)
+    edge[[0, -1]] = edge[:, [0, -1]] = True
+    table = pd.DataFrame(
+        {
+            "snr": np.divide(peak, noise, out=np.full(n, np.nan), where=noise > 0),
+            "at_edge": (own[:, edge] > 0).any(axis=1),
+            "neighbour_share": np.divide(
+                total - light, total, out=np.zeros(n), where=total > 0, casting="unsafe"
+            ),
+        }
+    )
+    wrong = (
+        (total == 0, "no source", "no pixel above the noise"),
+        (light == 0, "no source in the middle", f"nothing within {radius:g} pixels"),
+        (table["snr"] < min_snr, "too faint", table["snr"].map("S/N {:.1f}".format)),
+        (table["at_edge"], "touches the edge", "cut off"),
+        (
+            table["neighbour_share"] > max_neighbour_share, "several sources",
+            table["neighbour_share"].map("{:.0%} of the light in others".format),
+        ),
+    )  # fmt: skip
+    table["reason"], table["value"] = "", ""
+    for is_wrong, reason, value in reversed(wrong):
+        table.loc[is_wrong, "reason"] = reason
+        table.loc[is_wrong, "value"] = value if isinstance(value, str) else value[is_wrong]
+    return table

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from skyloom.images.cutouts import clip_background, remove_specks
+from skyloom.images.selection import duplicate_groups, inspect_cut_outs
+from skyloom.simulate.radio_galaxies import draw_truth, observe
+
+ARCSEC = 1 / 3600
+
+
+def test_the_same_place_in_two_catalogues_is_one_source():
+    ra = [10.0, 200.0, 10.0 + 2 * ARCSEC, 10.0, np.nan, np.nan]
+    dec = [0.0, 45.0, 0.0, 4 * ARCSEC, 0.0, 0.0]
+    assert duplicate_groups(ra, dec, 3.0).tolist() == [0, 1, 0, 3, 4, 5]
+    assert duplicate_groups(ra, dec, 5.0).tolist() == [0, 1, 0, 0, 4, 5]
+
+
+def test_friends_of_friends_are_one_source_also_across_zero():
+    ra = (np.arange(5) * 2 - 4) * ARCSEC % 360
+    assert duplicate_groups(ra, np.zeros(5), 2.5).tolist() == [0] * 5
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_few_sources_are_no_duplicates(n):
+    assert duplicate_groups(np.zeros(n), np.zeros(n), 5.0).tolist() == list(range(n))
+
+
+def empty(n=1, side=61):
+    return np.zeros((n, side, side), np.float32)
+
+
+def spot(row, column, brightness=10.0, half=2):
+    image = empty()
+    image[0, max(0, row - half) : row + half + 1, max(0, column - half) : column + half + 1] = (
+        brightness
+    )
+    return image
+
+
+CASES = {
+    "good": (spot(30, 30), "", ""),
+    "nothing": (empty(), "no source", "no pixel above the noise"),
+    "elsewhere": (spot(5, 5), "no source in the middle", "nothing within 20 pixels"),
+    "faint": (spot(30, 30, 4.0), "too faint", "S/N 4.0"),
+    "cut off": (spot(30, 30, half=30), "touches the edge", "cut off"),
+    "neighbour": (spot(30, 30) + spot(5, 5, 30), "several sources", "75% of the light in others"),
+    "faint neighbour": (spot(30, 30) + spot(5, 5, 5), "", ""),
+    "neighbour at the edge": (spot(30, 30) + spot(1, 1, 5), "", ""),
+    "two lobes": (spot(30, 15) + spot(30, 45), "", ""),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_wrong_is_said(case):
+    image, reason, value = CASES[case]
+    (row,) = inspect_cut_outs(image, np.ones(1), min_snr=5, radius=20).itertuples()
+    assert (row.reason, row.value) == (reason, value)
+
+
+def test_images_do_not_change_each_other():
+    images = np.concatenate([image for image, *_ in CASES.values()])
+    table = inspect_cut_outs(images, np.ones(len(images)), min_snr=5, radius=20)
+    assert table["reason"].tolist() == [reason for _, reason, _ in CASES.values()]
+
+
+def test_without_noise_nothing_is_too_faint():
+    table = inspect_cut_outs(spot(30, 30, 1e-3), np.zeros(1))
+    assert table["reason"].tolist() == [""]
+    assert np.isnan(table["snr"][0])
+
+
+def test_simulated_sources_pass_and_have_their_signal_to_noise_ratio():
+    rng = np.random.default_rng(0)
+    truth = draw_truth(100, rng, neighbour_rate=0.2)
+    clipped, noise = clip_background(observe(truth, rng))
+    table = inspect_cut_outs(remove_specks(clipped), noise)
+    assert (table["reason"] == "").mean() > 0.9
+    expected = truth["peak_flux"] / truth["noise"]
+    good = table["reason"] == ""
+    assert np.median(np.abs(table["snr"] / expected - 1)[good]) < 0.1
