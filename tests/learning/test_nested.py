@@ -748,7 +748,7 @@ def test_p_values_of_the_whole_procedure_are_uniform_where_there_is_nothing_to_l
     n = 24
     rows = []
     # Many samples with few shuffles each say more than a few samples with many.
-    for _ in range(80):
+    for _ in range(60):
         features = rng.normal(size=(n, 6))
         classes = rng.permutation(np.arange(n) % 2)
         rows.append(p_values(features, classes, COLUMNS, 4, rng))

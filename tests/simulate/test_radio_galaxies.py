@@ -195,7 +195,9 @@ def test_distributions_are_recovered_from_images():
               "snr_median": 120.0, "snr_scatter": 0.5}  # fmt: skip
     fixed = {"class_shares": (1, 1, 0, 0), "neighbour_rate": 0.0, "offset": 0.5}
     images = observe(draw_truth(800, rng(7), **fixed, **values), rng(8), size=100)
-    fitted = fit_distributions(measure_images(images), rng(9), size=100, **fixed)
+    fitted = fit_distributions(
+        measure_images(images), rng(9), size=100, n_simulated=500, n_iterations=5, **fixed
+    )
     for name in ("length_median", "width_median", "snr_median"):
         assert fitted[name] == pytest.approx(values[name], rel=0.1), name
     for name in ("length_scatter", "snr_scatter"):
