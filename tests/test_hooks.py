@@ -3,12 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline, node
 from kedro.runner import SequentialRunner
 
 from skyloom import tracking
-from skyloom.hooks import ResultHooks
+from skyloom.hooks import ParameterHooks, ResultHooks
 
 CONFIG = {"tracking_uri": "sqlite:///mlflow.db", "artefacts": "files", "experiment": "study"}
 
@@ -313,3 +313,43 @@ def test_a_run_whose_network_cannot_be_registered_is_marked_failed(
         run(ResultHooks(), catalog, tmp_path, training(True))
     assert opened[0].statuses == ["FAILED"]
     assert "MLflow" not in capsys.readouterr().out
+
+
+# --- parameters -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Pipelines that ask for a section and for one value of another."""
+
+    inputs = ["params:study.training", "params:study.network.size", "params:cluster", "data"]
+    pipeline = Pipeline([node(lambda *values: values, inputs, "result")])
+    monkeypatch.setattr("kedro.framework.project.pipelines", {"study": pipeline})
+
+
+GIVEN = ["study.training", "study.training.epochs", "study.network.size", "cluster.address"]
+
+
+def check(*names):
+    parents = {name.rpartition(".")[0] for name in names} - {""}
+    entries = {f"params:{name}": MemoryDataset(1) for name in {*names, *parents}}
+    ParameterHooks().before_pipeline_run(DataCatalog(entries))
+
+
+def test_parameters_that_are_asked_for_pass(asked):
+    check(*GIVEN, "folder", "labels", "model")
+
+
+@pytest.mark.parametrize(
+    ("name", "similar"),
+    [
+        ("study.trainin", "study.training"),
+        ("study.network.sizes", "study.network.size"),
+        ("foldr", "folder"),
+        ("cluser", "cluster"),
+        ("studdy.training", "study.training"),
+    ],
+)
+def test_a_misspelt_parameter_is_refused_with_the_most_similar_one(asked, name, similar):
+    with pytest.raises(ValueError, match=f"did you mean '{similar}'"):
+        check(*GIVEN, name)

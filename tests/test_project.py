@@ -1,10 +1,12 @@
 """The project's own hygiene: configuration, catalog, parameters, imports, repository."""
 
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
+import yaml
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import configure_project, pipelines
 from kedro.io import DataCatalog
@@ -14,6 +16,7 @@ from pydantic import BaseModel
 from skyloom.compute import ClusterParameters
 from skyloom.pipelines.hi_profiles import parameters as models
 from skyloom.pipelines.hi_profiles.pipeline import STAGES
+from skyloom.settings import CONFIG_LOADER_ARGS
 
 ENVIRONMENTS = ("base", "paper", "real")
 SECTIONS = {
@@ -41,10 +44,7 @@ def layer_of(entry):
 
 
 def load(root, environment, kind):
-    loader = OmegaConfigLoader(
-        str(root / "conf"), env=environment, base_env="base", default_run_env="local"
-    )
-    return loader[kind]
+    return OmegaConfigLoader(str(root / "conf"), env=environment, **CONFIG_LOADER_ARGS)[kind]
 
 
 def used_datasets(registered):
@@ -165,13 +165,46 @@ def test_the_simulation_never_writes_into_a_user_s_folder(root):
     loader = OmegaConfigLoader(
         str(root / "conf"),
         env="real",
-        base_env="base",
-        default_run_env="local",
-        runtime_params={"folder": "/somebody/s/spectra"},
+        runtime_params={"folder": "/somebody/s/spectra", "labels": "/somebody/s/labels.csv"},
+        **CONFIG_LOADER_ARGS,
     )
     config = loader["catalog"]
     assert config["hi_profiles.spectra@files"]["path"] == "/somebody/s/spectra"
     assert "somebody" not in config["hi_profiles.spectra@fits"]["path"]
+    assert config["hi_profiles.labels"]["filepath"] == "/somebody/s/labels.csv"
+    assert config["hi_profiles.labels"]["writable"] is False
+
+
+def test_what_the_readme_writes_into_an_environment_is_valid(root, tmp_path):
+    """Each excerpt alone, on top of the base environment."""
+    excerpts = re.findall(r"```yaml\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    assert len(excerpts) >= 3
+    before = load(root, "base", "parameters")
+    shutil.copytree(root / "conf" / "base", tmp_path / "base")
+    (tmp_path / "local").mkdir()
+    for excerpt in excerpts:
+        (tmp_path / "local" / "parameters.yml").write_text(excerpt)
+        config = OmegaConfigLoader(str(tmp_path), env="local", **CONFIG_LOADER_ARGS)["parameters"]
+        assert config != before
+        ClusterParameters.model_validate(config["cluster"])
+        assert set(config["hi_profiles"]) == set(SECTIONS)
+        for section, values in config["hi_profiles"].items():
+            SECTIONS[section].model_validate(values)
+
+
+@pytest.mark.parametrize("environment", ["paper", "real"])
+def test_an_environment_names_only_what_differs(root, environment):
+    def leaves(table, path=()):
+        for key, value in table.items():
+            if isinstance(value, dict):
+                yield from leaves(value, (*path, key))
+            else:
+                yield (*path, key), value
+
+    base = dict(leaves(load(root, "base", "parameters")))
+    own = yaml.safe_load((root / f"conf/{environment}/hi_profiles/parameters.yml").read_text())
+    for path, value in leaves(own):
+        assert base.get(path, "not there") != value, path
 
 
 def test_catalog_entries_are_of_classes_that_exist(root):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,40 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol, DatasetNotFoundError
 
 logger = logging.getLogger(__name__)
+
+# Parameters of a command line that the catalog looks at, not the pipelines.
+RUNTIME_PARAMETERS = frozenset({"folder", "labels", "model"})
+
+
+class ParameterHooks:
+    """Refuse a run with a parameter that nothing looks at: it is misspelt."""
+
+    @hook_impl
+    def before_pipeline_run(self, catalog) -> None:
+        """Compare what is configured with what the pipelines ask for.
+
+        Raises
+        ------
+        ValueError
+            If a parameter belongs to nothing; names it and the most similar one.
+        """
+        from kedro.framework.project import pipelines
+
+        names = {name for pipeline in pipelines.values() for name in pipeline.inputs()}
+        asked = {name.removeprefix("params:") for name in names if name.startswith("params:")}
+        for name in catalog.keys():  # noqa: SIM118  # a catalog is no dictionary
+            given = name.removeprefix("params:")
+            if given == name or given in RUNTIME_PARAMETERS:
+                continue
+            if not any(_belongs(given, other) or _belongs(other, given) for other in asked):
+                known = sorted(asked | RUNTIME_PARAMETERS)
+                similar = get_close_matches(given, known, 1, 0) or known
+                msg = f"there is no parameter {given!r}; did you mean {similar[0]!r}?"
+                raise ValueError(msg)
+
+
+def _belongs(name: str, other: str) -> bool:
+    return name == other or name.startswith(f"{other}.")
 
 
 class ResultHooks:

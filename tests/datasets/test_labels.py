@@ -71,3 +71,13 @@ def test_bytes_that_are_no_table(tmp_path, name):
     (tmp_path / name).write_bytes(np.random.default_rng(1).bytes(500))
     with pytest.raises(DatasetError, match="cannot be loaded"):
         LabelTableDataset(filepath=tmp_path / name).load()
+
+
+def test_a_table_of_the_user_is_never_written(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("id,class\na,1\n")
+    dataset = LabelTableDataset(filepath=str(path), writable=False)
+    with pytest.raises(DatasetError, match=r"labels\.csv is never written"):
+        dataset.save(pd.DataFrame({"id": ["b"]}))
+    assert path.read_text() == "id,class\na,1\n"
+    assert dataset.load()["id"].tolist() == ["a"]

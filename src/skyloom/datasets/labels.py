@@ -18,12 +18,20 @@ class LabelTableDataset(_FileDataset):
     ----------
     filepath : str or None
         The table; ``None`` stands for "no labels".
+    writable : bool
+        Whether it may be saved; not if it is the user's own.
     **arguments
         As for the other datasets of this package.
     """
 
-    def __init__(self, *, filepath: str | os.PathLike[str] | None, **arguments: Any) -> None:
-        self._is_given = filepath is not None
+    def __init__(
+        self,
+        *,
+        filepath: str | os.PathLike[str] | None,
+        writable: bool = True,
+        **arguments: Any,
+    ) -> None:
+        self._is_given, self._writable = filepath is not None, writable
         super().__init__(filepath=filepath or "no labels", **arguments)
 
     def load(self) -> pd.DataFrame:
@@ -55,6 +63,9 @@ class LabelTableDataset(_FileDataset):
     def _write(self, data: pd.DataFrame, path: str) -> None:
         if not self._is_given:
             msg = "no file was given to save the labels to"
+            raise DatasetError(msg)
+        if not self._writable:
+            msg = f"the label table {self._filepath} is never written: leave out the simulation"
             raise DatasetError(msg)
         data.to_csv(path, sep=";", index=False)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
 from skyloom.compute import ClusterParameters
@@ -24,6 +25,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
     SweepParameters,
     TrainingParameters,
 )
+from skyloom.settings import CONFIG_LOADER_ARGS
 
 MODELS = {
     "simulation": SimulationParameters,
@@ -42,8 +44,8 @@ EPOCHS = {"training.epochs": [5]}
 
 
 def written(environment):
-    text = (CONF / environment / "hi_profiles" / "parameters.yml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)["hi_profiles"]
+    loader = OmegaConfigLoader(str(CONF), env=environment, **CONFIG_LOADER_ARGS)
+    return loader["parameters"]["hi_profiles"]
 
 
 @pytest.mark.parametrize("model", [m for m in MODELS.values() if m is not SweepParameters])
@@ -85,7 +87,7 @@ def test_every_parameter_file_gives_a_sweep_that_can_be_laid_out(environment):
 def test_the_published_settings_are_the_published_ones():
     parameters = written("paper")
     widths = [[32, 64, 128], [32, 64, 256], [32, 64, 512]]
-    assert parameters["sweep"]["grid"] == {
+    assert SweepParameters(**parameters["sweep"]).grid == {
         "training.epochs": [50, 80, 120],
         "network.widths": widths,
     }
@@ -379,6 +381,11 @@ def test_a_grid_holds_every_combination_and_names_what_varies():
     assert [c.network.widths for c in sweep.configurations] == [(4,), (4,), (4, 8), (4, 8)]
     assert {c.training.batch_size for c in sweep.configurations} == {16}
     assert sweep.base == BASE
+
+
+def test_null_takes_an_axis_away():
+    axes = {"network.widths": [[4], [8]], "training.start": None}
+    assert SweepParameters(grid=axes) == SweepParameters(grid={"network.widths": [[4], [8]]})
 
 
 def test_names_hold_numbers_switches_and_nothing():

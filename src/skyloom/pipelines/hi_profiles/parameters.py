@@ -156,7 +156,7 @@ class FeatureParameters(Parameters):
     seed: int = Field(0, ge=0, description="of those realisations")
     rendering: Literal["corrected", "published"] = "corrected"
     size: int = Field(32, ge=8, le=512, description="pixels on a side of the network's input")
-    quadrant: bool = Field(True, description="one quadrant only (corrected rendering)")
+    quadrant: bool = Field(True, description="one quadrant only")
     extent: Positive = Field(
         1.3, description="velocity at the image's edge in units of half of W20 (corrected)"
     )
@@ -306,13 +306,21 @@ class SweepParameters(Parameters):
     """Which configurations are compared, and what the comparison costs."""
 
     grid: dict[str, list[Any]] | None = Field(
-        None, description="values by parameter, as network.widths; every combination is one"
+        None,
+        description="values by parameter, as network.widths; every combination is one; "
+        "null in place of values takes an axis of the base environment away",
     )
     search: SearchParameters | None = Field(None, description="in place of the grid")
     n_permutations: int = Field(
         0, ge=0, description="reruns of the whole procedure on shuffled classes"
     )
     seed: Seed = Field(0, description="of those shuffles and of the initial weights")
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _without_removed_axes(cls, grid):
+        """An environment removes an axis of the base environment by null."""
+        return {k: v for k, v in grid.items() if v is not None} if isinstance(grid, dict) else grid
 
     @model_validator(mode="after")
     def _known_axes(self):
@@ -341,7 +349,7 @@ class SweepParameters(Parameters):
 
 
 class AuditParameters(Parameters):
-    """The published protocol, run to show what it gives by itself; null values switch it off."""
+    """The published protocol, run to show what it gives; without test sizes it is not run."""
 
     test_sizes: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     split_seeds: tuple[Seed, ...] = (42, 99)

@@ -109,7 +109,7 @@ def summarise_audit(
     Parameters
     ----------
     fits, null : pandas.DataFrame
-        From `skyloom.pipelines.hi_profiles.training.audit_published_protocol`.
+        From `skyloom.pipelines.hi_profiles.audit.audit_published_protocol`.
     classes : pandas.DataFrame
         The sample's classes.
 
@@ -179,7 +179,7 @@ def write_audit_workbooks(
     profiles : pandas.DataFrame
         The accepted galaxies.
     predictions : pandas.DataFrame
-        From `skyloom.pipelines.hi_profiles.training.audit_published_protocol`.
+        From `skyloom.pipelines.hi_profiles.audit.audit_published_protocol`.
 
     Returns
     -------
