@@ -35,6 +35,6 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-clean:                       ## remove the environment and all results
-	rm -rf $(VENV) mlflow.db mlartifacts
-	find data -type f ! -name .gitkeep -delete
+clean:                       ## remove the environment and all results, but no observations of your own
+	rm -rf $(VENV) mlflow.db mlflow.db.lock mlartifacts
+	find data -path data/real/01_raw -prune -o -type f ! -name .gitkeep -exec rm {} +

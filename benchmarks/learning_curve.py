@@ -49,7 +49,7 @@ BOTH, FOLD = {"network.image_models": [1, 2]}, {"network.image_models": [2]}
 ARMS = {
     "published network": {**FOLD, "augmentation.n_copies": 0},
     "published network, augmented": FOLD,
-    "published network, images 1 and 2": BOTH,
+    "published network, augmented, images 1 and 2": BOTH,
     "published network, pre-trained": {**BOTH, "training.start": "fine_tuned"},
     "1-D network, augmented": {**BOTH, "network.architecture": "folded_cnn"},
     "1-D network, pre-trained": {
