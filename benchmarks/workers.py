@@ -1,13 +1,14 @@
 """Many single-threaded workers or few with more threads: which fits faster, by image size.
 
-    python benchmarks/workers.py
+    python benchmarks/workers.py [--turns 3]
 
 What `skyloom.compute.plan_workers` chooses rests on this. Each sharing of the cores fits the same
-published networks, twice in turn. Writes ``benchmarks/results/workers.csv``.
+published networks, ``--turns`` times in turn. Writes ``benchmarks/results/workers.csv``.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
 import time
@@ -20,7 +21,7 @@ from skyloom.learning.sweep import ResultStore
 from skyloom.pipelines.hi_profiles.audit import audit_published_protocol
 from skyloom.pipelines.hi_profiles.parameters import AuditParameters, Sweep
 
-SIZES, EPOCHS = (16, 32, 48, 64, 96), 12
+SIZES, EPOCHS = (16, 32, 64, 96), 10
 
 
 def seconds(data, size, images, n_workers, threads, epochs):
@@ -42,11 +43,14 @@ def seconds(data, size, images, n_workers, threads, epochs):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--turns", type=int, default=1)
+    turns = parser.parse_args().turns
     profiles, flux, fits, classes = sample()
     cores, rows = os.cpu_count(), []
     for size in SIZES:
         ((_, images),) = pictures(profiles, flux, fits, size, True).items()
-        for turn in range(2):
+        for turn in range(turns):
             for n_workers, threads in ((cores, 1), (cores // 2, 2)):
                 # The start of the workers and the tracing cancel out.
                 few, many = (
