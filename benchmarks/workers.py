@@ -21,7 +21,7 @@ from skyloom.learning.sweep import ResultStore
 from skyloom.pipelines.hi_profiles.audit import audit_published_protocol
 from skyloom.pipelines.hi_profiles.parameters import AuditParameters, Sweep
 
-SIZES, EPOCHS = (16, 32, 64, 96), 10
+SIZES, EPOCHS = (24, 48, 64, 96), 10
 
 
 def seconds(data, size, images, n_workers, threads, epochs):
