@@ -40,7 +40,7 @@ from skyloom.plots.style import BLUE, GREY, RED, new_figure
 from skyloom.simulate.hi_profiles import assign_classes, draw_truth, observe_lines
 
 WIDTHS = ((32, 64, 128), (32, 64, 256), (32, 64, 512))
-N_REPEATS = 10
+N_REPEATS = 7
 TEST_SIZES, EPOCHS, SEEDS = (0.7, 0.5, 0.3), (50, 80, 120), (42, 99)
 
 
