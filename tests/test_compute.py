@@ -64,8 +64,7 @@ def test_possible_parameters_are_taken(values):
     ("n_cores", "image_size", "expected"),
     [
         (8, 16, (8, 1)),
-        (8, 63, (8, 1)),
-        (8, 64, (4, 2)),
+        (8, 127, (8, 1)),
         (8, 128, (4, 2)),
         (5, 128, (2, 2)),
         (2, 128, (1, 2)),

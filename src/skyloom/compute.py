@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_LARGE_IMAGE = 64  # pixels; see benchmarks/workers.py
+_LARGE_IMAGE = 128  # pixels; one thread was faster for all that benchmarks/workers.py measured
 
 
 class ClusterParameters(BaseModel):
