@@ -181,12 +181,12 @@ def main():
     pd.DataFrame(rows).round(1).to_csv("benchmarks/results/sweep.csv", index=False)
 
 
-def audit(profiles, classes, loaded, plan, grid):
+def audit(profiles, classes, loaded, plan, grid, cluster=None):
     """Predictions of the published grid, fitted our way."""
     with tempfile.TemporaryDirectory() as folder:
         return audit_published_protocol(
             profiles, classes, loaded, plan, ResultStore(folder),
-            AuditParameters(**grid, n_shuffles=20), ClusterParameters(),
+            AuditParameters(**grid, n_shuffles=20), cluster or ClusterParameters(),
         )[1]  # fmt: skip
 
 
@@ -198,27 +198,26 @@ def compare(profiles, flux, fits, classes, loaded, plan, n):
     splits = [(size, seed) for size in TEST_SIZES[::-1] for seed in SEEDS][:n]
     label = classes["class"].to_numpy(np.int32)
     grid = {"test_sizes": sorted({size for size, _ in splits}), "epochs": EPOCHS}
+    grid["widths"] = WIDTHS[:1]
     rates = []
     for repeat in range(N_REPEATS):
-        found = audit(
-            profiles, classes, loaded, plan, {**grid, "widths": WIDTHS[:1], "seed": repeat}
-        )
+        found = audit(profiles, classes, loaded, plan, {**grid, "seed": repeat})
         right = found[found["labels"] == "true"].eval("predicted == `class`")
         keys = [found[name] for name in ("test_size", "split_seed", "epochs")]
-        found = right.groupby(keys).mean().rename("success_rate").reset_index()
-        rates.append(found.assign(repeat=repeat))
-    ours = pd.concat(rates).assign(way="ours")
+        rate = right.groupby(keys).mean().rename("success_rate").reset_index()
+        rates.append(rate.assign(repeat=repeat, way="ours"))
     whole = model_2(profiles, flux, fits, 128, False) / np.float32(255)
     for test_size, seed in splits:
         test, published, _, _ = published_fit(
             whole, label, test_size, seed, WIDTHS[0], max(EPOCHS), EPOCHS
         )
-        for epochs, predicted in published.items():
-            rate = (predicted == label[test]).mean()
-            rates.append(pd.DataFrame([(test_size, seed, epochs, rate, 0, "published")]))
-            rates[-1].columns = ours.columns
-            print(*rates[-1].iloc[0], flush=True)
-        write_rates(pd.concat([ours, *rates[N_REPEATS:]]), np.bincount(label).max() / len(label))
+        rate = {
+            epochs: (predicted == label[test]).mean() for epochs, predicted in published.items()
+        }
+        print(test_size, seed, rate, flush=True)
+        rate = pd.Series(rate, name="success_rate").rename_axis("epochs").reset_index()
+        rates.append(rate.assign(test_size=test_size, split_seed=seed, repeat=0, way="published"))
+        write_rates(pd.concat(rates), np.bincount(label).max() / len(label))
 
 
 def mean_difference(rates):

@@ -10,35 +10,25 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 import time
 
 import pandas as pd
-from sweep import pictures, plan_for, sample
+from sweep import WIDTHS, audit, pictures, plan_for, sample
 
 from skyloom.compute import ClusterParameters
-from skyloom.learning.sweep import ResultStore
-from skyloom.pipelines.hi_profiles.audit import audit_published_protocol
-from skyloom.pipelines.hi_profiles.parameters import AuditParameters, Sweep
+from skyloom.pipelines.hi_profiles.parameters import Sweep
 
 SIZES, EPOCHS = (24, 48, 64, 96), 10
 
 
 def seconds(data, size, images, n_workers, threads, epochs):
     """Of six fits through the engine."""
-    profiles, classes = data
     plan = plan_for(size, quadrant=True)
-    parameters = AuditParameters(
-        test_sizes=[0.5], split_seeds=[42, 99], epochs=[epochs], widths=[[32, 64, 128]],
-        n_shuffles=20,
-    )  # fmt: skip
     loaded = {Sweep.model_validate(plan).base.image_variant: lambda: images}
     cluster = ClusterParameters(n_workers=n_workers, threads_per_fit=threads)
+    grid = {"test_sizes": [0.5], "epochs": [epochs], "widths": WIDTHS[:1]}
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        audit_published_protocol(
-            profiles, classes, loaded, plan, ResultStore(folder), parameters, cluster
-        )
+    audit(*data, loaded, plan, grid, cluster)
     return time.perf_counter() - start
 
 

@@ -37,9 +37,8 @@ class ParameterHooks:
             if given == name or given in RUNTIME_PARAMETERS:
                 continue
             if not any(_belongs(given, other) or _belongs(other, given) for other in asked):
-                known = sorted(asked | RUNTIME_PARAMETERS)
-                similar = get_close_matches(given, known, 1, 0) or known
-                msg = f"there is no parameter {given!r}; did you mean {similar[0]!r}?"
+                (similar,) = get_close_matches(given, asked | RUNTIME_PARAMETERS, n=1, cutoff=0)
+                msg = f"there is no parameter {given!r}; did you mean {similar!r}?"
                 raise ValueError(msg)
 
 

@@ -66,6 +66,13 @@ class RawFile:
                 raise UnusableError("truncated", f"{len(self.content)} bytes")
         return hdus
 
+    @property
+    def image_hdu(self):
+        """The first image HDU with data, or None."""
+        if not self.is_fits:
+            return None
+        return next((hdu for hdu in self.hdus if hdu.is_image and hdu.data is not None), None)
+
 
 class Reader(NamedTuple):
     """How one layout is recognised and read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,6 @@ _RA = ("ra", "raj2000", "_ra", "_raj2000", "ra_deg", "radeg", "ra_icrs")
 _DEC = ("dec", "de", "dej2000", "decj2000", "_de", "_dej2000", "dec_deg", "decdeg", "de_icrs")
 _PARTS = (("rah", "ram", "ras"), ("de-", "ded", "dem", "des"))
 _NUMBER = re.compile(r"(^|[\s,;|])[+-]?\d+(\.\d*)?([\s,;|]|$)")
-_SEXAGESIMAL = re.compile(r"\s*([+\-−]?)\s*(\d+)[\s:hd°]+(\d+)(?:[\s:m'′]+(\d*\.?\d*))?[\s:s\"″]*$")
 
 
 def read_sources(
@@ -55,8 +55,8 @@ def read_sources(
     by_name = {name.lower(): name for name in columns}
     ra_text = _coordinate(columns, by_name, ra_column, _RA, _PARTS[0])
     dec_text = _coordinate(columns, by_name, dec_column, _DEC, _PARTS[1])
-    ra = np.array([_degrees(value, 15.0) for value in ra_text])
-    dec = np.array([_degrees(value, 1.0) for value in dec_text])
+    ra = np.array([_degrees(value, "hourangle") for value in ra_text])
+    dec = np.array([_degrees(value, "deg") for value in dec_text])
     good = (ra >= 0) & (ra < 360) & (np.abs(dec) <= 90)
     rejected = pd.DataFrame(
         {
@@ -115,26 +115,25 @@ def _coordinate(
     if parts[-1] in by_name and parts[-3] in by_name:
         there = [columns[by_name[part]] for part in parts if part in by_name]
         sign = there.pop(0) if parts[0] == "de-" and parts[0] in by_name else [""] * len(there[0])
-        return [f"{mark} {' '.join(cells)}" for mark, *cells in zip(sign, *there, strict=True)]
+        return [f"{mark}{' '.join(cells)}" for mark, *cells in zip(sign, *there, strict=True)]
     msg = f"no column for {usual[0]} among {', '.join(columns)}: name it in the parameters"
     raise ValueError(msg)
 
 
-def _degrees(value: str, factor: float) -> float:
-    """Degrees of a number, or of a sexagesimal value whose unit is ``factor`` degrees."""
+def _degrees(value: str, unit: str) -> float:
+    """Degrees of a number, or of a sexagesimal value in hours or degrees; NaN of anything else."""
+    from astropy.coordinates import Angle
+
     try:
         return float(value)
     except ValueError:
         pass
-    found = _SEXAGESIMAL.match(value)
-    if not found:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # 60 seconds, for instance
+            return float(Angle(value.replace("\N{MINUS SIGN}", "-"), unit).deg)
+    except (ValueError, Warning):
         return np.nan
-    sign, whole, minutes, seconds = found.groups()
-    minutes, seconds = float(minutes), float(seconds or 0)
-    if minutes >= 60 or seconds >= 60:
-        return np.nan
-    size = factor * (float(whole) + minutes / 60 + seconds / 3600)
-    return -size if sign in {"-", "−"} else size
 
 
 def _position_names(sources: pd.DataFrame) -> list[str]:

@@ -44,6 +44,27 @@ def clip_background(
     return np.where(kept, known, 0.0).astype(np.float32), noise
 
 
+def label_islands(images: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number the islands of light; pixels that touch at a corner belong together.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, height, width)
+        Clipped: zero outside the sources.
+
+    Returns
+    -------
+    islands : numpy.ndarray of int, shape (n, height, width)
+        From 1 on; 0 where it is dark. No island is in two images.
+    n_islands : int
+    """
+    from scipy import ndimage
+
+    touching = np.zeros((3, 3, 3), int)
+    touching[1] = 1  # within an image only
+    return ndimage.label(images > 0, touching)
+
+
 def remove_specks(images: np.ndarray, *, min_pixels: int = 10) -> np.ndarray:
     """Set islands of few pixels to zero: peaks of the noise are smaller than the beam.
 
@@ -52,17 +73,13 @@ def remove_specks(images: np.ndarray, *, min_pixels: int = 10) -> np.ndarray:
     images : numpy.ndarray, shape (n, height, width)
         Clipped: zero outside the sources.
     min_pixels : int
-        Of an island that stays; pixels that touch at a corner belong together.
+        Of an island that stays; see `label_islands`.
 
     Returns
     -------
     numpy.ndarray, shape (n, height, width)
     """
-    from scipy import ndimage
-
-    touching = np.zeros((3, 3, 3), int)
-    touching[1] = 1  # within an image only
-    islands, _ = ndimage.label(images > 0, touching)
+    islands, _ = label_islands(images)
     n_pixels = np.bincount(islands.ravel())
     return np.where(n_pixels[islands] >= min_pixels, images, 0).astype(images.dtype)
 

@@ -39,19 +39,12 @@ class CutOut:
 
 
 def _is_image(file: RawFile) -> bool:
-    return _plane(file) is not None
-
-
-def _plane(file):
-    """The first image HDU with data, or None."""
-    if not file.is_fits:
-        return None
-    return next((hdu for hdu in file.hdus if hdu.is_image and hdu.data is not None), None)
+    return file.image_hdu is not None
 
 
 def _read_fits(file: RawFile) -> CutOut:
     """A plane in Jy/beam with a celestial WCS; axes of one pixel (frequency ...) are dropped."""
-    hdu = _plane(file)
+    hdu = file.image_hdu
     image = np.squeeze(hdu.data)
     if image.ndim != 2:
         raise UnusableError("not a single image", f"shape {hdu.data.shape}")

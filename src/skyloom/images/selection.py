@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from skyloom.images.cutouts import label_islands
+
 
 def duplicate_groups(ra: np.ndarray, dec: np.ndarray, radius: float) -> np.ndarray:
     """Number the physical sources of a list that was made of several catalogues.
@@ -74,9 +76,7 @@ def inspect_cut_outs(
     from scipy import ndimage
 
     n, height, width = images.shape
-    touching = np.zeros((3, 3, 3), int)
-    touching[1] = 1  # within an image only
-    islands, n_islands = ndimage.label(images > 0, touching)
+    islands, n_islands = label_islands(images)
     y, x = np.ogrid[:height, :width]
     distance = np.hypot(y - height // 2, x - width // 2)
     numbers = np.arange(1, n_islands + 1)

@@ -87,13 +87,6 @@ def _read_table(file: SpectrumFile) -> Spectrum:
     return _spectrum(velocity, flux, "table", header=hdu.header)
 
 
-def _image(file: SpectrumFile):
-    """The first image HDU with data, or None."""
-    if not file.is_fits:
-        return None
-    return next((hdu for hdu in file.hdus if hdu.is_image and hdu.data is not None), None)
-
-
 def _axis_kind(header) -> str:
     return str(header.get("CTYPE1", "")).strip().upper()
 
@@ -107,24 +100,24 @@ def _image_flux(hdu, file: SpectrumFile) -> np.ndarray:
 
 
 def _is_flux_only(file: SpectrumFile) -> bool:
-    hdu = _image(file)
+    hdu = file.image_hdu
     return hdu is not None and not _axis_kind(hdu.header) and "CRVAL1" not in hdu.header
 
 
 def _read_flux_only(file: SpectrumFile) -> Spectrum:
     """A (1, N) image without any velocity axis, as published: channels are used."""
-    hdu = _image(file)
+    hdu = file.image_hdu
     flux = _image_flux(hdu, file)
     return _spectrum(np.arange(flux.size, dtype=float), flux, "flux only", "channel", hdu.header)
 
 
 def _is_image(file: SpectrumFile) -> bool:
-    return _image(file) is not None
+    return file.image_hdu is not None
 
 
 def _read_image(file: SpectrumFile) -> Spectrum:
     """A (1, N) or (N,) image with a velocity or frequency axis."""
-    hdu = _image(file)
+    hdu = file.image_hdu
     flux, header, kind = _image_flux(hdu, file), hdu.header, _axis_kind(hdu.header)
     axis = _linear_axis(header, flux.size)
     if kind.startswith(("VELO", "VRAD", "VOPT", "FELO")) or not kind:

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from skyloom.evaluation.novelty import distance_from_sample
-from skyloom.pipelines.hi_profiles.features import images_of, line_geometry
-from skyloom.pipelines.hi_profiles.fitting import network_input
+from skyloom.pipelines.hi_profiles.features import line_geometry
 from skyloom.pipelines.hi_profiles.ingestion import ingest_spectra
 from skyloom.pipelines.hi_profiles.parameters import Configuration, IngestionParameters
-from skyloom.pipelines.hi_profiles.reporting import explain_lines
+from skyloom.pipelines.hi_profiles.reporting import classify_lines, explain_lines
 from skyloom.pipelines.hi_profiles.training import sample_features
 from skyloom.plots.hi_profiles import explanations_figure
 from skyloom.spectra.asymmetry import INDICES
@@ -66,8 +65,6 @@ def classify_profiles(
     figure : matplotlib.figure.Figure
         What the network looks at in the first galaxies.
     """
-    from skyloom.learning.fitting import predict
-
     network, description = classifier
     configuration = Configuration.model_validate(description["configuration"])
     names = description["class_names"]
@@ -76,14 +73,7 @@ def classify_profiles(
     for start in range(0, len(usable), _CHUNK):
         rows = usable[start : start + _CHUNK]
         line = line_geometry(profiles.iloc[rows], np.asarray(flux[rows]), fits.iloc[rows])
-        images = images_of(line, configuration.features)
-        inputs = network_input(
-            images,
-            np.arange(len(rows)),
-            configuration.network,
-            quadrant=configuration.features.quadrant,
-        )
-        probability[rows] = predict(network, inputs)
+        probability[rows] = classify_lines(line, network, configuration)
     best = np.nan_to_num(probability, nan=-1.0).argmax(axis=1)
     done = fits["usable"].to_numpy()
     distance = distance_from_sample(

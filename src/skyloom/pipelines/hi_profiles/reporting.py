@@ -408,20 +408,8 @@ def explain_lines(
     pandas.DataFrame
         ``row``, ``predicted``, ``probability``, ``low``, ``high``, ``importance``.
     """
-    from skyloom.learning.fitting import predict
-
-    def probabilities(flux):
-        images = images_of(line | {"flux": flux}, configuration.features)
-        rows = np.arange(len(images))
-        return predict(
-            network,
-            network_input(
-                images, rows, configuration.network, quadrant=configuration.features.quadrant
-            ),
-        )
-
     n = len(line["flux"])
-    before = probabilities(line["flux"])
+    before = classify_lines(line, network, configuration)
     predicted = before.argmax(axis=1)
     start, width, centre = (line[key] for key in ("velocity_start", "channel_width", "centre"))
     velocity = start[:, None] + width[:, None] * np.arange(line["flux"].shape[1])
@@ -434,12 +422,36 @@ def explain_lines(
         # At least a channel wide, so that narrow lines have no distance without one.
         reach = np.maximum(high - low, width)[:, None] / 2
         inside = np.abs(distance - (low + high)[:, None] / 2) <= reach
-        after = probabilities(np.where(inside, symmetric, line["flux"]))
+        flux = np.where(inside, symmetric, line["flux"])
+        after = classify_lines(line | {"flux": flux}, network, configuration)
         rows = np.arange(n)
         table = {"row": rows, "predicted": predicted, "probability": before[rows, predicted]}
         fall = before[rows, predicted] - after[rows, predicted]
         parts.append(pd.DataFrame(table | {"low": low, "high": high, "importance": fall}))
     return pd.concat(parts).sort_values(["row", "low"], ignore_index=True)
+
+
+def classify_lines(line: dict, network: Any, configuration: Configuration) -> np.ndarray:
+    """Probabilities of the classes of profiles ready to be drawn.
+
+    Parameters
+    ----------
+    line : dict
+        From `skyloom.pipelines.hi_profiles.features.line_geometry`.
+    network : keras.Model
+        A classifier.
+    configuration : Configuration
+        Its images.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, n_classes)
+    """
+    from skyloom.learning.fitting import predict
+
+    images = images_of(line, configuration.features)
+    rows, quadrant = np.arange(len(images)), configuration.features.quadrant
+    return predict(network, network_input(images, rows, configuration.network, quadrant=quadrant))
 
 
 def write_report(
