@@ -22,11 +22,12 @@ def polar(radius, degrees):
     return radius * np.cos(np.radians(degrees)), radius * np.sin(np.radians(degrees))
 
 
-@given(st.floats(0, 360), st.floats(1, 130), st.floats(12, 25), st.floats(12, 25))
+# More strongly bent, the line across the long axis cuts into the lobes themselves.
+@given(st.floats(0, 360), st.floats(1, 100), st.floats(12, 25), st.floats(12, 25))
 def test_the_angle_between_two_lobes_is_measured_in_any_direction(axis, bending, near, far):
     first, second = polar(near, axis - bending / 2), polar(far, axis + 180 + bending / 2)
     (row,) = measure_sources(spots((*first, 1.0), (*second, 1.0)), pixel_scale=1).itertuples()
-    assert row.bending_angle == pytest.approx(bending, abs=4)
+    assert row.bending_angle == pytest.approx(bending, abs=3)
 
 
 @pytest.mark.parametrize("axis", [0, 30, 90, 150])
