@@ -254,8 +254,8 @@ def test_scores_beside_a_baseline_are_the_scores_and_the_paired_difference():
     scores = score_beside(ours, theirs, 2, np.random.default_rng(1))
     assert scores.items() >= score_predictions(ours, 2, np.random.default_rng(1)).items()
     expected = scores["success_rate"] - (theirs["class"] == theirs["predicted"]).mean()
-    assert scores["minus_a_flux"] == pytest.approx(expected)
-    assert scores["minus_a_flux_low"] < expected < scores["minus_a_flux_high"]
+    assert scores["minus_baseline"] == pytest.approx(expected)
+    assert scores["minus_baseline_low"] < expected < scores["minus_baseline_high"]
 
 
 def test_a_search_that_did_not_reach_every_galaxy_is_compared_on_those_that_it_did():
@@ -265,4 +265,4 @@ def test_a_search_that_did_not_reach_every_galaxy_is_compared_on_those_that_it_d
     one_part = table_of(truth, truth)[~rest]
     scores = score_beside(one_part, baseline, 2, np.random.default_rng(0))
     assert scores["n_objects"] == 40
-    assert [scores[f"minus_a_flux{end}"] for end in ("", "_low", "_high")] == [0, 0, 0]
+    assert [scores[f"minus_baseline{end}"] for end in ("", "_low", "_high")] == [0, 0, 0]

@@ -227,10 +227,11 @@ def score_beside(
     Returns
     -------
     dict of str to float
-        `score_predictions`, and ``minus_a_flux``, ``minus_a_flux_low``, ``minus_a_flux_high``.
+        `score_predictions`, and ``minus_baseline`` with its 95 % interval, ``minus_baseline_low``
+        and ``minus_baseline_high``.
     """
     scores = score_predictions(predictions, n_classes, rng)
     same = reference.merge(predictions[["seed", "id"]], on=["seed", "id"])
     difference = paired_difference(predictions, same, rng)
-    names = ("minus_a_flux", "minus_a_flux_low", "minus_a_flux_high")
+    names = ("minus_baseline", "minus_baseline_low", "minus_baseline_high")
     return scores | dict(zip(names, difference, strict=True))

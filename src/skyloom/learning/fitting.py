@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,9 @@ import pandas as pd
 
 if TYPE_CHECKING:
     import keras
+
+
+CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
 class Snapshot(NamedTuple):
@@ -47,6 +51,21 @@ def limit_threads(n_threads: int) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
+def prepare_process(threads: int) -> None:
+    """Quieten TensorFlow and limit its threads, before it is used in a process.
+
+    Parameters
+    ----------
+    threads : int
+        0 leaves the number to TensorFlow.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")
+    limit_threads(threads)
+
+
 def restart(model: keras.Model, fresh: keras.Model, learning_rate: float) -> None:
     """Put a compiled network back to the state of a new one, without tracing it again.
 
@@ -76,16 +95,18 @@ def fit_classifier(
     patience: int | None,
     min_epochs: int,
     seed: int,
+    steps_per_epoch: int | None = None,
+    augment: Callable[[Any, Any], Any] | None = None,
 ) -> tuple[list[Snapshot], pd.DataFrame]:
-    """Train a compiled classifier and keep its weights at several lengths of the training.
+    """Train a compiled network and keep its weights at several lengths of the training.
 
     Parameters
     ----------
     model : keras.Model
-        Compiled, with ``accuracy`` as its metric.
-    train, validation : tuple of (inputs, classes)
-        Inputs (n, ...) and integer classes (n,). Without validation objects, as for the last fit
-        on everything, nothing can stop the training.
+        Compiled, with a metric beside its loss.
+    train, validation : tuple of (inputs, targets)
+        Inputs (n, ...) and integer classes or other targets (n,). Without validation objects, as
+        for the last fit on everything, nothing can stop the training.
     epochs : sequence of int
         Largest numbers of epochs; one training run serves all of them.
     batch_size : int
@@ -98,13 +119,19 @@ def fit_classifier(
         normalisation have not settled, and a validation loss means little.
     seed : int
         Of the order of the batches. The same seed on the same machine gives the same weights.
+    steps_per_epoch : int, optional
+        Gradient steps of an epoch, so that samples of different sizes are trained equally long;
+        by default one pass through the training objects.
+    augment : callable, optional
+        ``(number, inputs) -> inputs`` of each training batch, such as
+        `skyloom.learning.augmentation.random_rotations`.
 
     Returns
     -------
     snapshots : list of Snapshot
         One for each of ``epochs``.
     history : pandas.DataFrame
-        ``epoch`` (from 1), ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
+        ``epoch`` (from 1), ``loss`` and the metric, and ``val_`` of both.
     """
     import keras
     import tensorflow as tf
@@ -112,11 +139,16 @@ def fit_classifier(
     if validation is None:
         patience = None
 
-    def batches(inputs, classes, *, shuffle):
-        data = tf.data.Dataset.from_tensor_slices((inputs, classes))
-        if shuffle:
+    def batches(inputs, targets, *, training):
+        data = tf.data.Dataset.from_tensor_slices((inputs, targets))
+        if training:
             data = data.shuffle(len(inputs), seed=seed, reshuffle_each_iteration=True)
-        return data.batch(batch_size).prefetch(2)
+        if training and steps_per_epoch is not None:
+            data = data.repeat()
+        data = data.batch(batch_size)
+        if training and augment is not None:
+            data = data.enumerate().map(lambda number, pair: (augment(number, pair[0]), pair[1]))
+        return data.prefetch(2)
 
     class Keeper(keras.callbacks.Callback):
         """Keep the weights at each length, and stop when the validation loss has risen."""
@@ -145,9 +177,10 @@ def fit_classifier(
     keeper = Keeper()
     keras.utils.set_random_seed(seed)
     run = model.fit(
-        batches(*train, shuffle=True),
-        validation_data=None if validation is None else batches(*validation, shuffle=False),
+        batches(*train, training=True),
+        validation_data=None if validation is None else batches(*validation, training=False),
         epochs=max(epochs),
+        steps_per_epoch=steps_per_epoch,
         verbose=0,
         shuffle=False,  # the dataset shuffles itself
         callbacks=[keeper],
@@ -175,6 +208,59 @@ def predict(model: keras.Model, inputs: np.ndarray, *, chunk: int = 1024) -> np.
     """
     parts = [model.predict_on_batch(inputs[i : i + chunk]) for i in range(0, len(inputs), chunk)]
     return np.concatenate(parts) if parts else np.zeros((0, *model.output_shape[1:]), np.float32)
+
+
+def split_result(
+    model: keras.Model,
+    snapshots: Sequence[Snapshot],
+    history: pd.DataFrame,
+    epochs: Sequence[int],
+    inputs: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """What one fit says of its split.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As fitted.
+    snapshots, history
+        From `fit_classifier`.
+    epochs : sequence of int
+        Largest numbers of epochs.
+    inputs : dict of str to numpy.ndarray
+        Of the ``validation`` and the ``test`` objects.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        ``validation_probability`` and ``test_probability`` (lengths, n, n_classes), ``history``
+        (epochs, 4), ``lengths`` (epochs trained) and ``best_epoch`` (lengths,).
+    """
+    probability: dict[str, list[np.ndarray]] = {role: [] for role in inputs}
+    for snapshot in snapshots:
+        model.set_weights(snapshot.weights)
+        for role, parts in probability.items():
+            parts.append(predict(model, inputs[role]))
+    return {
+        **{f"{role}_probability": np.stack(parts) for role, parts in probability.items()},
+        "history": history[list(CURVES)].to_numpy(np.float32),
+        "lengths": np.minimum(epochs, len(history)),
+        "best_epoch": np.array([snapshot.best_epoch for snapshot in snapshots]),
+    }
+
+
+def soften(model: keras.Model, temperature: float) -> None:
+    """Divide the logits of a classifier by a temperature for good.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Its last layer is dense with a softmax.
+    temperature : float
+        From `skyloom.evaluation.calibration.fit_temperature`.
+    """
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel / temperature, bias / temperature])
 
 
 def balanced_rows(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -15,9 +15,8 @@ import pandas as pd
 
 from skyloom.evaluation.baselines import predictions_table
 from skyloom.evaluation.splits import split_manifest
+from skyloom.learning.fitting import CURVES
 from skyloom.learning.sweep import FailedTask, Finished, Procedure, Result, Task
-
-CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
 class Split(NamedTuple):

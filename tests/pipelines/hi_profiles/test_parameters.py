@@ -9,6 +9,7 @@ from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
 from skyloom.compute import ClusterParameters
+from skyloom.learning.configurations import SearchAxis, SearchParameters
 from skyloom.pipelines.hi_profiles.parameters import (
     AuditParameters,
     AugmentationParameters,
@@ -18,8 +19,6 @@ from skyloom.pipelines.hi_profiles.parameters import (
     NetworkParameters,
     PretrainingParameters,
     ReportingParameters,
-    SearchAxis,
-    SearchParameters,
     SimulationParameters,
     Sweep,
     SweepParameters,

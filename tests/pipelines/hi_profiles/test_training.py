@@ -15,6 +15,7 @@ from skyloom.evaluation.calibration import apply_temperature
 from skyloom.evaluation.novelty import distance_from_sample
 from skyloom.images.rings import render_rings
 from skyloom.learning import fitting as learning
+from skyloom.learning.comparison import CURVE_COLUMNS, INNER_COLUMNS
 from skyloom.learning.nested import CURVES, nested_predictions, select_configurations
 from skyloom.learning.sweep import ResultStore
 from skyloom.pipelines.hi_profiles import training
@@ -242,8 +243,8 @@ def test_the_inner_folds_select_the_network_that_sees(finished):
 
 def test_every_inner_fold_has_a_score_and_a_learning_curve_with_the_epoch_it_kept(finished):
     inner, curves = finished[1]["inner"], finished[1]["curves"]
-    assert tuple(inner) == training.INNER_COLUMNS
-    assert tuple(curves) == training.CURVE_COLUMNS
+    assert tuple(inner) == INNER_COLUMNS
+    assert tuple(curves) == CURVE_COLUMNS
     keys = ["configuration", "seed", "fold", "inner"]
     assert len(inner) == 2 * 2 * 2 * 2
     assert not inner.duplicated(keys).any()
@@ -622,8 +623,8 @@ def test_an_empty_split_gives_empty_tables(tmp_path):
     result = sweep_of(layout, sample | {"manifest": sample["manifest"][:0]}, tmp_path)
     for name in ("predictions", "validation"):
         assert tuple(result[name]) == training.PREDICTION_COLUMNS
-    assert tuple(result["inner"]) == training.INNER_COLUMNS
-    assert tuple(result["curves"]) == training.CURVE_COLUMNS
+    assert tuple(result["inner"]) == INNER_COLUMNS
+    assert tuple(result["curves"]) == CURVE_COLUMNS
     assert all(result[name].empty for name in result if name != "sweep")
     assert result["sweep"] == {"chosen": None, "configurations": {}, "failed": {}}
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skyloom.learning.nested import CURVES
+from skyloom.learning.fitting import prepare_process, split_result
 from skyloom.learning.sweep import code_digest
 from skyloom.pipelines.hi_profiles.parameters import (
     Configuration,
@@ -251,8 +251,6 @@ def fit_task(
         (epochs, 4), ``lengths`` (epochs trained) and ``best_epoch`` (lengths,).
     """
     prepare_process(threads)
-    from skyloom.learning.fitting import predict
-
     inputs = {
         role: _input(settings, shared[settings["images"]], arrays[role])
         for role in ("validation", "test")
@@ -261,18 +259,7 @@ def fit_task(
     validation = (inputs["validation"], arrays["validation_classes"])
     weights = shared[settings["pretrained"]] if settings["pretrained"] else None
     model, snapshots, history = fit_network(settings, train, validation, weights)
-    probability = {"validation": [], "test": []}
-    for snapshot in snapshots:
-        model.set_weights(snapshot.weights)
-        for role, parts in probability.items():
-            parts.append(predict(model, inputs[role]))
-    return {
-        "validation_probability": np.stack(probability["validation"]),
-        "test_probability": np.stack(probability["test"]),
-        "history": history[list(CURVES)].to_numpy(np.float32),
-        "lengths": np.minimum(settings["epochs"], len(history)),
-        "best_epoch": np.array([snapshot.best_epoch for snapshot in snapshots]),
-    }
+    return split_result(model, snapshots, history, settings["epochs"], inputs)
 
 
 def pretrain_task(
@@ -313,25 +300,6 @@ def pretrain_task(
         inputs, targets, batch_size=settings["batch_size"], epochs=settings["epochs"], verbose=0
     )
     return pack(model.get_weights(), "weight") | {"history": np.array(run.history["loss"])}
-
-
-def prepare_process(threads: int) -> None:
-    """Quieten TensorFlow and limit its threads, before it is used in a process.
-
-    Parameters
-    ----------
-    threads : int
-        0 leaves the number to TensorFlow.
-    """
-    import os
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
-
-    from skyloom.learning.fitting import limit_threads
-
-    tf.get_logger().setLevel("ERROR")
-    limit_threads(threads)
 
 
 def fit_settings(family: Sequence[Configuration], n_classes: int, seed: int) -> dict[str, Any]:

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import re
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
+from skyloom.learning import configurations
+from skyloom.learning.configurations import Parameters, Positive, Seed, Share, variant_name
 from skyloom.spectra.preparation import DEFAULT_WIDTH_RANGE
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class Parameters(BaseModel):
-    """Base of all parameter models: unknown names are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SimulationParameters(Parameters):
@@ -268,86 +250,6 @@ class PretrainingParameters(Parameters):
     learning_rate: Positive = Field(1e-3, description="falls to zero along a cosine")
 
 
-class SearchAxis(Parameters):
-    """Range of one parameter in a search."""
-
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = Field(None, gt=0)
-
-    @model_validator(mode="after")
-    def _ascends(self):
-        if self.low >= self.high or (self.log and self.low <= 0):
-            msg = f"low must be below high, and above 0 with log, got {self.low} and {self.high}"
-            raise ValueError(msg)
-        if self.log and self.step is not None:
-            msg = "give either log or step"
-            raise ValueError(msg)
-        return self
-
-
-class SearchParameters(Parameters):
-    """Search by Optuna's tree-structured Parzen estimator, anew in every outer fold."""
-
-    n_trials: int = Field(20, ge=1, description="configurations tried in each outer fold")
-    n_parallel: int = Field(2, ge=1, description="asked for at a time")
-    n_startup: int = Field(8, ge=1, description="drawn at random before the estimator is used")
-    prune: bool = Field(
-        True, description="stop a configuration whose first inner folds are below the median"
-    )
-    seed: Seed = 0
-    space: dict[str, SearchAxis | list[Any]] = Field(
-        min_length=1, description="range or choices by parameter"
-    )
-
-
-class SweepParameters(Parameters):
-    """Which configurations are compared, and what the comparison costs."""
-
-    grid: dict[str, list[Any]] | None = Field(
-        None,
-        description="values by parameter, as network.widths; every combination is one; "
-        "null in place of values takes an axis of the base environment away",
-    )
-    search: SearchParameters | None = Field(None, description="in place of the grid")
-    n_permutations: int = Field(
-        0, ge=0, description="reruns of the whole procedure on shuffled classes"
-    )
-    seed: Seed = Field(0, description="of those shuffles and of the initial weights")
-
-    @field_validator("grid", mode="before")
-    @classmethod
-    def _without_removed_axes(cls, grid):
-        """An environment removes an axis of the base environment by null."""
-        return {k: v for k, v in grid.items() if v is not None} if isinstance(grid, dict) else grid
-
-    @model_validator(mode="after")
-    def _known_axes(self):
-        if (self.grid is None) == (self.search is None):
-            msg = "give either grid or search, and null for the other"
-            raise ValueError(msg)
-        for name, values in (self.grid or self.search.space).items():
-            field = _field_of(name)
-            chosen = [values.low, values.high] if isinstance(values, SearchAxis) else values
-            if isinstance(values, SearchAxis) and not name.startswith("training."):
-                msg = (
-                    f"{name}: images are drawn and networks pre-trained beforehand, so give a "
-                    "list of values"
-                )
-                raise ValueError(msg)
-            if not chosen:
-                msg = f"{name}: no values"
-                raise ValueError(msg)
-            for value in chosen:
-                try:
-                    field.validate_python(value)
-                except ValidationError as error:
-                    msg = f"{name}: {value!r} is not possible: {error.errors()[0]['msg']}"
-                    raise ValueError(msg) from error
-        return self
-
-
 class AuditParameters(Parameters):
     """The published protocol, run to show what it gives; without test sizes it is not run."""
 
@@ -370,238 +272,60 @@ class ReportingParameters(Parameters):
     n_sample_images: int = Field(12, ge=1, description="images in the grid of examples")
 
 
-_SWEPT = {
-    "features": (FeatureParameters, ("rendering", "size", "quadrant", "extent")),
-    "augmentation": (
-        AugmentationParameters,
-        ("n_copies", "exchange_sides", "min_snr_factor", "fold_jitter", "balance_classes"),
-    ),
-    "network": (NetworkParameters, tuple(NetworkParameters.model_fields)),
-    "training": (TrainingParameters, tuple(TrainingParameters.model_fields)),
-}
-
-
-def _field_of(name: str) -> TypeAdapter:
-    """Validator of one parameter that a sweep may vary.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
-    """
-    section, _, field = name.partition(".")
-    model, fields = _SWEPT.get(section, (None, ()))
-    if field not in fields:
-        known = [f"{key}.{f}" for key, (_, names) in _SWEPT.items() for f in names]
-        msg = f"{name!r} is not a parameter of a sweep; those are {known}"
-        raise ValueError(msg)
-    info = model.model_fields[field]
-    return TypeAdapter(Annotated[info.annotation, info])
-
-
-class Configuration(Parameters):
+class Configuration(configurations.Configuration):
     """One configuration of a sweep: everything a fit depends on but the data and the split."""
 
-    name: str
+    swept: ClassVar[dict[str, tuple[str, ...]]] = {
+        "features": ("rendering", "size", "quadrant", "extent"),
+        "augmentation": (
+            "n_copies", "exchange_sides", "min_snr_factor", "fold_jitter", "balance_classes",
+        ),
+        "network": tuple(NetworkParameters.model_fields),
+        "training": tuple(TrainingParameters.model_fields),
+    }  # fmt: skip
+
     features: FeatureParameters
     augmentation: AugmentationParameters
     network: NetworkParameters
     training: TrainingParameters
 
-    def changed(self, name: str, values: dict[str, Any]) -> Configuration:
-        """The same with other values.
-
-        Parameters
-        ----------
-        name : str
-            Of the new configuration.
-        values : dict of str to value
-            By parameter, as ``network.widths``.
-
-        Returns
-        -------
-        Configuration
-
-        Raises
-        ------
-        pydantic.ValidationError
-            If a value is impossible, or values do not go together.
-        """
-        content = self.model_dump()
-        content["name"] = name
-        for key, value in values.items():
-            section, _, field = key.partition(".")
-            content[section][field] = value
-        return Configuration.model_validate(content)
-
-    @property
-    def image_variant(self) -> str:
-        """Name of the images it needs; configurations with equal images share it."""
-        return _variant_name(self.features.size, self._swept("features"))
-
     @property
     def variant(self) -> str:
         """Name of the images and of the copies it needs."""
-        copies = self._swept("augmentation")
+        copies = self.swept_values("augmentation")
         del copies["balance_classes"]  # chooses among copies, and changes none
-        return _variant_name(self.features.size, [self._swept("features"), copies])
+        return variant_name(self.features.size, [self.swept_values("features"), copies])
 
     @property
     def pretrained_name(self) -> str:
         """Name of the pre-trained network it starts from."""
-        text = json.dumps([self.image_variant, self._swept("network")], sort_keys=True)
+        text = json.dumps([self.image_variant, self.swept_values("network")], sort_keys=True)
         return f"{self.network.architecture}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
-    @property
-    def family(self) -> str:
-        """Equal for configurations that differ only in their number of epochs."""
-        return self.model_copy(
-            update={
-                "name": "",
-                "training": self.training.model_copy(update={"epochs": 1}),
-            }
-        ).model_dump_json()
 
-    def _swept(self, section: str) -> dict[str, Any]:
-        return {name: getattr(getattr(self, section), name) for name in _SWEPT[section][1]}
+class SweepParameters(configurations.SweepParameters):
+    """Which configurations are compared, and what the comparison costs."""
+
+    configuration: ClassVar[type[configurations.Configuration]] = Configuration
 
 
-def _variant_name(size: int, content: Any) -> str:
-    text = json.dumps(content, sort_keys=True)
-    return f"{size}px-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-class Sweep(Parameters):
-    """A sweep laid out: what is compared, and the images that it needs.
-
-    Attributes
-    ----------
-    base : Configuration
-        Values of what is not varied.
-    configurations : tuple of Configuration
-        Of a grid; empty for a search.
-    variants : dict of str to Configuration
-        One configuration for each distinct set of images and copies.
-    pretrained : dict of str to Configuration
-        One for each network that is pre-trained.
-    parameters : SweepParameters
-        ``hi_profiles.sweep``.
-    """
+class Sweep(configurations.Sweep):
+    """A sweep laid out: what is compared, and the images and networks that it needs."""
 
     base: Configuration
     configurations: tuple[Configuration, ...]
-    variants: dict[str, Configuration]
-    pretrained: dict[str, Configuration]
     parameters: SweepParameters
 
-    @classmethod
-    def plan(cls, parameters: SweepParameters, base: Configuration) -> Sweep:
-        """Lay out a grid or a search.
-
-        Parameters
-        ----------
-        parameters : SweepParameters
-            ``hi_profiles.sweep``.
-        base : Configuration
-            Values of what it does not vary.
-
-        Returns
-        -------
-        Sweep
-
-        Raises
-        ------
-        pydantic.ValidationError
-            If values of a grid do not go together.
-        """
-        if parameters.search is None:
-            members = configurations = _every_combination(base, parameters.grid)
-        else:
-            # What is listed can be laid out: images, copies and pre-trained networks.
-            listed = {
-                name: values
-                for name, values in parameters.search.space.items()
-                if not isinstance(values, SearchAxis)
-            }
-            configurations, members = [], _every_combination(base, listed)
-        variants, pretrained = {}, {}
-        for member in members:
-            variants.setdefault(member.variant, member)
-            if member.training.start != "scratch":
-                pretrained.setdefault(member.pretrained_name, member)
-        return cls(
-            base=base,
-            configurations=configurations,
-            variants=variants,
-            pretrained=pretrained,
-            parameters=parameters,
-        )
+    @property
+    def variants(self) -> dict[str, Configuration]:
+        """One configuration for each distinct set of images and copies."""
+        return self.one_of_each("variant")
 
     @property
-    def image_variants(self) -> dict[str, Configuration]:
-        """One configuration for each distinct set of images."""
-        members = {}
-        for member in self.variants.values():
-            members.setdefault(member.image_variant, member)
-        return members
-
-    def suggest(self, trial: Any, name: str) -> Configuration:
-        """Configuration of a search from an Optuna trial.
-
-        Parameters
-        ----------
-        trial : optuna.Trial
-            Asked of the study.
-        name : str
-            Of the configuration.
-
-        Returns
-        -------
-        Configuration
-
-        Raises
-        ------
-        pydantic.ValidationError
-            If the values do not go together.
-        """
-        values = {}
-        for key, axis in self.parameters.search.space.items():
-            if isinstance(axis, SearchAxis):
-                section, _, field = key.partition(".")
-                kind = _SWEPT[section][0].model_fields[field].annotation
-                options = {"log": axis.log, "step": axis.step}
-                if int in (kind, *get_args(kind)):
-                    options["step"] = int(axis.step or 1)
-                    values[key] = trial.suggest_int(key, int(axis.low), int(axis.high), **options)
-                else:
-                    values[key] = trial.suggest_float(key, axis.low, axis.high, **options)
-            else:
-                # Optuna keeps plain values only; lists are chosen by their number.
-                values[key] = axis[trial.suggest_categorical(key, list(range(len(axis))))]
-        return self.base.changed(_name_with(name, values, values), values)
-
-
-def _every_combination(base: Configuration, axes: dict[str, list[Any]]) -> list[Configuration]:
-    """Configurations of a grid, named by number and by the values that vary."""
-    varied = [key for key, values in axes.items() if len(values) > 1]
-    combinations = [dict(zip(axes, v, strict=True)) for v in itertools.product(*axes.values())]
-    return [
-        base.changed(_name_with(f"{number:02d}", values, varied), values)
-        for number, values in enumerate(combinations, 1)
-    ]
-
-
-def _name_with(number: str, values: dict[str, Any], shown: Iterable[str]) -> str:
-    """Number and values in words; MLflow's plots show the first ten characters."""
-    parts = []
-    for key in shown:
-        value, field = values[key], key.partition(".")[2]
-        if isinstance(value, str):
-            parts.append(value)
-        elif isinstance(value, list | tuple):
-            parts.append("-".join(map(str, value)))
-        elif isinstance(value, bool) or value is None:
-            parts.append(f"{field} {value}")
-        else:
-            parts.append(f"{field} {value:.3g}")
-    return ", ".join([number, *parts]).replace(", ", " ", 1)
+    def pretrained(self) -> dict[str, Configuration]:
+        """One for each network that is pre-trained."""
+        found: dict[str, Configuration] = {}
+        for member in self.members:
+            if member.training.start != "scratch":
+                found.setdefault(member.pretrained_name, member)
+        return found

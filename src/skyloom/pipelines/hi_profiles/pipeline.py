@@ -294,8 +294,6 @@ def create_pipeline() -> Pipeline:
                     "success_rates",
                     "inner_scores",
                     "learning_curves",
-                    "network_predictions",
-                    "baseline_predictions",
                     "sweep",
                     "audit_summary",
                 ],

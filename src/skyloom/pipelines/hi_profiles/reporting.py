@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
 import itertools
-import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +13,15 @@ import pandas as pd
 
 import skyloom
 from skyloom.evaluation.audit import best_of
+from skyloom.evaluation.report import data_fingerprint, render_report, summary_text
 from skyloom.evaluation.scores import confusion_table
-from skyloom.learning.nested import (
-    nested_predictions,
-    nested_statistic,
-    procedure_p_value,
-    select_configurations,
+from skyloom.learning.comparison import (
+    NESTED,
+    describe_children,
+    score_comparison,
+    workbooks_of,
 )
+from skyloom.learning.nested import nested_statistic, procedure_p_value
 from skyloom.pipelines.hi_profiles.audit import AUDIT_LABELS
 from skyloom.pipelines.hi_profiles.features import images_of, line_geometry
 from skyloom.pipelines.hi_profiles.fitting import network_input
@@ -31,16 +30,12 @@ from skyloom.pipelines.hi_profiles.training import (
     A_FLUX_BASELINE,
     MAJORITY_BASELINE,
     class_names,
-    failed_run,
-    network_run,
-    run_parameters,
     scores_beside_baseline,
 )
 from skyloom.plots import classification
 from skyloom.plots import hi_profiles as plots
 from skyloom.spectra.asymmetry import mirrored
 
-NESTED = "nested: best of the inner folds"
 _N_SHOWN = 6  # configurations in the figures with a panel or a line for each
 _N_OFFSETS = 16
 
@@ -74,31 +69,11 @@ def score_configurations(
     selection : pandas.DataFrame
         ``seed``, ``fold``, ``configuration``, ``score``: what each outer fold selected.
     """
-    selected = select_configurations(inner) if len(inner) else inner[["seed", "fold"]]
-    if manifest.empty:
-        return (
-            pd.DataFrame(columns=["configuration", "kind"]),
-            predictions.assign(kind=[]),
-            selected,
-        )
-    nested = nested_predictions(predictions, selected).assign(configuration=NESTED)
-    rows, parts = [], []
-    for kind, group in (("nested", nested), ("network", predictions), ("baseline", baselines)):
-        for name, table in group.groupby("configuration", sort=False):
-            scores = scores_beside_baseline(table, baselines, manifest, parameters.seed)
-            row = {"configuration": name, "kind": kind, **scores}
-            row["p_value_of"] = "these predictions"
-            if kind == "nested" and len(permutations):
-                null = permutations["balanced_accuracy"].to_numpy()
-                row["p_value"] = procedure_p_value(nested_statistic(nested), null)
-                row["p_value_of"] = f"the whole procedure, {len(null)} shuffles"
-            own = {"nested": selected, "network": inner}.get(kind)
-            if kind == "network":
-                own = inner[inner["configuration"] == name]
-            row["inner_score"] = np.nan if own is None else own["score"].mean()
-            rows.append(row | {"label_source": classes["label_source"].iloc[0]})
-            parts.append(table.assign(kind=kind))
-    return pd.DataFrame(rows), pd.concat(parts, ignore_index=True), selected
+    score = partial(
+        scores_beside_baseline, baselines=baselines, manifest=manifest, seed=parameters.seed
+    )
+    source = classes["label_source"].iloc[0]
+    return score_comparison(predictions, inner, permutations, baselines, score, source)
 
 
 def summarise_audit(
@@ -237,22 +212,8 @@ def write_workbooks(
         Sheets ``predictions`` (file, id, class, probabilities, fold), ``merged`` and
         ``confusion`` by configuration.
     """
-    workbooks = {}
-    for name, part in predictions.groupby("configuration", sort=False):
-        files = profiles[["id", "file"]]
-        table = files.merge(part.drop(columns=["kind", "configuration"]), on="id", how="inner")
-        about = profiles[["id", "number", "object", "snr", "class_value", "label_source"]]
-        n_classes = sum(column.startswith("probability_") for column in part.columns)
-        workbooks[f"{_file_name(name)}.xlsx"] = {
-            "predictions": table,
-            "merged": table.merge(about, on="id").merge(asymmetry, on="id"),
-            "confusion": confusion_table(part, n_classes),
-        }
-    return workbooks
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+    about = profiles[["id", "number", "object", "snr", "class_value", "label_source"]]
+    return workbooks_of(predictions, profiles[["id", "file"]], about.merge(asymmetry, on="id"))
 
 
 def model_info(
@@ -337,12 +298,6 @@ def model_info(
         "describe every line; such lines keep their edges but are marked. Intervals are for "
         "galaxies like these, not for other samples or noise levels.",
     }
-
-
-def data_fingerprint(profiles: pd.DataFrame) -> str:
-    """SHA-256 of the accepted ids and file hashes, whatever their order."""
-    lines = sorted(profiles["id"] + " " + profiles["sha256"])
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def explain_predictions(
@@ -546,10 +501,14 @@ def write_report(
             profiles, flux, fits, classes, explanations, names, parameters.n_sample_images
         ),
     }
-    summary = summary_text(scores, len(profiles), len(rejected), audit_sentences)
-    report = _render(
-        figures=figures,
+    head = f"{len(profiles)} spectra accepted, {len(rejected)} rejected"
+    words = f"Audit. {audit_sentences}" if audit_sentences else ""
+    summary = summary_text(scores, head, "galaxies", A_FLUX_BASELINE, words)
+    report = render_report(
+        Path(__file__).parent / "report.html.jinja",
+        figures,
         scores=scores,
+        reference="A_flux baseline",
         rejected=rejected,
         unused=classes[~classes["used"]],
         info=info,
@@ -608,63 +567,6 @@ def _explanations_figure(profiles, flux, fits, classes, explanations, names, n):
     return plots.explanations_figure(lines, panels)
 
 
-def summary_text(
-    scores: pd.DataFrame, n_accepted: int, n_rejected: int, audit_sentences: str = ""
-) -> str:
-    """The result table as it ends a run in the terminal.
-
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        From `score_configurations`.
-    n_accepted, n_rejected : int
-        Spectra.
-    audit_sentences : str
-        From `summarise_audit`.
-
-    Returns
-    -------
-    str
-    """
-    head = f"{n_accepted} spectra accepted, {n_rejected} rejected"
-    if scores.empty:
-        return f"{head}; too few labelled galaxies to train and test a network\n"
-    first = scores.iloc[0]
-    a_flux = scores.loc[scores["configuration"] == A_FLUX_BASELINE, "success_rate"].iloc[0]
-    width = max(len(name) for name in scores["configuration"])
-    lines = [
-        f"{head}; {first['n_objects']} galaxies tested, classes from: {first['label_source']}",
-        "",
-        f"{'configuration':<{width}}  success rate (95 %)    chance  A_flux baseline  "
-        "balanced acc.  p-value",
-    ]
-    lines += [
-        f"{row['configuration']:<{width}}  {row['success_rate']:.3f} "
-        f"({row['success_low']:.3f}-{row['success_high']:.3f})    {row['chance_level']:.3f}  "
-        f"{a_flux:>15.3f}  {row['balanced_accuracy']:>13.3f}  {row['p_value']:>7.4f}"
-        for _, row in scores.iterrows()
-    ]
-    lines += ["", f"The first p-value is of {first['p_value_of']}."]
-    if audit_sentences:
-        lines += ["", textwrap.fill(f"Audit. {audit_sentences}", 100)]
-    return "\n".join(lines) + "\n"
-
-
-def _render(**content: Any) -> str:
-    from jinja2 import Environment
-
-    template = (Path(__file__).parent / "report.html.jinja").read_text(encoding="utf-8")
-    pictures = {}
-    for title, figure in content.pop("figures").items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        pictures[title] = base64.b64encode(buffer.getvalue()).decode()
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(
-        pictures=pictures, version=skyloom.__version__, **content
-    )
-
-
 def describe_runs(
     profiles: pd.DataFrame,
     classes: pd.DataFrame,
@@ -672,8 +574,6 @@ def describe_runs(
     scores: pd.DataFrame,
     inner: pd.DataFrame,
     curves: pd.DataFrame,
-    predictions: pd.DataFrame,
-    baselines: pd.DataFrame,
     sweep: dict[str, Any],
     audit: pd.DataFrame,
 ) -> dict[str, Any]:
@@ -681,7 +581,7 @@ def describe_runs(
 
     Parameters
     ----------
-    profiles, classes, manifest, scores, inner, curves, predictions, baselines, audit
+    profiles, classes, manifest, scores, inner, curves, audit
         Results of the earlier stages.
     sweep : dict
         All configurations.
@@ -693,26 +593,6 @@ def describe_runs(
         `skyloom.tracking.ParentRun.log_child` takes them, each with the ``file`` of its workbook.
     """
     used = classes[classes["used"]]
-    children = []
-    text = ("configuration", "kind", "label_source", "p_value_of", "inner_score")
-    for _, row in scores.iterrows():
-        name = row["configuration"]
-        if row["kind"] == "network":
-            own = (t[t["configuration"] == name] for t in (predictions, inner, curves))
-            known = Configuration.model_validate(sweep["configurations"][name])
-            child = network_run(known, *own, baselines, manifest)
-        else:
-            child = {
-                "name": name,
-                "params": run_parameters(None, name, row["kind"]),
-                "metrics": {k: float(v) for k, v in row.items() if k not in text},
-                "curves": {},
-            }
-        children.append(child | {"file": _file_name(name)})
-    for name, error in sweep["failed"].items():
-        content = sweep["configurations"][name]
-        child = failed_run(content and Configuration.model_validate(content), name, error)
-        children.append(child | {"file": _file_name(name)})
     best = audit[audit["choice"] == "best of the grid and relabeling"]
     return {
         "name": "hi_profiles",
@@ -729,5 +609,5 @@ def describe_runs(
             "seeds": [int(seed) for seed in manifest["seed"].unique()],
             **{f"audit_best_{row.labels}": round(row.success_rate, 4) for row in best.itertuples()},
         },
-        "children": children,
+        "children": describe_children(Configuration, scores, inner, curves, sweep),
     }

@@ -20,19 +20,14 @@ from skyloom.evaluation.calibration import (
 )
 from skyloom.evaluation.novelty import describe_sample
 from skyloom.evaluation.scores import score_beside
-from skyloom.learning.nested import (
-    CURVES,
-    Outcome,
-    Split,
-    families,
-    grid_procedure,
-    nested_predictions,
-    nested_statistic,
-    permuted_manifest,
-    search_procedure,
-    select_configurations,
-    splits_of,
+from skyloom.learning.comparison import (
+    PREDICTION_COLUMNS,
+    Comparison,
+    compare_configurations,
+    make_task,
+    no_comparison,
 )
+from skyloom.learning.fitting import prepare_process, soften
 from skyloom.learning.sweep import (
     FailedTask,
     Finished,
@@ -48,18 +43,15 @@ from skyloom.pipelines.hi_profiles.fitting import (
     fit_settings,
     fit_task,
     network_input,
-    prepare_process,
     pretrain_task,
     training_data,
 )
 from skyloom.pipelines.hi_profiles.parameters import (
     AugmentationParameters,
     Configuration,
-    NetworkParameters,
     PretrainingParameters,
     ReportingParameters,
     Sweep,
-    TrainingParameters,
 )
 
 # MLflow cuts names to ten characters in its plots: they differ before that.
@@ -67,9 +59,7 @@ A_FLUX_BASELINE = "A_flux, logistic regression"
 ALL_INDICES_BASELINE = "all indices and S/N, logistic regression"
 MAJORITY_BASELINE = "majority class"
 
-PREDICTION_COLUMNS = ("configuration", "seed", "fold", "id", "class", "predicted")
-INNER_COLUMNS = ("configuration", "seed", "fold", "inner", "score", "best_epoch")
-CURVE_COLUMNS = ("configuration", "seed", "fold", "inner", "epoch", *CURVES, "best_epoch")
+INPUTS = ("images", "copies", "pretrained")  # settings of a fit that name shared inputs
 
 
 def pretrain_networks(
@@ -243,7 +233,7 @@ def run_sweep(
     plan: dict[str, Any],
     store: ResultStore,
     cluster: ClusterParameters,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+) -> Comparison:
     """Nested cross-validation of every configuration, and of the whole on shuffled classes.
 
     Parameters
@@ -267,112 +257,30 @@ def run_sweep(
 
     Returns
     -------
-    predictions : pandas.DataFrame
-        Of outer test objects: ``configuration``, ``seed``, ``fold``, ``id``, ``class``,
-        ``predicted``, ``probability_0`` ...
-    inner : pandas.DataFrame
-        Scores of the inner folds, which alone select.
-    curves : pandas.DataFrame
-        Loss and accuracy of each epoch.
-    permutations : pandas.DataFrame
-        ``permutation``, ``balanced_accuracy`` of the whole procedure on shuffled classes.
-    validation : pandas.DataFrame
-        Predictions of inner validation objects by the configuration chosen for new spectra.
-    sweep : dict
-        ``chosen`` (that configuration, its epochs in place of their limit), ``configurations``
-        (all, by name), and ``failed`` (error by name).
+    Comparison
     """
-    sweep = Sweep.model_validate(plan)
-    tables = {
-        "predictions": [pd.DataFrame(columns=list(PREDICTION_COLUMNS))],
-        "inner": [pd.DataFrame(columns=list(INNER_COLUMNS))],
-        "curves": [pd.DataFrame(columns=list(CURVE_COLUMNS))],
-    }
-    found = {"chosen": None, "configurations": {}, "failed": {}}
-    null = pd.DataFrame(columns=["permutation", "balanced_accuracy"])
     if manifest.empty:
-        return *(part[0] for part in tables.values()), null, tables["predictions"][0], found
-    ids = profiles["id"].to_numpy()
-    shared = _shared_inputs(images, copies, augmented_images, pretrained)
-    make_task = partial(_make_task, sweep, int(manifest["class"].max()) + 1)
-    row_of = pd.Series(np.arange(len(profiles)), index=ids)
-    n_inner = sweep.base.augmentation.n_inner_folds
-    procedures = _procedures(sweep, splits_of(manifest, row_of), make_task, 0)
-    for number in range(1, sweep.parameters.n_permutations + 1):
-        shuffled = permuted_manifest(manifest, n_inner, sweep.parameters.seed + number)
-        procedures += _procedures(sweep, splits_of(shuffled, row_of), make_task, number)
-
-    validations: dict[str, pd.DataFrame] = {}
-    shuffled_outcomes: dict[int, list[Outcome]] = {}
-    progress = _Progress(manifest)
-    with connect(cluster, max(m.features.size for m in sweep.variants.values())) as (client, n):
-        for outcome in run_procedures(
-            procedures, partial(fit_task, threads=n), shared, store, client,
-            code=code(), on_task=progress.task,
-        ):  # fmt: skip
-            if outcome.permutation:
-                shuffled_outcomes.setdefault(outcome.permutation, []).append(outcome)
-                continue
-            name, configuration = outcome.name, outcome.configuration
-            found["configurations"][name] = configuration and configuration.model_dump(mode="json")
-            if outcome.error:
-                found["failed"][name] = outcome.error
-                tracking.log_child(failed_run(configuration, name, outcome.error))
-                continue
-            table = outcome.predictions.assign(configuration=name, id=ids[outcome.predictions.row])
-            inner = outcome.inner.assign(configuration=name)
-            curves = outcome.curves.assign(configuration=name)
-            validations[name] = outcome.validation.assign(
-                configuration=name, id=ids[outcome.validation.row]
-            ).drop(columns="row")
-            tables["predictions"].append(table.drop(columns="row"))
-            tables["inner"].append(inner[list(INNER_COLUMNS)])
-            tables["curves"].append(curves[list(CURVE_COLUMNS)])
-            progress.finished(inner)
-            tracking.log_child(
-                network_run(configuration, table, inner, curves, baselines, manifest)
-            )
-    progress.close()
-    predictions, inner, curves = (_joined(part) for part in tables.values())
-    if inner.empty:
-        msg = f"every configuration failed: {found['failed']}"
-        raise RuntimeError(msg)
-    null = pd.DataFrame(
-        [
-            (number, _statistic(outcomes))
-            for number, outcomes in sorted(shuffled_outcomes.items())
-            if any(not outcome.error for outcome in outcomes)
-        ],
-        columns=list(null.columns),
-    )
-    chosen = inner.groupby("configuration")["score"].mean().idxmax()
-    epochs = int(inner.loc[inner["configuration"] == chosen, "best_epoch"].median())
-    found["chosen"] = dict(found["configurations"][chosen])
-    found["chosen"]["training"] = {**found["chosen"]["training"], "epochs": epochs}
-    order = {name: number for number, name in enumerate(sorted(found["configurations"]))}
-    by_name = {"key": lambda names: names.map(order), "kind": "stable", "ignore_index": True}
-    return (
-        predictions.sort_values("configuration", **by_name),
-        inner.sort_values("configuration", **by_name),
-        curves.sort_values("configuration", **by_name),
-        null,
-        validations[chosen],
-        found | {"configurations": dict(sorted(found["configurations"].items()))},
+        return no_comparison()
+    sweep = Sweep.model_validate(plan)
+    n_classes = int(manifest["class"].max()) + 1
+    return compare_configurations(
+        sweep,
+        manifest,
+        profiles["id"].to_numpy(),
+        _shared_inputs(images, copies, augmented_images, pretrained),
+        partial(make_task, partial(_settings, n_classes), INPUTS, sweep.parameters.seed),
+        fit_task,
+        store,
+        cluster,
+        code=code(),
+        score=partial(scores_beside_baseline, baselines=baselines, manifest=manifest),
+        log=tracking.log_child,
+        n_inner_folds=sweep.base.augmentation.n_inner_folds,
     )
 
 
-def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    filled = [part for part in parts if not part.empty]
-    return pd.concat(filled, ignore_index=True) if filled else parts[0]
-
-
-def _statistic(outcomes: list[Outcome]) -> float:
-    """Balanced accuracy of the nested procedure on one shuffle of the classes."""
-    done = sorted((o for o in outcomes if not o.error), key=lambda o: o.name)
-    inner = pd.concat([o.inner.assign(configuration=o.name) for o in done])
-    predictions = pd.concat([o.predictions.assign(configuration=o.name) for o in done])
-    selected = select_configurations(inner.reset_index(drop=True))
-    return nested_statistic(nested_predictions(predictions, selected))
+def _settings(n_classes, family, _split, seed):
+    return fit_settings(family, n_classes, seed)
 
 
 def _shared_inputs(images, copies, augmented_images, pretrained):
@@ -384,168 +292,6 @@ def _shared_inputs(images, copies, augmented_images, pretrained):
     for name, load in pretrained.items():
         shared[f"pretrained {name}"] = load().get_weights()
     return shared
-
-
-def _make_task(sweep, n_classes, family, split: Split) -> Task:
-    """The fit of some configurations on one inner fold."""
-    key = [sweep.parameters.seed, split.seed, split.fold, split.inner]
-    # Keras takes seeds below 2^31 / 1000, for the network spends a thousand of them.
-    seed = int(np.random.default_rng(key).integers(2**20))
-    settings = fit_settings(family, n_classes, seed)
-    arrays = {
-        "train": split.train,
-        "validation": split.validation,
-        "test": split.test,
-        "train_classes": split.classes[split.train].astype(np.int32),
-        "validation_classes": split.classes[split.validation].astype(np.int32),
-    }
-    used = [settings[name] for name in ("images", "copies", "pretrained")]
-    return Task(settings, arrays, tuple(name for name in used if name))
-
-
-def _procedures(sweep: Sweep, splits: list[Split], make_task, permutation: int) -> list[Any]:
-    if sweep.parameters.search is None:
-        return [
-            grid_procedure(family, splits, make_task, permutation)
-            for family in families(sweep.configurations)
-        ]
-    search = sweep.parameters.search
-    outer: dict[tuple[int, int], list[Split]] = {}
-    for split in splits:
-        outer.setdefault((split.seed, split.fold), []).append(split)
-    return [
-        search_procedure(
-            parts,
-            sweep.suggest,
-            make_task,
-            **search.model_dump(exclude={"space", "seed"}),
-            seed=int(np.random.default_rng([search.seed, *key, permutation]).integers(2**31)),
-            permutation=permutation,
-        )
-        for key, parts in outer.items()
-    ]
-
-
-class _Progress:
-    """Bar with the best configuration so far, by inner scores, and the chance level."""
-
-    def __init__(self, manifest: pd.DataFrame) -> None:
-        self._chance = 1 / manifest["class"].nunique()
-        self._best = (0.0, "")
-        self._bar = tqdm(desc="sweep", unit="fit", total=0)
-        self._show()
-
-    def task(self, done: int, known: int) -> None:
-        self._bar.total = known
-        self._bar.update(done - self._bar.n)
-
-    def finished(self, inner: pd.DataFrame) -> None:
-        self._best = max(self._best, (inner["score"].mean(), inner["configuration"].iloc[0]))
-        self._show()
-
-    def _show(self) -> None:
-        score, name = self._best
-        best = f"{score:.3f} ({name})" if name else "none yet"
-        self._bar.set_postfix_str(f"best inner balanced accuracy {best}, chance {self._chance:.3f}")
-
-    def close(self) -> None:
-        self._bar.close()
-
-
-# --- what MLflow is told of a configuration ------------------------------------------------------
-
-
-def run_parameters(configuration: Configuration | None, name: str, kind: str) -> dict[str, Any]:
-    """Parameters of a child run; the same keys for networks and baselines.
-
-    Parameters
-    ----------
-    configuration : Configuration or None
-        None for a baseline.
-    name, kind : str
-        Of the run.
-
-    Returns
-    -------
-    dict of str to value
-    """
-    sections = (("features", "size rendering quadrant extent"), ("augmentation", "n_copies"))
-    fields = {section: names.split() for section, names in sections}
-    fields["network"] = list(NetworkParameters.model_fields)
-    fields["training"] = list(TrainingParameters.model_fields)
-    values = {"configuration": name, "kind": kind}
-    for section, names in fields.items():
-        for field in names:
-            value = getattr(getattr(configuration, section), field) if configuration else "none"
-            values[field] = "-".join(map(str, value)) if isinstance(value, tuple) else value
-    return values
-
-
-def failed_run(configuration: Configuration | None, name: str, error: str) -> dict[str, Any]:
-    """Child run of a configuration that failed or was pruned.
-
-    Parameters
-    ----------
-    configuration : Configuration or None
-        None where its values did not go together.
-    name : str
-        Of it.
-    error : str
-        Why.
-
-    Returns
-    -------
-    dict
-    """
-    pruned = error == "pruned"
-    return {
-        "name": name,
-        "params": run_parameters(configuration, name, "network"),
-        "metrics": {},
-        "curves": {},
-        "tags": {"error": error},
-        "status": "FINISHED" if pruned else "FAILED",
-    }
-
-
-def network_run(
-    configuration: Configuration,
-    predictions: pd.DataFrame,
-    inner: pd.DataFrame,
-    curves: pd.DataFrame,
-    baselines: pd.DataFrame,
-    manifest: pd.DataFrame,
-) -> dict[str, Any]:
-    """Child run of a configuration.
-
-    Parameters
-    ----------
-    configuration : Configuration
-        Which.
-    predictions, inner, curves : pandas.DataFrame
-        Its results.
-    baselines, manifest : pandas.DataFrame
-        What stands beside them.
-
-    Returns
-    -------
-    dict
-        ``name``, ``params``, ``metrics`` and ``curves`` (metric name to a list over epochs, mean
-        over folds), and the curves of each outer fold.
-    """
-    scores = scores_beside_baseline(predictions, baselines, manifest)
-    means = curves.groupby("epoch")[list(CURVES)].mean()
-    by_fold = curves.groupby(["seed", "fold", "epoch"])["val_accuracy"].mean()
-    return {
-        "name": configuration.name,
-        "params": run_parameters(configuration, configuration.name, "network"),
-        "metrics": scores | {"inner_score": float(inner["score"].mean())},
-        "curves": {f"epoch_{name}": means[name].tolist() for name in means}
-        | {
-            f"fold_{seed}.{fold}_val_accuracy": part.tolist()
-            for (seed, fold), part in by_fold.groupby(["seed", "fold"])
-        },
-    }
 
 
 def scores_beside_baseline(
@@ -641,8 +387,7 @@ def fit_final_network(
     probability = validation[[f"probability_{k}" for k in range(n_classes)]].to_numpy()
     truth = validation["class"].to_numpy(int)
     temperature = fit_temperature(probability, truth)
-    kernel, bias = network.layers[-1].get_weights()
-    network.layers[-1].set_weights([kernel / temperature, bias / temperature])
+    soften(network, temperature)
     likeness = sample_features(profiles, fits, asymmetry)
     description = {
         "trained": True,

@@ -1,0 +1,70 @@
+"""Changes of images that leave their class as it is, drawn anew in every gradient step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def rotate_and_flip(images: Any, angles: Any, flip: Any) -> Any:
+    """Turn images about their middle, and mirror some of them before.
+
+    Parameters
+    ----------
+    images : array_like or tensor, shape (n, height, width, channels)
+        Zero where there is no source; so are the corners that turn in.
+    angles : array_like or tensor, shape (n,)
+        deg, from columns towards rows.
+    flip : array_like or tensor of bool, shape (n,)
+        Whether left and right are exchanged.
+
+    Returns
+    -------
+    tensor of float32, shape (n, height, width, channels)
+        Interpolated linearly.
+    """
+    from keras import ops
+
+    images = ops.cast(images, "float32")
+    angle = ops.cast(angles, "float32") * np.float32(np.pi / 180)
+    sign = 1 - 2 * ops.cast(flip, "float32")
+    cosine, sine = ops.cos(angle), ops.sin(angle)
+    middle_y, middle_x = ((side - 1) / 2 for side in images.shape[1:3])
+    # Where each pixel of the result comes from: turned back, then mirrored.
+    xx, xy, yx, yy = sign * cosine, sign * sine, -sine, cosine
+    zero = ops.zeros_like(angle)
+    transform = ops.stack(
+        [
+            xx, xy, middle_x - xx * middle_x - xy * middle_y,
+            yx, yy, middle_y - yx * middle_x - yy * middle_y,
+            zero, zero,
+        ],
+        axis=1,
+    )  # fmt: skip
+    return ops.image.affine_transform(images, transform, "bilinear", "constant", 0.0)
+
+
+def random_rotations(seed: int) -> Any:
+    """Function that turns and mirrors the images of a numbered batch at random.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed and number give the same angles.
+
+    Returns
+    -------
+    callable
+        ``(number, images) -> images``, to be mapped over a `tf.data.Dataset`.
+    """
+    import tensorflow as tf
+
+    def change(number, images):
+        key = tf.stack([tf.constant(seed, tf.int64), tf.cast(number, tf.int64)])
+        count = tf.shape(images)[0]
+        angles = tf.random.stateless_uniform((count,), key, 0.0, 360.0)
+        flip = tf.random.stateless_uniform((count,), key + 2**32) < 0.5
+        return rotate_and_flip(images, angles, flip)
+
+    return change

@@ -1,0 +1,233 @@
+"""Training of networks that make images, in pieces that can be taken up after any stop.
+
+The state of a training is a list of arrays: all weights, the averages of the optimisers and the
+counters of the dropout. Every other random number follows from the seed and the epoch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from skyloom.learning.augmentation import rotate_and_flip
+
+KINDS = ("dcgan", "vae")
+
+
+class Pair(NamedTuple):
+    """Two networks that are trained together.
+
+    Attributes
+    ----------
+    maker : keras.Model
+        Makes images: the generator, or the decoder.
+    other : keras.Model
+        The discriminator, or the encoder.
+    variables : list
+        Everything that the training changes.
+    step : callable
+        One gradient step: ``(images, classes, seed)`` to two losses.
+    """
+
+    maker: Any
+    other: Any
+    variables: list[Any]
+    step: Any
+
+
+@functools.lru_cache(maxsize=4)
+def build_pair(
+    kind: str, size: int, n_classes: int, latent: int, width: int, learning_rate: float,
+    kl_weight: float, seed: int,
+) -> Pair:  # fmt: skip
+    """Untrained networks with their optimisers.
+
+    Parameters
+    ----------
+    kind : {"dcgan", "vae"}
+        Adversarial networks, or a variational autoencoder.
+    size, n_classes, latent, width
+        As of `skyloom.nets.dcgan.generator`.
+    learning_rate : float
+        Of both.
+    kl_weight : float
+        Of the divergence between the latent numbers of the images and normal ones (VAE).
+    seed : int
+        Of the initial weights.
+
+    Returns
+    -------
+    Pair
+        Shared by all callers of this process: set its state before it is used.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind.
+    """
+    import keras
+
+    from skyloom.nets import dcgan, vae
+
+    if kind not in KINDS:
+        msg = f"kind {kind!r} is none of {', '.join(KINDS)}"
+        raise ValueError(msg)
+    maker = dcgan.generator(size, n_classes, latent=latent, width=width, seed=seed)
+    widths = (width // 4, width // 2, width)
+    if kind == "dcgan":
+        other = dcgan.discriminator(size, n_classes, widths=widths, seed=seed)
+        optimisers = [keras.optimizers.Adam(learning_rate, beta_1=0.5) for _ in range(2)]
+        for optimiser, model in zip(optimisers, (maker, other), strict=True):
+            optimiser.build(model.trainable_variables)
+        step = _adversarial_step(maker, other, latent, *optimisers)
+    else:
+        other = vae.encoder(size, n_classes, latent=latent, widths=widths, seed=seed)
+        optimisers = [keras.optimizers.Adam(learning_rate)]
+        optimisers[0].build(maker.trainable_variables + other.trainable_variables)
+        step = _variational_step(maker, other, latent, optimisers[0], kl_weight)
+    variables = [*maker.variables, *other.variables]
+    for optimiser in optimisers:
+        variables += optimiser.variables
+    return Pair(maker, other, variables, step)
+
+
+def _adversarial_step(generator, discriminator, latent, of_generator, of_discriminator):
+    import tensorflow as tf
+
+    def loss(logits, target):
+        labels = tf.fill(tf.shape(logits), target)
+        return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))
+
+    @tf.function
+    def step(images, classes, seed):
+        noise = tf.random.stateless_normal((tf.shape(images)[0], latent), seed)
+        with tf.GradientTape() as of_g, tf.GradientTape() as of_d:
+            made = generator([noise, classes], training=True)
+            real = discriminator([images, classes], training=True)
+            fake = discriminator([made, classes], training=True)
+            # One-sided smoothing (Salimans et al. 2016): 0.9 in place of 1.
+            discriminator_loss = loss(real, 0.9) + loss(fake, 0.0)
+            generator_loss = loss(fake, 1.0)
+        for tape, model, optimiser, value in (
+            (of_g, generator, of_generator, generator_loss),
+            (of_d, discriminator, of_discriminator, discriminator_loss),
+        ):
+            variables = model.trainable_variables
+            optimiser.apply(tape.gradient(value, variables), variables)
+        return generator_loss, discriminator_loss
+
+    return step
+
+
+def _variational_step(decoder, encoder, latent, optimiser, kl_weight):
+    import tensorflow as tf
+
+    @tf.function
+    def step(images, classes, seed):
+        noise = tf.random.stateless_normal((tf.shape(images)[0], latent), seed)
+        with tf.GradientTape() as tape:
+            mean, log_variance = tf.split(encoder([images, classes], training=True), 2, axis=1)
+            numbers = mean + tf.exp(log_variance / 2) * noise
+            made = decoder([numbers, classes], training=True)
+            made = tf.clip_by_value(made, 1e-6, 1 - 1e-6)
+            entropy = -images * tf.math.log(made) - (1 - images) * tf.math.log(1 - made)
+            rebuilt = tf.reduce_mean(tf.reduce_sum(entropy, axis=(1, 2, 3)))
+            divergence = tf.square(mean) + tf.exp(log_variance) - 1 - log_variance
+            divergence = tf.reduce_mean(tf.reduce_sum(divergence, axis=1)) / 2
+            value = rebuilt + kl_weight * divergence
+        variables = decoder.trainable_variables + encoder.trainable_variables
+        optimiser.apply(tape.gradient(value, variables), variables)
+        return rebuilt, divergence
+
+    return step
+
+
+def train_pair(
+    pair: Pair,
+    images: np.ndarray,
+    classes: np.ndarray,
+    *,
+    epochs: range,
+    batch_size: int,
+    rotate: bool,
+    seed: int,
+) -> pd.DataFrame:
+    """Train both networks for some epochs.
+
+    Parameters
+    ----------
+    pair : Pair
+        With the state that the epoch before left.
+    images : numpy.ndarray of float32, shape (n, size, size, 1)
+        From 0 to 1.
+    classes : numpy.ndarray of int, shape (n,)
+        Of the images.
+    epochs : range
+        Their numbers, from 0.
+    batch_size : int
+        Images in a gradient step; incomplete steps are left out.
+    rotate : bool
+        Turn and mirror the images at random in every epoch.
+    seed : int
+        With the number of the epoch it decides the order, the angles and the latent numbers.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``epoch`` (from 1), ``loss_1`` and ``loss_2``: of generator and discriminator, or the
+        reconstruction's and the divergence.
+    """
+    from keras import ops
+
+    n_classes = pair.maker.inputs[1].shape[1]
+    kind = np.eye(n_classes, dtype=np.float32)[classes]
+    batch_size = min(batch_size, len(images))
+    rows = []
+    for epoch in epochs:
+        rng = np.random.default_rng([seed, epoch])
+        order, losses = rng.permutation(len(images)), []
+        for first in range(0, len(images) - batch_size + 1, batch_size):
+            chosen = order[first : first + batch_size]
+            batch = ops.convert_to_tensor(images[chosen])
+            if rotate:
+                angles, flip = rng.uniform(0, 360, batch_size), rng.random(batch_size) < 0.5
+                batch = rotate_and_flip(batch, angles, flip)
+            key = ops.convert_to_tensor(rng.integers(2**31, size=2), "int32")
+            losses.append(pair.step(batch, kind[chosen], key))
+        rows.append((epoch + 1, *np.mean(losses, axis=0)))
+    return pd.DataFrame(rows, columns=["epoch", "loss_1", "loss_2"])
+
+
+def make_images(
+    maker: Any, classes: np.ndarray, rng: np.random.Generator, *, chunk: int = 256
+) -> np.ndarray:
+    """Draw images of some classes.
+
+    Parameters
+    ----------
+    maker : keras.Model
+        Generator or decoder.
+    classes : numpy.ndarray of int, shape (n,)
+        What to make.
+    rng : numpy.random.Generator
+        Of the latent numbers.
+    chunk : int
+        Images made at a time.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (n, size, size, 1)
+        From 0 to 1.
+    """
+    (_, latent), (_, n_classes) = (each.shape for each in maker.inputs)
+    noise = rng.standard_normal((len(classes), latent), np.float32)
+    kind = np.eye(n_classes, dtype=np.float32)[classes]
+    parts: Sequence[np.ndarray] = [
+        maker.predict_on_batch([noise[i : i + chunk], kind[i : i + chunk]])
+        for i in range(0, len(classes), chunk)
+    ]
+    return np.concatenate(parts) if parts else np.zeros((0, *maker.output_shape[1:]), np.float32)
