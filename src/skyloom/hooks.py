@@ -13,7 +13,7 @@ from kedro.io import CatalogProtocol, DatasetNotFoundError
 logger = logging.getLogger(__name__)
 
 # Parameters of a command line that the catalog looks at, not the pipelines.
-RUNTIME_PARAMETERS = frozenset({"folder", "labels", "model"})
+RUNTIME_PARAMETERS = frozenset({"folder", "labels", "model", "review", "study"})
 
 
 class ParameterHooks:
@@ -72,11 +72,15 @@ class ResultHooks:
         """Open the parent run if this pipeline ends in results."""
         self._close("KILLED")  # a run before it that was interrupted, in a notebook
         kinds = ("configurations", "runs")
-        if any(self._results(pipeline, catalog, kind) for kind in kinds):
+        results = [name for kind in kinds for name in self._results(pipeline, catalog, kind)]
+        if results:
             from skyloom.tracking import ParentRun
 
+            study = results[0].partition(".")[0]
             self._parent = ParentRun.start(
-                self._config, self._project_path, tags=_run_tags(run_params)
+                {**self._config, "experiment": self._config["experiment"] or study},
+                self._project_path,
+                tags=_run_tags(run_params),
             )
 
     @hook_impl

@@ -1,6 +1,10 @@
 """The project's pipelines, by study and by stage."""
 
+from importlib import import_module
+
 from kedro.pipeline import Pipeline
+
+STUDIES = ("hi_profiles", "radio_galaxies")
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -12,16 +16,15 @@ def register_pipelines() -> dict[str, Pipeline]:
         ``<study>``, ``<study>.<stage>``, ``<study>.simulation``, ``<study>.prediction`` and
         ``__default__``.
     """
-    from skyloom.pipelines.hi_profiles import pipeline as hi_profiles
+    from skyloom.pipelines._node import STAGES
 
-    study = hi_profiles.create_pipeline()
-    simulation = hi_profiles.create_simulation_pipeline()
-    pipelines = {
-        "hi_profiles": study,
-        "hi_profiles.simulation": simulation,
-        "hi_profiles.prediction": hi_profiles.create_prediction_pipeline(),
-    }
-    for stage in hi_profiles.STAGES:
-        pipelines[f"hi_profiles.{stage}"] = study.only_nodes_with_tags(stage)
-    pipelines["__default__"] = simulation + study
+    pipelines = {}
+    for name in STUDIES:
+        study = import_module(f"skyloom.pipelines.{name}.pipeline")
+        pipelines[name] = study.create_pipeline()
+        pipelines[f"{name}.simulation"] = study.create_simulation_pipeline()
+        pipelines[f"{name}.prediction"] = study.create_prediction_pipeline()
+        for stage in STAGES:
+            pipelines[f"{name}.{stage}"] = pipelines[name].only_nodes_with_tags(stage)
+    pipelines["__default__"] = pipelines["hi_profiles.simulation"] + pipelines["hi_profiles"]
     return pipelines

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+REJECTION_COLUMNS = ("file", "reason", "value")
+
 
 class UnusableError(ValueError):
     """An observation cannot be used; says why and which value failed.
@@ -72,6 +74,30 @@ class RawFile:
         if not self.is_fits:
             return None
         return next((hdu for hdu in self.hdus if hdu.is_image and hdu.data is not None), None)
+
+
+def load_bytes(read: Callable[[], bytes]) -> bytes:
+    """Bytes of a file; one that cannot be opened is rejected as a damaged one is.
+
+    Parameters
+    ----------
+    read : callable
+        Returns them.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    UnusableError
+        If it cannot.
+    """
+    try:
+        return read()
+    except Exception as error:
+        # Each file system has its own exceptions.
+        raise UnusableError("unreadable", f"{type(error).__name__}: {error}") from error
 
 
 class Reader(NamedTuple):

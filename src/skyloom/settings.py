@@ -17,4 +17,6 @@ CONFIG_LOADER_ARGS = {
     "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**"]},
     # An environment names only what differs.
     "merge_strategy": {"parameters": "soft"},
+    # ${prefixed:_,name} is _name, or nothing where there is no name.
+    "custom_resolvers": {"prefixed": lambda prefix, name: f"{prefix}{name}" if name else ""},
 }

@@ -147,3 +147,47 @@ def _position_names(sources: pd.DataFrame) -> list[str]:
     hours = places.ra.to_string(u.hourangle, sep="", precision=1, pad=True)
     degrees = places.dec.to_string(u.deg, sep="", precision=0, pad=True, alwayssign=True)
     return [f"J{ra}{dec}" for ra, dec in zip(hours, degrees, strict=True)]
+
+
+def labels_by_id(labels: pd.DataFrame, id_column: str, columns: Sequence[str]) -> pd.DataFrame:
+    """A table of labels indexed by id, after a look whether it can be used.
+
+    Parameters
+    ----------
+    labels : pandas.DataFrame
+        As read; rows without an id are labels of nothing.
+    id_column : str
+        Its column of ids.
+    columns : sequence of str
+        Others that it must have.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by the ids as text, whole numbers without a decimal point.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, or an id occurs twice.
+    """
+    missing = [name for name in (id_column, *columns) if name not in labels.columns]
+    if missing:
+        msg = (
+            f"the label table has no column {list(dict.fromkeys(missing))}; "
+            f"its columns are {list(labels.columns)}"
+        )
+        raise ValueError(msg)
+    labels = labels.dropna(subset=[id_column])
+    keys = pd.Index([_as_key(value) for value in labels[id_column]], name=id_column)
+    repeated = keys[keys.duplicated()].unique()
+    if len(repeated):
+        msg = f"the label table has more than one row for {sorted(repeated)[:5]}"
+        raise ValueError(msg)
+    return labels.set_index(keys)
+
+
+def _as_key(value: object) -> str:
+    """Text of an id; whole numbers without a decimal point."""
+    text = str(value).strip()
+    return text.removesuffix(".0") if text.removesuffix(".0").isdecimal() else text

@@ -1,9 +1,10 @@
-"""Kedro datasets for astronomy: FITS files, NumPy arrays larger than memory, Keras models.
+"""Kedro datasets for astronomy: FITS files, NumPy arrays larger than memory, Keras models, films.
 
 Importing this package is cheap: astropy, TensorFlow, Dask and matplotlib are imported only when a
 dataset is loaded, saved or previewed.
 """
 
+from skyloom.datasets.animation import AnimationDataset
 from skyloom.datasets.figures import FigurePagesDataset
 from skyloom.datasets.fits import FITSDataset, FITSImage
 from skyloom.datasets.folder import NpyPartitionsDataset, ObservationsDataset, PartitionsDataset
@@ -14,6 +15,7 @@ from skyloom.datasets.registered_model import RegisteredModelDataset
 from skyloom.datasets.results import ResultStoreDataset
 
 __all__ = [
+    "AnimationDataset",
     "FITSDataset",
     "FITSImage",
     "FigurePagesDataset",

@@ -33,6 +33,31 @@ def logistic_regression(*, balanced: bool = False):
     )
 
 
+def random_forest(*, balanced: bool = False, seed: int = 0):
+    """Random forest, medians in place of missing values.
+
+    Parameters
+    ----------
+    balanced : bool
+        Every class weighs the same, as in the training of a network with balanced classes.
+    seed : int
+        Of the trees.
+    """
+    from sklearn.ensemble import RandomForestClassifier  # slow to import, as is all of scikit-learn
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True),
+        RandomForestClassifier(
+            300,
+            min_samples_leaf=2,
+            class_weight="balanced" if balanced else None,
+            random_state=seed,
+        ),
+    )
+
+
 def cross_predict(
     classifier, features: pd.DataFrame, manifest: pd.DataFrame, n_classes: int
 ) -> pd.DataFrame:

@@ -112,3 +112,33 @@ def render_report(template: Path, figures: dict[str, Figure], **content: Any) ->
     )
     page = environment.get_template(template.name)
     return page.render(pictures=pictures, version=skyloom.__version__, **content)
+
+
+def classes_in_words(table: pd.DataFrame, rejected: pd.DataFrame, training: str) -> str:
+    """What was predicted for a folder of new files, as it ends a run in the terminal.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``class``, empty where an object was not classified, and ``unlike_training``.
+    rejected : pandas.DataFrame
+        Files that were not read, with their ``reason``.
+    training : str
+        What the classifier was trained on.
+
+    Returns
+    -------
+    str
+    """
+    classes = table["class"].fillna("")  # as it comes back from a file
+    counts = classes[classes != ""].value_counts()
+    reasons = rejected["reason"].value_counts()
+    words = [
+        f"{len(table) + len(rejected)} files: {int(counts.sum())} classified, "
+        f"{int((classes == '').sum())} without a usable fit, {len(rejected)} rejected "
+        f"({', '.join(f'{count} {reason}' for reason, count in reasons.items()) or 'none'}).",
+        "Classes: " + ", ".join(f"{count} {name}" for name, count in counts.items()) + ".",
+        f"{int(table.loc[classes != '', 'unlike_training'].sum())} are unlike {training}: "
+        "their probabilities mean little.",
+    ]
+    return "\n".join(words) + "\n"

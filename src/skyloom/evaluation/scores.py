@@ -208,6 +208,49 @@ def paired_difference(
     return float(difference.mean()), float(low), float(high)
 
 
+def macro_f1_interval(
+    predictions: pd.DataFrame,
+    n_classes: int,
+    rng: np.random.Generator,
+    *,
+    n_bootstrap: int = 1000,
+) -> tuple[float, float]:
+    """95 % interval of the macro-F1, bootstrapped over objects within their classes.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Columns ``seed``, ``id``, ``class``, ``predicted``; every object once a seed.
+    n_classes : int
+        Number of classes.
+    rng : numpy.random.Generator
+        Source of the resamples.
+    n_bootstrap : int
+        Number of resamples; of each the macro-F1 is the mean over seeds.
+
+    Returns
+    -------
+    low, high : float
+    """
+    table = predictions.pivot(index="id", columns="seed", values="predicted")
+    truth = predictions.drop_duplicates("id").set_index("id")["class"].loc[table.index].to_numpy()
+    named = table.to_numpy()[:, :, None] == np.arange(n_classes)  # (n, seeds, classes)
+    means = np.zeros(n_bootstrap)
+    weight = np.zeros((n_bootstrap, len(truth)))
+    for label in np.unique(truth):
+        rows = np.flatnonzero(truth == label)
+        share = np.full(len(rows), 1 / len(rows))
+        weight[:, rows] = rng.multinomial(len(rows), share, n_bootstrap)
+    for label in range(n_classes):
+        own = truth == label
+        right = np.einsum("bn,ns->bs", weight[:, own], named[own, :, label].astype(float))
+        claimed = np.einsum("bn,ns->bs", weight, named[:, :, label].astype(float))
+        total = weight[:, own].sum(axis=1)[:, None] + claimed
+        means += np.divide(2 * right, total, out=np.zeros_like(right), where=total > 0).mean(axis=1)
+    low, high = np.percentile(means / n_classes, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def score_beside(
     predictions: pd.DataFrame, reference: pd.DataFrame, n_classes: int, rng: np.random.Generator
 ) -> dict[str, float]:

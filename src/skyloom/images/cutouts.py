@@ -129,8 +129,8 @@ def source_centres(images: np.ndarray, by: str = "image", *, radius: int = 20) -
     return centres
 
 
-def cut(images: np.ndarray, centres: np.ndarray, size: int) -> np.ndarray:
-    """Square parts of images about some pixels; zero beyond the edges.
+def cut(images: np.ndarray, centres: np.ndarray, size: int, *, beyond: float = 0.0) -> np.ndarray:
+    """Square parts of images about some pixels.
 
     Parameters
     ----------
@@ -140,6 +140,8 @@ def cut(images: np.ndarray, centres: np.ndarray, size: int) -> np.ndarray:
         Row and column; the pixel ``size // 2`` of the result.
     size : int
         Pixels on a side.
+    beyond : float
+        Value beyond the edges.
 
     Returns
     -------
@@ -150,7 +152,9 @@ def cut(images: np.ndarray, centres: np.ndarray, size: int) -> np.ndarray:
     inside = (first >= 0) & (first < limits)
     row, column = np.moveaxis(np.clip(first, 0, limits - 1), 1, 0)
     values = images[np.arange(len(images))[:, None, None], row[:, :, None], column[:, None, :]]
-    return np.where(inside[:, 0, :, None] & inside[:, 1, None, :], values, 0).astype(images.dtype)
+    return np.where(inside[:, 0, :, None] & inside[:, 1, None, :], values, beyond).astype(
+        images.dtype
+    )
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:

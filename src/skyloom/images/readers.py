@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 
-from skyloom.raw_files import RawFile, Reader, UnusableError, read_file
+from skyloom.raw_files import RawFile, Reader, UnusableError, load_bytes, read_file
 
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff")
 
@@ -19,9 +23,9 @@ class CutOut:
     Attributes
     ----------
     image : numpy.ndarray of float32, shape (height, width)
-        mJy/beam, or counts where the file is a picture; NaN where nothing was observed.
+        mJy/beam, or counts where the file is a picture or an array; NaN where nothing was observed.
     unit : {"mJy/beam", "counts"}
-        Of the image.
+        Of the image; counts stand for any unit that is not known.
     layout : str
         Name of the reader.
     pixel_scale : float
@@ -94,6 +98,18 @@ def _read_picture(file: RawFile) -> CutOut:
         return CutOut(_checked(np.asarray(grey, np.float32)), "counts", "picture")
 
 
+def _is_array(file: RawFile) -> bool:
+    return file.content.startswith(b"\x93NUMPY")
+
+
+def _read_array(file: RawFile) -> CutOut:
+    """An image of a stack; see `members_of`."""
+    image = np.lib.format.read_array(io.BytesIO(file.content), allow_pickle=False)
+    if image.ndim != 2 or image.dtype.kind not in "fiu":
+        raise UnusableError("not a single image", f"{image.dtype} {image.shape}")
+    return CutOut(_checked(image.astype(np.float32)), "counts", "npy")
+
+
 def _checked(image):
     """An image that shows something."""
     if min(image.shape) < 2:
@@ -109,6 +125,7 @@ def _checked(image):
 READERS = (
     Reader("FITS", _is_image, _read_fits),
     Reader("picture", _is_picture, _read_picture),
+    Reader("npy", _is_array, _read_array),
 )
 
 
@@ -133,3 +150,53 @@ def read_cut_out(name: str, content: bytes) -> CutOut:
         whatever the bytes are.
     """
     return read_file(name, content, READERS, expected=("an image", "a picture"))
+
+
+def members_of(name: str, load: Callable[[], bytes]) -> dict[str, Callable[[], bytes]] | None:
+    """What is in a ZIP archive or a stack of images.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    load : callable
+        Returns its bytes; called only where the name ends in ``.zip`` or ``.npy``.
+
+    Returns
+    -------
+    dict of str to callable, or None
+        Bytes of the members by ``name/member``, the images of a stack ``image.npy`` of shape
+        (n, height, width) or (n, height, width, 1) as ``image_0`` ...; None of any other file.
+
+    Raises
+    ------
+    UnusableError
+        If such a file is damaged, or its array is no stack.
+    """
+    if name.lower().endswith(".zip"):
+        try:
+            archive = zipfile.ZipFile(io.BytesIO(load_bytes(load)))
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UnusableError("damaged archive", f"{type(error).__name__}: {error}") from error
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        return {f"{name}/{e.filename}": functools.partial(archive.read, e) for e in entries}
+    if name.lower().endswith(".npy"):
+        try:
+            stack = np.lib.format.read_array(io.BytesIO(load_bytes(load)), allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise UnusableError("unreadable", f"{type(error).__name__}: {error}") from error
+        if stack.ndim == 4 and stack.shape[3] == 1:
+            stack = stack[..., 0]
+        if stack.ndim != 3:
+            raise UnusableError("not a stack of images", f"shape {stack.shape}")
+        stem = PurePosixPath(name).stem
+        return {
+            f"{name}/{stem}_{k}": functools.partial(_as_file, stack, k) for k in range(len(stack))
+        }
+    return None
+
+
+def _as_file(stack: np.ndarray, k: int) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, stack[k], allow_pickle=False)
+    return buffer.getvalue()

@@ -49,6 +49,7 @@ def inspect_cut_outs(
     min_snr: float = 10.0,
     radius: float = 40.0,
     max_neighbour_share: float = 0.5,
+    reject_at_edge: bool = True,
 ) -> pd.DataFrame:
     """Look for what makes a cut-out useless.
 
@@ -65,6 +66,8 @@ def inspect_cut_outs(
         source, pixels.
     max_neighbour_share : float
         Largest share of the light that other sources may have.
+    reject_at_edge : bool
+        Whether a source that touches the edge is useless.
 
     Returns
     -------
@@ -100,7 +103,7 @@ def inspect_cut_outs(
         (total == 0, "no source", "no pixel above the noise"),
         (light == 0, "no source in the middle", f"nothing within {radius:g} pixels"),
         (table["snr"] < min_snr, "too faint", table["snr"].map("S/N {:.1f}".format)),
-        (table["at_edge"], "touches the edge", "cut off"),
+        (table["at_edge"] & reject_at_edge, "touches the edge", "cut off"),
         (
             table["neighbour_share"] > max_neighbour_share, "several sources",
             table["neighbour_share"].map("{:.0%} of the light in others".format),

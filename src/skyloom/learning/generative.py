@@ -29,6 +29,8 @@ class Pair(NamedTuple):
         The discriminator, or the encoder.
     variables : list
         Everything that the training changes.
+    untrained : list of numpy.ndarray
+        What the variables were at first.
     step : callable
         One gradient step: ``(images, classes, seed)`` to two losses.
     """
@@ -36,6 +38,7 @@ class Pair(NamedTuple):
     maker: Any
     other: Any
     variables: list[Any]
+    untrained: list[np.ndarray]
     step: Any
 
 
@@ -92,7 +95,8 @@ def build_pair(
     variables = [*maker.variables, *other.variables]
     for optimiser in optimisers:
         variables += optimiser.variables
-    return Pair(maker, other, variables, step)
+    untrained = [np.array(variable) for variable in variables]
+    return Pair(maker, other, variables, untrained, step)
 
 
 def _adversarial_step(generator, discriminator, latent, of_generator, of_discriminator):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skyloom.plots.style import new_figure
+from skyloom.plots.style import BLACK, BLUE, CYCLE, GREY, ORANGE, RED, new_figure
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -56,3 +57,301 @@ def contact_sheets(
         axis.set_axis_off()
         axis.set_title(f"{title} {page + 1} of {n_pages}".strip(), fontsize=9)
         yield figure
+
+
+def mosaic(images: np.ndarray, columns: int, *, gap: int = 2) -> np.ndarray:
+    """Images side by side.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, size, size)
+        Rows go up.
+    columns : int
+        Images in a row.
+    gap : int
+        Pixels between them, of value 1.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (rows * (size + gap), columns * (size + gap))
+        Rows go down.
+    """
+    n, size, _ = images.shape
+    rows, step = -(-n // columns), size + gap
+    canvas = np.ones((rows * step, columns * step), np.float32)
+    for k, image in enumerate(images):
+        top, left = (k // columns) * step, (k % columns) * step
+        canvas[top : top + size, left : left + size] = image[::-1]
+    return canvas
+
+
+def sample_sheet(
+    made: Sequence[np.ndarray], real: Sequence[np.ndarray], names: Sequence[str]
+) -> Figure:
+    """Made images of each class beside real ones.
+
+    Parameters
+    ----------
+    made, real : sequence of numpy.ndarray, shape (n, size, size)
+        By class, from 0 to 1.
+    names : sequence of str
+        Of the classes.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    columns = max(map(len, made))
+    figure = new_figure(10, 0.5 + 1.4 * len(names))
+    axes = figure.subplots(len(names), 2, squeeze=False)
+    for row, name in enumerate(names):
+        for axis, images, title in zip(
+            axes[row], (made, real), ("made", "training images"), strict=True
+        ):
+            part = images[row][:columns]
+            # The square root shows faint lobes as the eye sees them in a survey's pictures.
+            axis.imshow(mosaic(np.sqrt(np.clip(part, 0, 1)), 4), cmap="magma", vmin=0, vmax=1)
+            axis.set(xticks=[], yticks=[])
+            if row == 0:
+                axis.set_title(title)
+        axes[row, 0].set_ylabel(name)
+    return figure
+
+
+def generators_figure(history: pd.DataFrame) -> Figure:
+    """Losses of the networks that make images, and what was measured of their checkpoints.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame
+        ``kind``, ``fold``, ``class``, ``epoch``, ``loss_1``, ``loss_2``, ``histogram_error``,
+        ``diversity``, ``chosen``; may be empty.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(9, 5.5)
+    if history.empty:
+        axis = figure.subplots()
+        axis.set_axis_off()
+        axis.text(0.5, 0.5, "no network that makes images was trained", ha="center")
+        return figure
+    axes = figure.subplots(2, 2)
+    losses = {
+        "dcgan": ("generator", "discriminator", "binary cross-entropy"),
+        "vae": ("reconstruction", "divergence", "nats an image"),
+    }
+    for axis, kind in zip(axes[0], losses, strict=True):
+        part = history[history["kind"] == kind]
+        mean = part.groupby("epoch")[["loss_1", "loss_2"]].mean()
+        for column, name, colour in zip(mean, losses[kind], (BLUE, ORANGE), strict=False):
+            axis.plot(mean.index, mean[column], color=colour, label=name)
+        axis.set(title=f"{kind.upper()}: losses", xlabel="epoch", ylabel=losses[kind][2])
+        if len(mean):
+            axis.legend()
+    for axis, column, label in (
+        (axes[1, 0], "histogram_error", "error of the histograms (0 to 2)"),
+        (axes[1, 1], "diversity", "diversity, training images = 1"),
+    ):
+        known = history.dropna(subset=[column])
+        for number, (kind, part) in enumerate(known.groupby("kind")):
+            colour = CYCLE[number]
+            for _, one in part.groupby(["fold", "class"]):
+                axis.plot(one["epoch"], one[column], color=colour, marker="o", ms=3)
+            best = part[part["chosen"]]
+            axis.plot(best["epoch"], best[column], "*", color=colour, ms=12, mec=BLACK, label=kind)
+        axis.set(xlabel="epoch", ylabel=label, ylim=(0, None))
+        if len(known):
+            axis.legend(title="star: chosen")
+    axes[1, 1].axhline(0.3, color=RED, ls="--", lw=1)
+    return figure
+
+
+def arms_figure(arms: pd.DataFrame, reference: str) -> Figure:
+    """Success rate and macro-F1 of each configuration, and what it gains over one of them.
+
+    Parameters
+    ----------
+    arms : pandas.DataFrame
+        ``configuration``, ``success_rate``, ``macro_f1``, ``difference``, each with ``_low`` and
+        ``_high``; may be empty.
+    reference : str
+        The configuration that the difference is to.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(10, 1.2 + 0.4 * max(len(arms), 2))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    position = np.arange(len(arms))[::-1].astype(float)
+    for column, label, colour, shift in (
+        ("success_rate", "success rate", BLUE, 0.12), ("macro_f1", "macro-F1", ORANGE, -0.12),
+    ):  # fmt: skip
+        _points(left, arms, column, position + shift, colour, label)
+    _points(right, arms, "difference", position, BLUE, None)
+    right.axvline(0, color=RED, ls="--", lw=1)
+    left.set_yticks(position, arms["configuration"])
+    left.set(xlabel="on test sources, mean over seeds, 95 % interval")
+    right.set(xlabel=f"success rate minus that of\n{reference}, 95 % paired")
+    if len(arms):
+        left.legend(loc="best")
+    return figure
+
+
+def _points(axis, table, column, position, colour, label):
+    value = table[column].to_numpy(float)
+    low, high = (table[f"{column}_{end}"].to_numpy(float) for end in ("low", "high"))
+    axis.errorbar(
+        value, position, xerr=[np.maximum(value - low, 0), np.maximum(high - value, 0)], fmt="o",
+        color=colour, capsize=3, label=label,
+    )  # fmt: skip
+
+
+def axis_figure(arms: pd.DataFrame, axis_name: str) -> Figure:
+    """Success rate and macro-F1 along one numeric axis of a study.
+
+    Parameters
+    ----------
+    arms : pandas.DataFrame
+        As of `arms_figure`, with ``value`` and ``series`` (a line for each).
+    axis_name : str
+        Of the horizontal axis.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(9, 4)
+    axes = figure.subplots(1, 2)
+    for axis, column, label in (
+        (axes[0], "success_rate", "success rate"), (axes[1], "macro_f1", "macro-F1"),
+    ):  # fmt: skip
+        for number, (name, part) in enumerate(arms.groupby("series", sort=False)):
+            ordered = part.sort_values("value")
+            low, high = (ordered[f"{column}_{end}"] for end in ("low", "high"))
+            axis.errorbar(
+                ordered["value"], ordered[column], marker="o", capsize=3, label=name or None,
+                yerr=[ordered[column] - low, high - ordered[column]],
+                color=CYCLE[number % len(CYCLE)],
+            )  # fmt: skip
+        axis.set(xlabel=axis_name, ylabel=f"{label}, 95 % interval")
+    if arms["series"].any():
+        axes[0].legend()
+    return figure
+
+
+def angles_figure(predictions: pd.DataFrame, scores: pd.DataFrame, n_bins: int = 6) -> Figure:
+    """Bending angles: predicted against true, and the error by angle.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        ``arm``, ``id``, ``angle``, ``predicted`` (deg), of sources whose angle is known.
+    scores : pandas.DataFrame
+        ``arm`` in the order in which they are shown, ``kind`` (network or baseline).
+    n_bins : int
+        Of the angle, with equal numbers of sources.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(10, 4.6)
+    if predictions.empty:
+        axis = figure.subplots()
+        axis.set_axis_off()
+        axis.text(0.5, 0.5, "no source has a known bending angle", ha="center")
+        return figure
+    left, right = figure.subplots(1, 2)
+    known = predictions["angle"]
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, n_bins + 1)))
+    for number, (_, score) in enumerate(scores.iterrows()):
+        part = predictions[predictions["arm"] == score["arm"]]
+        mean = part.groupby("id")[["angle", "predicted"]].mean()
+        colour = CYCLE[number % len(CYCLE)]
+        if score["kind"] == "network" or score["arm"] == "image moments":
+            left.plot(mean["angle"], mean["predicted"], ".", ms=3, alpha=0.6, color=colour)
+        error = (part["predicted"] - part["angle"]).abs()
+        index = np.clip(np.searchsorted(edges, part["angle"], "right") - 1, 0, len(edges) - 2)
+        by_bin = error.groupby(index).mean()
+        middle = part["angle"].groupby(index).mean()
+        right.plot(
+            middle, by_bin, color=colour, marker="o", ms=4, label=score["arm"],
+            ls="-" if score["kind"] == "network" else "--",
+        )  # fmt: skip
+    top = max(known.max(), 1)
+    left.plot([0, top], [0, top], color=GREY, lw=1)
+    left.set(xlabel="true bending angle (deg)", ylabel="predicted, mean over seeds (deg)")
+    right.set(xlabel="true bending angle (deg)", ylabel="mean absolute error (deg)", ylim=(0, None))
+    right.legend()
+    return figure
+
+
+def angle_curves_figure(curves: pd.DataFrame) -> Figure:
+    """Errors of the regressors of the bending angle by epoch.
+
+    Parameters
+    ----------
+    curves : pandas.DataFrame
+        ``arm``, ``epoch``, ``loss`` and ``val_loss`` (deg^2), ``mae`` and ``val_mae`` (deg).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(9, 4)
+    axes = figure.subplots(1, 2)
+    for axis, column, label in (
+        (axes[0], "loss", "mean squared error (deg²)"),
+        (axes[1], "mae", "mean absolute error (deg)"),
+    ):  # fmt: skip
+        for number, (arm, part) in enumerate(curves.groupby("arm", sort=False)):
+            mean = part.groupby("epoch")[[column, f"val_{column}"]].mean()
+            colour = CYCLE[number % len(CYCLE)]
+            axis.plot(mean.index, mean[f"val_{column}"], color=colour, label=arm)
+            axis.plot(mean.index, mean[column], color=colour, ls=":")
+        axis.set(xlabel="epoch", ylabel=label, yscale="log")
+    if len(curves):
+        axes[0].legend(title="validation (dotted: training)")
+    return figure
+
+
+def angles_by_class_figure(angles: pd.DataFrame, names: Sequence[str]) -> Figure:
+    """What is predicted for sources whose bending angle nobody has measured, by their class.
+
+    Parameters
+    ----------
+    angles : pandas.DataFrame
+        ``class`` (name), ``arm`` and ``predicted`` (deg), one row a source and arm.
+    names : sequence of str
+        Classes in the order in which they are shown.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(7, 4)
+    axis = figure.subplots()
+    arms = list(dict.fromkeys(angles["arm"]))
+    width = 0.8 / max(1, len(arms))
+    for number, arm in enumerate(arms):
+        parts = [
+            angles[(angles["arm"] == arm) & (angles["class"] == n)]["predicted"] for n in names
+        ]
+        place = np.arange(len(names)) + (number - (len(arms) - 1) / 2) * width
+        filled = [(at, part) for at, part in zip(place, parts, strict=True) if len(part)]
+        if filled:
+            boxes = axis.boxplot(
+                [part for _, part in filled], positions=[at for at, _ in filled],
+                widths=0.8 * width, showfliers=False, whis=(5, 95), patch_artist=True,
+                medianprops={"color": BLACK}, label=arm,
+            )  # fmt: skip
+            for box in boxes["boxes"]:
+                box.set(facecolor=CYCLE[number % len(CYCLE)])
+    axis.set_xticks(np.arange(len(names)), names)
+    axis.set(ylabel="predicted bending angle (deg)\nbox: quartiles, whiskers: 5-95 %")
+    if arms:
+        axis.legend()
+    return figure

@@ -377,12 +377,13 @@ def fit_distributions(
     pixel_scale : float
         arcsec.
     **fixed
-        Other parameters of `draw_truth`, such as ``class_shares``.
+        Parameters of `draw_truth`, such as ``class_shares``; of those that are fitted, where to
+        begin.
 
     Returns
     -------
     dict
-        Keyword arguments for `draw_truth`, without the fixed ones.
+        Keyword arguments for `draw_truth`: those that are fitted.
 
     Raises
     ------
@@ -399,10 +400,15 @@ def fit_distributions(
         msg = f"distributions need 10 measured sources at least, not {len(known)}"
         raise ValueError(msg)
     defaults = inspect.signature(draw_truth).parameters
-    values = {name: defaults[name].default for names in fitted.values() for name in names if name}
+    values = {
+        name: fixed.get(name, defaults[name].default)
+        for names in fitted.values()
+        for name in names
+        if name
+    }
     wanted_middle, wanted_spread = _middle_and_spread(known)
     for _ in range(n_iterations):
-        truth = draw_truth(n_simulated, rng, **fixed, **values)
+        truth = draw_truth(n_simulated, rng, **(fixed | values))
         images = observe(truth, rng, size=size, pixel_scale=pixel_scale)
         simulated = measure_images(images, pixel_scale=pixel_scale)[list(fitted)].dropna()
         middle, spread = _middle_and_spread(simulated)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from skyloom.archives.catalogues import labels_by_id
 from skyloom.pipelines.hi_profiles.parameters import (
     AugmentationParameters,
     Configuration,
@@ -22,7 +23,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
     SweepParameters,
     TrainingParameters,
 )
-from skyloom.raw_files import UnusableError
+from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, load_bytes
 from skyloom.spectra.preparation import prepare_profile
 from skyloom.spectra.readers import read_spectrum
 
@@ -31,7 +32,6 @@ PROFILE_COLUMNS = (
     "channel_width", "noise", "snr", "line_centre", "line_width",
     "baseline_level_error", "baseline_slope_error", "class", "class_value", "label_source",
 )  # fmt: skip
-REJECTION_COLUMNS = ("file", "reason", "value")
 
 
 def configure_sweep(
@@ -110,7 +110,7 @@ def ingest_spectra(
     for file in tqdm(sorted(files), desc="reading spectra", unit="file"):
         try:
             identifier, number = _identify(file, parameters)
-            content = _load(files[file])
+            content = load_bytes(files[file])
             spectrum = read_spectrum(
                 file,
                 content,
@@ -177,15 +177,6 @@ def ingest_spectra(
     return profiles, np.stack(fluxes), table
 
 
-def _load(read: Callable[[], bytes]) -> bytes:
-    """Bytes of a file; one that cannot be opened is rejected as a damaged one is."""
-    try:
-        return read()
-    except Exception as error:
-        # Each file system has its own exceptions.
-        raise UnusableError("unreadable", f"{type(error).__name__}: {error}") from error
-
-
 def _identify(file: str, parameters: IngestionParameters) -> tuple[str, int | None]:
     """Id and catalogue number of a file from its name."""
     name = PurePosixPath(file).name
@@ -220,16 +211,8 @@ def _label_columns(
     needed = [parameters.label_id_column, parameters.label_class_column]
     if parameters.label_velocity_column is not None:
         needed.append(parameters.label_velocity_column)
-    missing = [name for name in needed if name not in labels.columns]
-    if missing:
-        msg = f"the label table has no column {missing}; its columns are {list(labels.columns)}"
-        raise ValueError(msg)
-    labels = labels.dropna(subset=[parameters.label_id_column])  # labels of nothing
-    keys = [_as_key(value) for value in labels[parameters.label_id_column]]
-    repeated = pd.Series(keys)[pd.Series(keys).duplicated()].unique()
-    if len(repeated):
-        msg = f"the label table has more than one row for {sorted(repeated)[:5]}"
-        raise ValueError(msg)
+    labels = labels_by_id(labels, parameters.label_id_column, needed)
+    keys = labels.index
     classes = dict(zip(keys, labels[parameters.label_class_column], strict=True))
     velocities = {}
     if parameters.label_velocity_column is not None:
@@ -240,12 +223,6 @@ def _label_columns(
         for key in [key for key in table if key.isdecimal()]:
             table.setdefault(str(int(key)), table[key])
     return classes, velocities
-
-
-def _as_key(value: object) -> str:
-    """Text of an id; whole numbers without a decimal point."""
-    text = str(value).strip()
-    return text.removesuffix(".0") if text.removesuffix(".0").isdecimal() else text
 
 
 def _whole_number(value: object) -> int | None:

@@ -1,7 +1,8 @@
 """The HI-profile study: ingestion, features, augmentation, training, reporting."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from skyloom.pipelines._node import stage_node as _node
 from skyloom.pipelines.hi_profiles.audit import audit_published_protocol
 from skyloom.pipelines.hi_profiles.augmentation import (
     choose_classes,
@@ -39,19 +40,6 @@ from skyloom.pipelines.hi_profiles.training import (
     pretrain_networks,
     run_sweep,
 )
-
-STAGES = ("ingestion", "features", "augmentation", "training", "reporting")
-
-
-def _node(function, inputs: list[str], outputs: list[str], stage: str) -> Node:
-    """Node named after its function and tagged with its stage."""
-    return Node(
-        function,
-        inputs=inputs,
-        outputs=outputs[0] if len(outputs) == 1 else outputs,
-        name=function.__name__,
-        tags=[stage],
-    )
 
 
 def create_pipeline() -> Pipeline:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from skyloom.evaluation.novelty import distance_from_sample
+from skyloom.evaluation.report import classes_in_words
 from skyloom.pipelines.hi_profiles.features import line_geometry
 from skyloom.pipelines.hi_profiles.ingestion import ingest_spectra
 from skyloom.pipelines.hi_profiles.parameters import Configuration, IngestionParameters
@@ -131,16 +132,7 @@ def summarise_classes(
     summary : str
         For the terminal.
     """
-    description = classifier[1]
-    classes = table["class"].fillna("")  # as it comes back from a file
-    counts = classes[classes != ""].value_counts()
-    reasons = rejected["reason"].value_counts()
-    words = [
-        f"{len(table) + len(rejected)} files: {int(counts.sum())} classified, "
-        f"{int((classes == '').sum())} without a usable fit, {len(rejected)} rejected "
-        f"({', '.join(f'{count} {reason}' for reason, count in reasons.items()) or 'none'}).",
-        "Classes: " + ", ".join(f"{count} {name}" for name, count in counts.items()) + ".",
-        f"{int(table.loc[classes != '', 'unlike_training'].sum())} are unlike the "
-        f"{description['n_galaxies']} galaxies of the training: their probabilities mean little.",
-    ]
-    return {"classes": table, "rejected": rejected}, "\n".join(words) + "\n"
+    words = classes_in_words(
+        table, rejected, f"the {classifier[1]['n_galaxies']} galaxies of the training"
+    )
+    return {"classes": table, "rejected": rejected}, words

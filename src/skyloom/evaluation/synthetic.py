@@ -1,0 +1,145 @@
+"""How good made images are: like the real ones, different from each other, and not copied."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+_BRIGHT = 0.1  # of the brightest pixel: what of an image is counted as source
+
+
+def image_statistics(images: np.ndarray) -> pd.DataFrame:
+    """What the histograms of `histogram_error` are of.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, height, width) or (n, height, width, 1)
+        From 0 to 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an image: ``flux`` (sum over pixels), ``area`` (pixels above a tenth of the
+        brightest), ``peak`` and ``spread`` (distance of the light from the middle, pixels).
+    """
+    images = images.reshape(len(images), *images.shape[1:3])
+    flux, peak = images.sum(axis=(1, 2)), images.max(axis=(1, 2))
+    y, x = np.mgrid[: images.shape[1], : images.shape[2]]
+    distance = np.hypot(y - images.shape[1] // 2, x - images.shape[2] // 2)
+    with np.errstate(invalid="ignore"):
+        spread = (images * distance).sum(axis=(1, 2)) / flux
+    area = (images > _BRIGHT * peak[:, None, None]).sum(axis=(1, 2))
+    return pd.DataFrame({"flux": flux, "area": area, "peak": peak, "spread": np.nan_to_num(spread)})
+
+
+def histogram_error(real: np.ndarray, made: np.ndarray, *, n_bins: int = 20) -> dict[str, float]:
+    """Relative mean absolute error of the histograms of made images.
+
+    Parameters
+    ----------
+    real, made : numpy.ndarray, shape (n, height, width, 1) and (k, height, width, 1)
+        From 0 to 1.
+    n_bins : int
+        Each holds the same share of the real values.
+
+    Returns
+    -------
+    dict of str to float
+        For ``pixel`` (values of the pixels that are not dark), each column of `image_statistics`
+        and their ``mean``: the sum of the differences of the shares of the bins, 0 where the
+        histograms agree, 2 where they have nothing in common.
+
+    References
+    ----------
+    Rustige et al. (2023), RASTI 2, 264: checkpoints are chosen by such errors.
+    """
+    first, other = image_statistics(real), image_statistics(made)
+    values = {name: (first[name].to_numpy(), other[name].to_numpy()) for name in first}
+    values["pixel"] = real[real > _BRIGHT], made[made > _BRIGHT]
+    errors = {}
+    for name, (ours, theirs) in values.items():
+        if not len(ours) or not len(theirs):
+            errors[name] = 2.0
+            continue
+        edges = np.unique(np.quantile(ours, np.linspace(0, 1, n_bins + 1)))[1:-1]
+        bins = [
+            np.bincount(np.searchsorted(edges, v, "right"), minlength=len(edges) + 1) / len(v)
+            for v in (ours, theirs)
+        ]
+        errors[name] = float(np.abs(bins[0] - bins[1]).sum())
+    return errors | {"mean": float(np.mean(list(errors.values())))}
+
+
+def diversity(images: np.ndarray) -> float:
+    """Median distance between two of some images.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, ...)
+        Images or features.
+
+    Returns
+    -------
+    float
+        0 where all are the same; NaN of fewer than two.
+    """
+    from scipy.spatial.distance import pdist
+
+    if len(images) < 2:
+        return float("nan")
+    return float(np.median(pdist(images.reshape(len(images), -1))))
+
+
+def kernel_distance(real: np.ndarray, made: np.ndarray) -> float:
+    """Squared distance of two samples in the space of a classifier's features.
+
+    Parameters
+    ----------
+    real, made : numpy.ndarray, shape (n, k) and (m, k)
+        Features; two or more of each.
+
+    Returns
+    -------
+    float
+        Unbiased: about 0, also below, where both are drawn from one distribution.
+
+    References
+    ----------
+    Binkowski et al. (2018), ICLR (kernel inception distance), with features of the study in place
+    of those of a network for photographs.
+    """
+    from sklearn.metrics.pairwise import polynomial_kernel
+
+    scale = real.std(axis=0)
+    scale[scale == 0] = 1.0
+    first, other = real / scale, made / scale
+    own, theirs = (polynomial_kernel(part, degree=3, coef0=1) for part in (first, other))
+    between = polynomial_kernel(first, other, degree=3, coef0=1)
+    n, m = len(first), len(other)
+    return float(
+        (own.sum() - np.trace(own)) / (n * (n - 1))
+        + (theirs.sum() - np.trace(theirs)) / (m * (m - 1))
+        - 2 * between.mean()
+    )
+
+
+def share_of_copies(made: np.ndarray, train: np.ndarray, held_out: np.ndarray) -> float:
+    """Share of made images that lie nearer to a training image than real ones ever do.
+
+    Parameters
+    ----------
+    made, train, held_out : numpy.ndarray, shape (n, k)
+        Features of made images, of those that the generator was trained on, and of real ones that
+        it was not.
+
+    Returns
+    -------
+    float
+        Share whose nearest training image is nearer than that of 95 % of the held-out images;
+        about 0.05 where nothing is memorised, 1 where everything is.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=1).fit(train)
+    (near, _), (usual, _) = search.kneighbors(made), search.kneighbors(held_out)
+    return float((near < np.quantile(usual, 0.05)).mean())

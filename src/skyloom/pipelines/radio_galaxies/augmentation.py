@@ -1,0 +1,474 @@
+"""Node functions of the augmentation: the split, then what is trained on beside the sample."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from skyloom.compute import ClusterParameters, connect
+from skyloom.evaluation.splits import (
+    MANIFEST_COLUMNS,
+    check_no_leak,
+    largest_number_of_folds,
+    split_manifest,
+)
+from skyloom.images.cutouts import resize, stretch
+from skyloom.learning.generative import KINDS
+from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
+from skyloom.pipelines.radio_galaxies.features import prepare_images
+from skyloom.pipelines.radio_galaxies.fitting import code, maker_with, train_generator_task
+from skyloom.pipelines.radio_galaxies.parameters import (
+    AugmentationParameters,
+    GeneratorParameters,
+    IngestionParameters,
+    Sweep,
+    SyntheticParameters,
+)
+from skyloom.simulate.radio_galaxies import (
+    CLASSES,
+    PIXEL_SCALE,
+    draw_truth,
+    fit_distributions,
+    observe,
+)
+
+logger = logging.getLogger(__name__)
+
+HISTORY_COLUMNS = (
+    "kind", "fold", "class", "epoch", "loss_1", "loss_2", "histogram_error", "diversity",
+    "verdict", "chosen",
+)  # fmt: skip
+_N_SHOWN = 8  # images of a class on a sheet
+_FEWEST_FITTED = 10  # sources to which distributions can be fitted
+SYNTHETIC_COLUMNS = ("pool", "row", "class", "bending_angle")
+
+
+def make_split(sample: pd.DataFrame, parameters: AugmentationParameters) -> pd.DataFrame:
+    """Split the sources once, before anything is augmented, synthesised or trained.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        From `skyloom.pipelines.radio_galaxies.ingestion.select_sample`.
+    parameters : AugmentationParameters
+        ``radio_galaxies.augmentation``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As of `skyloom.evaluation.splits.split_manifest`, one inner fold of each outer one; the
+        split is the same for every seed. Empty where classes have too few sources.
+
+    Raises
+    ------
+    ValueError
+        If the split is to be the given one and sources have no role, or a role has no sources.
+    """
+    used = sample[sample["keep"] & (sample["class"] != "")]
+    objects = used[["id", "group", "sha256", "role"]].assign(
+        **{"class": used["class"].map(CLASSES.index).astype(int)}
+    )
+    present = sorted(objects["class"].unique())
+    objects["class"] = objects["class"].map({label: k for k, label in enumerate(present)})
+    if parameters.split == "given":
+        once = _given_split(objects, parameters)
+    else:
+        shares = (parameters.test_share, parameters.validation_share)
+        n_folds, n_inner = (max(2, round(1 / share)) for share in shares)
+        if parameters.split == "folds":
+            n_folds = parameters.n_folds
+        n_folds = largest_number_of_folds(objects, n_folds)
+        if not n_folds:
+            return pd.DataFrame(columns=list(MANIFEST_COLUMNS))
+        once = split_manifest(
+            objects, n_folds=n_folds, n_inner_folds=n_inner, seeds=[parameters.split_seed]
+        )
+        once = once[once["inner"] == 0]
+        if parameters.split == "holdout":
+            once = once[once["fold"] == 0]
+    manifest = pd.concat([once.assign(seed=seed) for seed in parameters.seeds], ignore_index=True)
+    check_no_leak(manifest, all_tested=parameters.split == "folds")
+    return manifest
+
+
+def _given_split(objects, parameters):
+    """The split of the survey's authors; validation objects are taken from the training part."""
+    without = objects.loc[objects["role"] == "", "id"]
+    if len(without):
+        msg = (
+            f"augmentation.split is given, but {len(without)} sources have no role, such as "
+            f"{without.iloc[0]!r}: let a group of file_pattern tell it"
+        )
+        raise ValueError(msg)
+    roles = objects["role"].to_numpy().copy()
+    if not (roles == "validation").any():
+        rest = objects[objects["role"] == "train"]
+        part = split_manifest(
+            rest,
+            n_folds=max(2, round(1 / parameters.validation_share)),
+            n_inner_folds=2,
+            seeds=[parameters.split_seed],
+        )
+        chosen = part[(part["fold"] == 0) & (part["role"] == "test")]["id"]
+        roles[objects["id"].isin(chosen)] = "validation"
+    missing = {"train", "validation", "test"} - set(roles)
+    if missing:
+        msg = f"augmentation.split is given, but no source has the role {sorted(missing)}"
+        raise ValueError(msg)
+    manifest = objects.assign(seed=0, fold=0, inner=0, role=roles)
+    return manifest[list(MANIFEST_COLUMNS)].reset_index(drop=True)
+
+
+def training_ids(manifest: pd.DataFrame, fold: int) -> pd.Series:
+    """Ids of a fold's training part, indexed by nothing in particular.
+
+    Parameters
+    ----------
+    manifest : pandas.DataFrame
+        From `make_split`; the split is the same for every seed.
+    fold : int
+        Outer fold.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``id`` and ``class`` (number).
+    """
+    first = manifest[manifest["seed"] == manifest["seed"].iloc[0]]
+    return first[(first["fold"] == fold) & (first["role"] == "train")][["id", "class"]]
+
+
+def class_names(sample: pd.DataFrame) -> list[str]:
+    """Names of the classes that the sample has, in the order of their numbers.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        The sample.
+
+    Returns
+    -------
+    list of str
+    """
+    present = set(sample.loc[sample["keep"], "class"])
+    return [name for name in CLASSES if name in present]
+
+
+def simulate_sources(
+    sample: pd.DataFrame,
+    measurements: pd.DataFrame,
+    manifest: pd.DataFrame,
+    plan: dict[str, Any],
+    parameters: SyntheticParameters,
+    ingestion: IngestionParameters,
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Geometric simulations like the training part of each fold.
+
+    Parameters
+    ----------
+    sample, measurements, manifest : pandas.DataFrame
+        The sample, its measurements and the split.
+    plan : dict
+        The sweep.
+    parameters : SyntheticParameters
+        ``radio_galaxies.synthetic``.
+    ingestion : IngestionParameters
+        ``radio_galaxies.ingestion``, for the size of the cut-outs.
+
+    Returns
+    -------
+    sources : pandas.DataFrame
+        Every parameter of every simulated source, with ``fold``; and of how many training sources
+        its distributions are (``n_fitted``).
+    cutouts : dict of str to numpy.ndarray
+        As observed, by fold; none where no configuration is trained on them.
+    """
+    sweep = Sweep.model_validate(plan)
+    wanted = "geometric" in sweep.synthetic or sweep.parameters.bending
+    if not wanted or manifest.empty:
+        return pd.DataFrame(columns=["id", "fold", "class"]), {}
+    tables, cutouts = [], {}
+    scales = sample["pixel_scale"].dropna()
+    scale = float(scales.median()) if len(scales) else PIXEL_SCALE
+    names = class_names(sample)
+    for fold in sorted(manifest["fold"].unique()):
+        rng = np.random.default_rng([parameters.seed, int(fold)])
+        known = training_ids(manifest, fold)
+        extended = known[known["class"].map(lambda k: names[k]) != "compact"]["id"]
+        measured = measurements[measurements["id"].isin(extended)]
+        fixed = parameters.sources.model_dump()
+        fixed["class_shares"] = [
+            share if name in names else 0.0
+            for name, share in zip(CLASSES, fixed["class_shares"], strict=True)
+        ]
+        drawn, n_fitted = fixed, 0
+        whole = measured.drop(columns="id").dropna(axis=1, how="all").dropna()
+        if parameters.fit and len(whole) >= _FEWEST_FITTED:
+            drawn = fixed | fit_distributions(
+                measured, rng, size=ingestion.size, pixel_scale=scale, n_simulated=300, **fixed
+            )
+            n_fitted = len(whole)
+        truth = draw_truth(parameters.n_images, rng, **drawn)
+        cutouts[f"fold_{fold}"] = observe(
+            truth, rng, size=ingestion.size, pixel_scale=scale, beam_fwhm=fixed["beam_fwhm"]
+        )
+        tables.append(truth.assign(fold=fold, n_fitted=n_fitted))
+    return pd.concat(tables, ignore_index=True), cutouts
+
+
+def train_generators(
+    sample: pd.DataFrame,
+    cutouts: np.ndarray,
+    manifest: pd.DataFrame,
+    plan: dict[str, Any],
+    store: ResultStore,
+    parameters: GeneratorParameters,
+    cluster: ClusterParameters,
+) -> tuple[dict[str, Callable[[], Any]], pd.DataFrame, dict[str, list[np.ndarray]], dict[str, Any]]:
+    """Train the networks that make images, on the training part of each fold only.
+
+    A training is a chain of pieces of some epochs. Each is kept as it is finished, so one that
+    was stopped goes on from the last.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        The sample.
+    cutouts : numpy.ndarray, shape (n, size, size)
+        As observed.
+    manifest : pandas.DataFrame
+        The split.
+    plan : dict
+        The sweep: which kinds are needed, and how images are prepared.
+    store : ResultStore
+        Where finished pieces are kept.
+    parameters : GeneratorParameters
+        ``radio_galaxies.generators``.
+    cluster : ClusterParameters
+        ``cluster``.
+
+    Returns
+    -------
+    generators : dict of str to callable
+        Function that returns the network, by ``<kind>_fold_<fold>`` and, where each class has one
+        of its own, the class. Of its checkpoints it is the one whose histograms are most like
+        those of its training images.
+    history : pandas.DataFrame
+        `HISTORY_COLUMNS`, one row an epoch; what is measured of a checkpoint stands in its last.
+    frames : dict of str to list of numpy.ndarray
+        For each of them, the same latent numbers as a mosaic of images after every checkpoint.
+    sheets : dict of str to matplotlib.figure.Figure
+        Samples of each class beside training images.
+
+    Raises
+    ------
+    RuntimeError
+        If a training fails.
+    """
+    from skyloom.learning.fitting import unpack
+    from skyloom.plots.radio_galaxies import mosaic
+
+    sweep = Sweep.model_validate(plan)
+    kinds = [kind for kind in KINDS if kind in sweep.synthetic]
+    if not kinds or manifest.empty:
+        return {}, pd.DataFrame(columns=list(HISTORY_COLUMNS)), {}, {}
+    features = sweep.base.features.model_copy(update={"size": parameters.size})
+    images = prepare_images(cutouts, features)
+    names = class_names(sample)
+    row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
+    jobs = {}
+    for kind in kinds:
+        for fold in sorted(manifest["fold"].unique()):
+            known = training_ids(manifest, fold)
+            if parameters.conditional:
+                jobs[f"{kind}_fold_{fold}"] = (kind, fold, names, known)
+                continue
+            for number, name in enumerate(names):
+                own = known[known["class"] == number]
+                jobs[f"{kind}_fold_{fold}_{name}"] = (
+                    kind,
+                    fold,
+                    [name],
+                    own.assign(**{"class": 0}),
+                )
+    settings = {
+        name: {
+            "kind": kind,
+            "n_classes": len(classes),
+            "epochs": parameters.epochs[kind],
+            "learning_rate": parameters.learning_rates[kind],
+            **parameters.model_dump(exclude={"epochs", "learning_rates", "conditional"}),
+        }
+        for name, (kind, _, classes, _) in jobs.items()
+    }
+    n_pieces = sum(-(-each["epochs"] // each["checkpoint_every"]) for each in settings.values())
+    bar = tqdm(total=n_pieces, desc="generators", unit="checkpoint")
+
+    def procedure(name):
+        _, _, _, known = jobs[name]
+        arrays = {
+            "rows": row_of.loc[known["id"]].to_numpy(),
+            "classes": known["class"].to_numpy(np.int32),
+        }
+        every, state = settings[name]["checkpoint_every"], {}
+        for first in range(0, settings[name]["epochs"], every):
+            last = min(first + every, settings[name]["epochs"])
+            task = settings[name] | {"first": first, "last": last}
+            (result,) = yield [Task(task, arrays | state, ("images",))]
+            if isinstance(result, FailedTask):
+                yield Finished((name, last, result))
+                return
+            state = {key: result[key] for key in result if key.startswith("state_")}
+            yield Finished((name, last, result))
+
+    best, history, frames = {}, [], {name: [] for name in jobs}
+    with connect(cluster, parameters.size) as (client, threads):
+        for name, last, result in run_procedures(
+            [procedure(name) for name in jobs],
+            partial(train_generator_task, threads=threads),
+            {"images": images},
+            store,
+            client,
+            code=code(),
+        ):
+            if isinstance(result, FailedTask):
+                msg = f"the training of {name} failed: {result.error}"
+                raise RuntimeError(msg)
+            bar.update()
+            history.append(_history(name, jobs[name], last, result))
+            frames[name].append(result["frame"])
+            error = float(result["histogram_error"])
+            # One that has collapsed is taken only where there is nothing else.
+            rank = (_verdict(result) != "", error)
+            if name not in best or rank < best[name][0]:
+                best[name] = (rank, last, unpack(result, "state"))
+    bar.close()
+    table = pd.concat(history, ignore_index=True)
+    for name, (_, last, _) in best.items():
+        own = table["name"] == name
+        table.loc[own & (table["epoch"] == last), "chosen"] = True
+        verdict = table.loc[own & table["chosen"], "verdict"].iloc[0]
+        if verdict:
+            logger.warning("%s: %s in every checkpoint", name, verdict)
+    generators = {
+        name: partial(maker_with, settings[name], state) for name, (_, _, state) in best.items()
+    }
+    sheets = {
+        name: _sheet(make(), images[row_of.loc[jobs[name][3]["id"]]], *jobs[name][2:], parameters)
+        for name, make in generators.items()
+    }
+    films = {name: [mosaic(frame, 8) for frame in parts] for name, parts in frames.items()}
+    return generators, table[list(HISTORY_COLUMNS)], films, sheets
+
+
+def _sheet(maker, real, classes, known, parameters):
+    """Made images of each class beside training images."""
+    from skyloom.learning.generative import make_images
+    from skyloom.plots.radio_galaxies import sample_sheet
+
+    rng = np.random.default_rng([parameters.seed, 4])
+    labels = np.repeat(np.arange(len(classes)), _N_SHOWN)
+    made = make_images(maker, labels, rng)[..., 0].reshape(len(classes), _N_SHOWN, *real.shape[1:3])
+    beside = [
+        real[rng.permutation(np.flatnonzero(known["class"] == k))[:_N_SHOWN], :, :, 0]
+        for k in range(len(classes))
+    ]
+    return sample_sheet(made, beside, classes)
+
+
+def _history(name, job, last, result):
+    """Rows of one piece of a training."""
+    kind, fold, classes, _ = job
+    table = pd.DataFrame(result["history"], columns=["epoch", "loss_1", "loss_2"])
+    table = table.assign(
+        name=name, kind=kind, fold=fold, histogram_error=np.nan, diversity=np.nan, verdict="",
+        chosen=False, **{"class": "all" if len(classes) > 1 else classes[0]},
+    )  # fmt: skip
+    end = table["epoch"] == last
+    table.loc[end, "histogram_error"] = float(result["histogram_error"])
+    table.loc[end, "diversity"] = float(result["diversity"])
+    table.loc[end, "verdict"] = _verdict(result)
+    return table
+
+
+def _verdict(result) -> str:
+    """What is wrong with a checkpoint, or nothing."""
+    if not np.isfinite(result["history"]).all():
+        return "diverged"
+    if float(result["brightness"]) < 0.2:
+        return "makes dark images"
+    if not float(result["diversity"]) > 0.3:
+        return "collapsed: its images are all alike"
+    return ""
+
+
+def draw_synthetic_images(
+    sample: pd.DataFrame,
+    sources: pd.DataFrame,
+    cutouts: dict[str, Callable[[], np.ndarray]],
+    generators: dict[str, Callable[[], Any]],
+    plan: dict[str, Any],
+    parameters: SyntheticParameters,
+) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+    """Synthetic images of every kind, fold and variant, with what is known of each.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        The sample, for its classes.
+    sources : pandas.DataFrame
+        From `simulate_sources`.
+    cutouts : dict of str to callable
+        From there.
+    generators : dict of str to callable
+        From `train_generators`.
+    plan : dict
+        The sweep.
+    parameters : SyntheticParameters
+        ``radio_galaxies.synthetic``.
+
+    Returns
+    -------
+    images : dict of str to numpy.ndarray
+        By pool, ``<kind>_fold_<fold>_<variant>``.
+    synthetic : pandas.DataFrame
+        `SYNTHETIC_COLUMNS`, one row an image: ``class`` by number, ``bending_angle`` (deg) where
+        it was simulated.
+    """
+    names = class_names(sample)
+    images, tables = {}, [pd.DataFrame(columns=list(SYNTHETIC_COLUMNS))]
+    for variant, member in Sweep.model_validate(plan).image_variants.items():
+        for fold, load in cutouts.items():
+            own = sources[sources["fold"] == int(fold.removeprefix("fold_"))]
+            pool = f"geometric_{fold}_{variant}"
+            images[pool] = prepare_images(load(), member.features)
+            angle = own["bending_angle"].where(own["class"] != "compact")
+            tables.append(_pool(pool, own["class"].map(names.index), angle))
+        for name, load in generators.items():
+            from skyloom.learning.generative import make_images
+
+            kind, _, fold, *alone = name.split("_")
+            classes = [names.index(alone[0])] if alone else range(len(names))
+            each = parameters.n_images // len(names)
+            labels = np.repeat(list(classes), each)
+            rng = np.random.default_rng([parameters.seed, int(fold), *classes])
+            made = make_images(load(), np.zeros_like(labels) if alone else labels, rng)
+            made = resize(made[..., 0], member.features.size)
+            pool = f"{kind}_fold_{fold}_{variant}"
+            # Brightness from 0 to 1, as that of observed images.
+            made = stretch(made)[..., None]
+            images[pool] = np.concatenate([images[pool], made]) if pool in images else made
+            tables.append(_pool(pool, labels, np.nan))
+    synthetic = pd.concat(tables[1:] or tables, ignore_index=True)
+    synthetic["row"] = synthetic.groupby("pool").cumcount()
+    return images, synthetic[list(SYNTHETIC_COLUMNS)]
+
+
+def _pool(pool, classes, angle):
+    return pd.DataFrame({"pool": pool, "class": np.asarray(classes, int), "bending_angle": angle})

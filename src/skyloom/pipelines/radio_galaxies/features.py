@@ -1,0 +1,129 @@
+"""Node functions of the features: what a network sees, and what is measured without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skyloom.images.cutouts import (
+    clip_background,
+    cut,
+    remove_specks,
+    resize,
+    source_centres,
+    stretch,
+)
+from skyloom.pipelines.radio_galaxies.parameters import FeatureParameters, Sweep
+from skyloom.simulate.radio_galaxies import PIXEL_SCALE, measure_images
+
+_CHUNK = 128
+_N_SHOWN = 56  # images on the page of the sample
+
+
+def prepare_images(cutouts: np.ndarray, features: FeatureParameters) -> np.ndarray:
+    """Cut-outs as a network takes them.
+
+    Parameters
+    ----------
+    cutouts : numpy.ndarray, shape (n, height, width)
+        As observed; NaN where nothing was. May be memory-mapped.
+    features : FeatureParameters
+        ``radio_galaxies.features``.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (n, size, size, 1)
+        Clipped, centred, cropped, resized and stretched from 0 to 1, as far as it is asked for.
+    """
+    prepared = np.empty((len(cutouts), features.size, features.size, 1), np.float32)
+    for first in range(0, len(cutouts), _CHUNK):
+        part = np.asarray(cutouts[first : first + _CHUNK])
+        clipped, _ = clip_background(
+            part, n_sigma=features.clip_sigma, max_iterations=features.clip_iterations
+        )
+        if features.min_pixels:
+            clipped = remove_specks(clipped, min_pixels=features.min_pixels)
+        centres = source_centres(clipped, features.centre)
+        light = clipped if features.clip else np.nan_to_num(part)
+        light = resize(cut(light, centres, features.crop), features.size)
+        prepared[first : first + _CHUNK, :, :, 0] = stretch(light, features.stretch)
+    return prepared
+
+
+def draw_images(cutouts: np.ndarray, plan: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
+    """Prepare the images of every variant that the sweep compares.
+
+    Parameters
+    ----------
+    cutouts : numpy.ndarray, shape (n, height, width)
+        From `skyloom.pipelines.radio_galaxies.ingestion.ingest_cut_outs`.
+    plan : dict
+        The sweep.
+
+    Returns
+    -------
+    dict of str to callable
+        Function that returns the images (n, size, size, 1), by variant.
+    """
+    return {
+        variant: partial(prepare_images, cutouts, member.features)
+        for variant, member in Sweep.model_validate(plan).image_variants.items()
+    }
+
+
+def measure_sources(sample: pd.DataFrame, cutouts: np.ndarray) -> pd.DataFrame:
+    """Sizes, asymmetries and bending angles from image moments: the classical way.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        From `skyloom.pipelines.radio_galaxies.ingestion.select_sample`.
+    cutouts : numpy.ndarray, shape (n, size, size)
+        As observed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``id`` and the columns of `skyloom.simulate.radio_galaxies.measure_images`, with
+        ``concentration``: peak by total brightness.
+    """
+    scale = sample["pixel_scale"].fillna(PIXEL_SCALE).to_numpy()
+    parts = []
+    for first in range(0, len(sample), _CHUNK):
+        measured = measure_images(np.asarray(cutouts[first : first + _CHUNK]), pixel_scale=1.0)
+        parts.append(measured)
+    table = pd.concat(parts, ignore_index=True)
+    lengths = ["major", "minor", "length_1", "length_2"]
+    table[lengths] = table[lengths].mul(scale, axis=0)
+    table["concentration"] = table["peak_flux"] / table["total"]
+    table.insert(0, "id", sample["id"].to_numpy())
+    return table
+
+
+def draw_sample_page(sample: pd.DataFrame, images: dict[str, Callable[[], np.ndarray]]) -> Any:
+    """Some images of each class as the network sees them.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        The sample.
+    images : dict of str to callable
+        From `draw_images`; the first variant is shown.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from skyloom.plots.radio_galaxies import contact_sheets
+
+    kept = sample[sample["keep"]]
+    per_class = _N_SHOWN // max(1, kept["class"].nunique())
+    rows = kept.groupby("class", sort=True).head(per_class).sort_values("class", kind="stable")
+    pictures = next(iter(images.values()))()
+    captions = (rows["id"] + " " + rows["class"]).tolist()
+    title = "What the network sees, page"
+    return next(contact_sheets(np.asarray(pictures[rows.index, :, :, 0]), captions, title=title))

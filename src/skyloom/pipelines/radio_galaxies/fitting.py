@@ -1,0 +1,455 @@
+"""One fit of the study, on any machine: everything its result depends on comes as arguments.
+
+A change of this file makes finished fits stale, see `code`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skyloom.evaluation.synthetic import diversity, histogram_error
+from skyloom.learning.fitting import prepare_process, split_result
+from skyloom.learning.nested import Split
+from skyloom.learning.sweep import code_digest
+from skyloom.pipelines.radio_galaxies.parameters import (
+    Configuration,
+    NetworkParameters,
+    TrainingParameters,
+)
+
+INPUTS = ("images", "synthetic")  # settings of a fit that name shared inputs
+ANGLE_SCALE = 90.0  # deg; what a regressor of the bending angle calls 1
+_OF_A_PAIR = (
+    "kind", "size", "n_classes", "latent", "width", "learning_rate", "kl_weight", "seed",
+)  # fmt: skip
+_N_COMPARED = 256  # made images from which a checkpoint is judged
+_N_FRAME = 32  # images in a frame of the film of a training
+
+
+def build_network(
+    network: NetworkParameters, size: int, n_outputs: int, seed: int, *, regression: bool = False
+) -> Any:
+    """Untrained network.
+
+    Parameters
+    ----------
+    network : NetworkParameters
+        Architecture.
+    size : int
+        Pixels on a side of the input.
+    n_outputs : int
+        Classes, or numbers to be predicted.
+    seed : int
+        Of the weights.
+    regression : bool
+        Whether it predicts numbers.
+
+    Returns
+    -------
+    keras.Model
+    """
+    from skyloom.nets.alhassan import alhassan
+
+    activation = None if regression else "softmax"
+    return alhassan(
+        (size, size, 1), n_outputs, **network.model_dump(), activation=activation, seed=seed
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(network_json, optimizer, size, n_outputs, regression):
+    """Compiled network, to be reused by all fits of this process: tracing it takes seconds."""
+    import keras
+
+    network = NetworkParameters.model_validate_json(network_json)
+    model = build_network(network, size, n_outputs, 0, regression=regression)
+    model.compile(
+        optimizer=keras.optimizers.RMSprop(1.0, rho=0.9, epsilon=1e-8, clipnorm=1.0)
+        if optimizer == "rmsprop"
+        else keras.optimizers.Adam(1.0),
+        loss="mse" if regression else "sparse_categorical_crossentropy",
+        metrics=["mae" if regression else "accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def fit_settings(
+    family: Sequence[Configuration], n_outputs: int, fold: int, seed: int
+) -> dict[str, Any]:
+    """Everything but the data that one fit depends on.
+
+    Parameters
+    ----------
+    family : sequence of Configuration
+        That differ only in their epochs.
+    n_outputs : int
+        Number of classes.
+    fold : int
+        Outer fold, whose synthetic images it may see.
+    seed : int
+        Of the weights, dropout, batches and rotations.
+
+    Returns
+    -------
+    dict
+    """
+    first = family[0]
+    variant, kind = first.image_variant, first.synthetic
+    return {
+        "network": first.network.model_dump(mode="json"),
+        "training": first.training.model_dump(mode="json") | {"epochs": 1},
+        "epochs": [configuration.training.epochs for configuration in family],
+        "size": first.features.size,
+        "images": f"images {variant}",
+        "synthetic": None if kind is None else f"{kind}_fold_{fold}_{variant}",
+        "uses_real": first.uses_real,
+        **first.augmentation.model_dump(
+            include={"synthetic_ratio", "real_share", "n_copies", "balance_classes"}
+        ),
+        "n_outputs": n_outputs,
+        "seed": seed,
+    }
+
+
+def settings_of_split(
+    n_classes: int, family: Sequence[Configuration], split: Split, seed: int
+) -> dict[str, Any]:
+    """`fit_settings` as `skyloom.learning.comparison.make_task` asks for them.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes.
+    family, split, seed
+        As there.
+
+    Returns
+    -------
+    dict
+    """
+    return fit_settings(family, n_classes, split.fold, seed)
+
+
+def training_data(
+    settings: dict[str, Any], rows: np.ndarray, targets: np.ndarray, shared: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images and targets to train on: observed ones, their copies, and synthetic ones.
+
+    Parameters
+    ----------
+    settings : dict
+        From `fit_settings`.
+    rows, targets : numpy.ndarray, shape (n,)
+        Observed training images, and their classes (int) or angles (float, in units of
+        `ANGLE_SCALE`).
+    shared : dict
+        Images, and synthetic ones with their targets.
+
+    Returns
+    -------
+    images : numpy.ndarray of float32, shape (k, size, size, 1)
+    targets : numpy.ndarray, shape (k,)
+    """
+    from skyloom.learning.augmentation import rotate_and_flip
+
+    rng = np.random.default_rng([settings["seed"], 1])
+    classes = targets if targets.dtype.kind == "i" else np.zeros(len(targets), int)
+    if settings["real_share"] < 1:
+        chosen = share_of_classes(classes, settings["real_share"], rng)
+        rows, targets = rows[chosen], targets[chosen]
+    pictures, labels = [], []
+    if settings["uses_real"]:
+        real = np.asarray(shared[settings["images"]][rows])
+        pictures.append(real)
+        labels.append(targets)
+        for _ in range(settings["n_copies"] or 0):
+            angles, flip = rng.uniform(0, 360, len(real)), rng.random(len(real)) < 0.5
+            pictures.append(np.asarray(rotate_and_flip(real, angles, flip)))
+            labels.append(targets)
+    if settings["synthetic"]:
+        pool = shared[settings["synthetic"]]
+        known = pool["class"] if targets.dtype.kind == "i" else pool["angle"]
+        usable = np.flatnonzero(np.isfinite(known))
+        if settings["uses_real"]:
+            n = min(len(usable), round(settings["synthetic_ratio"] * len(rows)))
+            usable = rng.permutation(usable)[:n]
+        pictures.append(np.asarray(pool["images"][usable]))
+        labels.append(known[usable].astype(targets.dtype))
+    return np.concatenate(pictures), np.concatenate(labels)
+
+
+def share_of_classes(classes: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Rows of a share of every class, of each at least one.
+
+    Parameters
+    ----------
+    classes : numpy.ndarray of int, shape (n,)
+        Classes.
+    share : float
+        Above 0, at most 1.
+    rng : numpy.random.Generator
+        Chooses them.
+
+    Returns
+    -------
+    numpy.ndarray of int
+        Ascending.
+    """
+    order = rng.permutation(len(classes))
+    turn = pd.Series(order).groupby(classes[order]).cumcount().to_numpy()
+    wanted = np.maximum(1, np.round(share * np.bincount(classes)))[classes[order]]
+    return np.sort(order[turn < wanted])
+
+
+def fit_network(
+    settings: dict[str, Any],
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray] | None,
+    *,
+    regression: bool = False,
+) -> tuple[Any, list[Any], pd.DataFrame]:
+    """Fit one network; every one makes the same number of gradient steps.
+
+    Parameters
+    ----------
+    settings : dict
+        From `fit_settings`.
+    train, validation : tuple of (images, targets)
+        The second may be None.
+    regression : bool
+        Whether it predicts a number.
+
+    Returns
+    -------
+    model : keras.Model
+        Its weights are to be set from a snapshot; it belongs to the next fit, too.
+    snapshots, history
+        From `skyloom.learning.fitting.fit_classifier`.
+    """
+    from skyloom.learning.augmentation import random_rotations
+    from skyloom.learning.fitting import balanced_rows, fit_classifier, restart
+
+    network = NetworkParameters.model_validate(settings["network"])
+    training = TrainingParameters.model_validate(settings["training"])
+    seed, n_outputs, size = (settings[name] for name in ("seed", "n_outputs", "size"))
+    model = _compiled(network.model_dump_json(), training.optimizer, size, n_outputs, regression)
+    fresh = build_network(network, size, n_outputs, seed, regression=regression)
+    restart(model, fresh, training.learning_rate)
+    if settings["balance_classes"] and not regression:
+        rows = balanced_rows(train[1], np.random.default_rng(seed))
+        train = train[0][rows], train[1][rows]
+    snapshots, history = fit_classifier(
+        model,
+        train,
+        validation,
+        epochs=settings["epochs"],
+        batch_size=training.batch_size,
+        # Never stopped, so that all arms are trained equally long; but the best may be kept.
+        patience=max(settings["epochs"]) if training.keep == "best" else None,
+        min_epochs=1,
+        seed=seed,
+        steps_per_epoch=training.steps_per_epoch,
+        augment=random_rotations(seed) if settings["n_copies"] is None else None,
+    )
+    return model, snapshots, history
+
+
+def fit_task(
+    settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
+) -> dict[str, np.ndarray]:
+    """Fit a classifier on one split and predict its validation and test sources.
+
+    Parameters
+    ----------
+    settings : dict
+        From `fit_settings`.
+    arrays : dict
+        Rows ``train``, ``validation``, ``test``, and the classes of the first two.
+    shared : dict
+        Images and synthetic images.
+    threads : int
+        TensorFlow threads.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        From `skyloom.learning.fitting.split_result`.
+    """
+    prepare_process(threads)
+    images = shared[settings["images"]]
+    inputs = {role: np.asarray(images[arrays[role]]) for role in ("validation", "test")}
+    train = training_data(settings, arrays["train"], arrays["train_classes"], shared)
+    validation = (inputs["validation"], arrays["validation_classes"])
+    model, snapshots, history = fit_network(settings, train, validation)
+    return split_result(model, snapshots, history, settings["epochs"], inputs)
+
+
+def fit_angle_task(
+    settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
+) -> dict[str, np.ndarray]:
+    """Fit a regressor of the bending angle on one split and predict other sources.
+
+    Parameters
+    ----------
+    settings : dict
+        From `fit_settings`.
+    arrays : dict
+        Rows ``train``, ``validation`` and ``predict``, and the angles of the first two (deg).
+        Without observed validation sources a tenth of the training images stands in.
+    shared : dict
+        Images and synthetic images with their angles.
+    threads : int
+        TensorFlow threads.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        ``angle`` (n,), deg, and ``turned`` (8, n): those of the same images turned and mirrored;
+        ``history`` (epochs, 4): mean squared and mean absolute error of training and validation
+        (deg^2, deg); ``weight_0`` ... of the network.
+    """
+    prepare_process(threads)
+    from skyloom.learning.augmentation import rotate_and_flip
+    from skyloom.learning.fitting import pack, predict
+
+    images = shared[settings["images"]]
+    angles = (arrays["train_angles"] / ANGLE_SCALE).astype(np.float32)
+    train = training_data(settings, arrays["train"], angles, shared)
+    validation = (
+        np.asarray(images[arrays["validation"]]),
+        (arrays["validation_angles"] / ANGLE_SCALE).astype(np.float32),
+    )
+    if not len(validation[1]):
+        held = np.random.default_rng([settings["seed"], 2]).permutation(len(train[1]))
+        held, rest = np.split(held, [len(held) // 10])
+        validation = tuple(part[held] for part in train)
+        train = tuple(part[rest] for part in train)
+    model, (snapshot,), history = fit_network(settings, train, validation, regression=True)
+    model.set_weights(snapshot.weights)
+    inputs = np.asarray(images[arrays["predict"]])
+    n, turned = len(inputs), []
+    for angle in (0, 90, 180, 270):
+        for flip in (False, True):
+            changed = rotate_and_flip(inputs, np.full(n, angle), np.full(n, flip))
+            turned.append(predict(model, np.asarray(changed)))
+    scale = np.array([ANGLE_SCALE**2, ANGLE_SCALE] * 2, np.float32)
+    return {
+        "angle": predict(model, inputs)[:, 0] * ANGLE_SCALE,
+        "turned": np.stack(turned)[:, :, 0] * ANGLE_SCALE,
+        "history": history[["loss", "mae", "val_loss", "val_mae"]].to_numpy(np.float32) * scale,
+        **pack(snapshot.weights, "weight"),
+    }
+
+
+def train_generator_task(
+    settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
+) -> dict[str, np.ndarray]:
+    """Train networks that make images for some epochs, from the state that was left before.
+
+    Parameters
+    ----------
+    settings : dict
+        ``kind``, ``n_classes``, ``size``, ``latent``, ``width``, ``learning_rate``,
+        ``kl_weight``, ``batch_size``, ``rotate``, ``seed``, ``first`` and ``last`` epoch.
+    arrays : dict
+        ``rows`` and ``classes`` to train on; ``state_0`` ... of the piece before.
+    shared : dict
+        ``images``.
+    threads : int
+        TensorFlow threads.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        ``state_0`` ..., ``history`` (epochs, 3), ``frame`` (n, size, size) and what is measured of
+        the checkpoint: ``histogram_error``, ``diversity`` (in units of that of the training
+        images, the least of the classes) and ``brightness`` (median of the brightest pixels).
+    """
+    prepare_process(threads)
+    from skyloom.learning.fitting import pack, unpack
+    from skyloom.learning.generative import build_pair, make_images, train_pair
+
+    pair = build_pair(**{name: settings[name] for name in _OF_A_PAIR})
+    for variable, value in zip(
+        pair.variables, unpack(arrays, "state") or pair.untrained, strict=True
+    ):
+        variable.assign(value)
+    images, classes = np.asarray(shared["images"][arrays["rows"]]), arrays["classes"]
+    history = train_pair(
+        pair,
+        images,
+        classes,
+        epochs=range(settings["first"], settings["last"]),
+        batch_size=settings["batch_size"],
+        rotate=settings["rotate"],
+        seed=settings["seed"],
+    )
+    rng = np.random.default_rng([settings["seed"], 3])
+    labels = np.sort(rng.choice(classes, _N_COMPARED))
+    made = make_images(pair.maker, labels, rng)
+    frame = make_images(pair.maker, np.arange(_N_FRAME) * settings["n_classes"] // _N_FRAME, rng)
+    spread = [
+        diversity(made[labels == label]) / diversity(images[classes == label][:_N_COMPARED])
+        for label in np.unique(labels)
+    ]
+    return {
+        **pack([np.asarray(variable) for variable in pair.variables], "state"),
+        "history": history.to_numpy(float),
+        "frame": frame[..., 0],
+        "histogram_error": np.array(histogram_error(images, made)["mean"]),
+        "diversity": np.array(np.nanmin(spread)),
+        "brightness": np.array(np.median(made.max(axis=(1, 2, 3)))),
+    }
+
+
+def maker_with(settings: dict[str, Any], state: list[np.ndarray]) -> Any:
+    """The network that makes images, with the weights of a checkpoint.
+
+    Parameters
+    ----------
+    settings : dict
+        As in `train_generator_task`.
+    state : list of numpy.ndarray
+        Of the checkpoint.
+
+    Returns
+    -------
+    keras.Model
+    """
+    from skyloom.nets.dcgan import generator
+
+    model = generator(
+        settings["size"],
+        settings["n_classes"],
+        latent=settings["latent"],
+        width=settings["width"],
+        seed=settings["seed"],
+    )
+    for variable, value in zip(model.variables, state, strict=False):
+        variable.assign(value)
+    return model
+
+
+def code() -> str:
+    """Digest of the code that a fit runs; part of the key of every result.
+
+    Returns
+    -------
+    str
+    """
+    return code_digest(
+        "skyloom.evaluation.synthetic",
+        "skyloom.learning.augmentation",
+        "skyloom.learning.fitting",
+        "skyloom.learning.generative",
+        "skyloom.nets.alhassan",
+        "skyloom.nets.dcgan",
+        "skyloom.nets.vae",
+        "skyloom.pipelines.radio_galaxies.fitting",
+    )

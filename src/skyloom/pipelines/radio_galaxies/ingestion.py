@@ -1,0 +1,343 @@
+"""Node functions of the ingestion: files in, cut-outs, labels, a sample and rejections out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from skyloom.archives.catalogues import labels_by_id
+from skyloom.images.cutouts import clip_background, cut, remove_specks, stretch
+from skyloom.images.readers import members_of, read_cut_out
+from skyloom.images.selection import duplicate_groups, inspect_cut_outs
+from skyloom.pipelines.radio_galaxies.parameters import (
+    AugmentationParameters,
+    Configuration,
+    FeatureParameters,
+    IngestionParameters,
+    NetworkParameters,
+    StudyParameters,
+    Sweep,
+    TrainingParameters,
+)
+from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, load_bytes
+from skyloom.simulate.radio_galaxies import CLASSES
+
+SOURCE_COLUMNS = (
+    "id", "file", "sha256", "layout", "unit", "pixel_scale", "ra", "dec", "class", "role",
+    "bending_angle", "label_source",
+)  # fmt: skip
+ROLES = {"train": "train", "valid": "validation", "validation": "validation", "test": "test"}
+_CHUNK = 128
+
+
+def configure_sweep(
+    studies: StudyParameters,
+    features: FeatureParameters,
+    augmentation: AugmentationParameters,
+    network: NetworkParameters,
+    training: TrainingParameters,
+) -> dict[str, Any]:
+    """Lay out the chosen study and check every configuration before any file is read.
+
+    Parameters
+    ----------
+    studies : StudyParameters
+        ``radio_galaxies.studies``.
+    features, augmentation, network, training
+        Parameters of the stages: the values of what the study does not vary.
+
+    Returns
+    -------
+    dict
+        A `skyloom.pipelines.radio_galaxies.parameters.Sweep` as plain values.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If values of the study do not go together.
+    """
+    base = Configuration(
+        name="base",
+        features=features,
+        augmentation=augmentation,
+        network=network,
+        training=training,
+    )
+    return Sweep.plan(studies.sweeps[studies.chosen], base).model_dump(mode="json")
+
+
+def ingest_cut_outs(
+    files: dict[str, Callable[[], bytes]], labels: pd.DataFrame, parameters: IngestionParameters
+) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+    """Read every file, inside archives and stacks too, and find out what it shows.
+
+    Parameters
+    ----------
+    files : dict of str to callable
+        Path below the folder to a function that returns the bytes.
+    labels : pandas.DataFrame
+        Table of classes, bending angles and perhaps positions; empty where there is none.
+    parameters : IngestionParameters
+        ``radio_galaxies.ingestion``.
+
+    Returns
+    -------
+    sources : pandas.DataFrame
+        One row a cut-out that was read, with the columns `SOURCE_COLUMNS`; ``class`` is empty
+        where nothing tells it.
+    cutouts : numpy.ndarray of float32, shape (n, size, size)
+        As observed (mJy/beam, or counts); NaN where nothing was.
+    rejected : pandas.DataFrame
+        ``file``, ``reason`` and ``value`` of everything else. Files whose names do not fit the
+        pattern are counted by folder.
+
+    Raises
+    ------
+    ValueError
+        If nothing was read, or the label table cannot be used.
+    """
+    table = _labels(labels, parameters)
+    pattern = re.compile(parameters.file_pattern)
+    class_of = {value: name for name, values in parameters.class_values.items() for value in values}
+    members, rejected = _members(files)
+    rows, images, taken, left_out = [], [], {}, {}
+    for file in tqdm(sorted(members), desc="reading cut-outs", unit="file"):
+        told = pattern.search(file)
+        if told is None:
+            folder = str(PurePosixPath(file).parent)
+            left_out[folder] = left_out.get(folder, 0) + 1
+            continue
+        try:
+            row = _told_by_name(file, told.groupdict(), class_of)
+            content = load_bytes(members[file])
+            cut_out = read_cut_out(file, content)
+            if row["id"] in taken:
+                raise UnusableError("duplicate id", f"{row['id']}, as {taken[row['id']]}")
+            row |= _told_by_table(row, table, class_of, parameters)
+        except UnusableError as error:
+            rejected.append((file, error.reason, error.value))
+            continue
+        taken[row["id"]] = file
+        middle = np.array([[side // 2 for side in cut_out.image.shape]])
+        images.append(cut(cut_out.image[None], middle, parameters.size, beyond=np.nan)[0])
+        row |= {"file": file, "sha256": hashlib.sha256(content).hexdigest()}
+        row |= {name: getattr(cut_out, name) for name in ("layout", "unit", "pixel_scale")}
+        if np.isnan(row["ra"]):
+            row |= {"ra": cut_out.ra, "dec": cut_out.dec}
+        rows.append(row)
+    for folder, number in sorted(left_out.items()):
+        words = f"{number} files do not match {parameters.file_pattern}"
+        rejected.append((f"{folder}/", "left out by file_pattern", words))
+    refused = pd.DataFrame(rejected, columns=list(REJECTION_COLUMNS))
+    if not rows:
+        reasons = refused["reason"].value_counts().to_dict()
+        msg = f"none of {len(members)} files holds a usable cut-out: {reasons or 'no files'}"
+        raise ValueError(msg)
+    return pd.DataFrame(rows, columns=list(SOURCE_COLUMNS)), np.stack(images), refused
+
+
+def _members(files):
+    """Files, and what archives and stacks hold in place of these; and which of them are damaged."""
+    members, rejected = {}, []
+    for name in sorted(files):
+        try:
+            members |= members_of(name, files[name]) or {name: files[name]}
+        except UnusableError as error:
+            rejected.append((name, error.reason, error.value))
+    return members, rejected
+
+
+def _labels(labels, parameters):
+    """The label table by id, or None."""
+    if labels.empty:
+        return None
+    return labels_by_id(labels, parameters.id_column, [parameters.class_column])
+
+
+def _told_by_name(file, told, class_of):
+    """What the file's name says of the source."""
+    identifier = told.get("id") or PurePosixPath(file).name
+    row = {"id": identifier, "class": "", "role": "", "ra": np.nan, "dec": np.nan}
+    row |= {"bending_angle": np.nan, "label_source": "no label"}
+    if told.get("class"):
+        if told["class"] not in class_of:
+            raise UnusableError("unknown class", f"{told['class']!r}, expected {sorted(class_of)}")
+        row |= {"class": class_of[told["class"]], "label_source": "file names"}
+    if told.get("role"):
+        if told["role"] not in ROLES:
+            raise UnusableError("unknown role", f"{told['role']!r}, expected {sorted(ROLES)}")
+        row["role"] = ROLES[told["role"]]
+    try:
+        row |= {name: float(told[name]) for name in ("ra", "dec") if told.get(name)}
+    except ValueError as error:
+        raise UnusableError("no position", str(error)) from error
+    return row
+
+
+def _told_by_table(row, table, class_of, parameters):
+    """What the label table says of the source; it has the last word."""
+    if table is None or row["id"] not in table.index:
+        return {}
+    found, said = table.loc[row["id"]], {}
+    value = str(found[parameters.class_column]).strip()
+    if value in class_of:
+        said |= {"class": class_of[value], "label_source": "label table"}
+    elif not row["class"]:
+        said["label_source"] = f"class {value!r} is none of {sorted(class_of)}"
+    if parameters.angle_column in table.columns:
+        angle = pd.to_numeric(found[parameters.angle_column], errors="coerce")
+        said["bending_angle"] = float(angle)
+    for name in ("ra", "dec"):
+        if name in table.columns:
+            said[name] = float(pd.to_numeric(found[name], errors="coerce"))
+    return said
+
+
+def select_sample(
+    sources: pd.DataFrame,
+    cutouts: np.ndarray,
+    review: pd.DataFrame,
+    parameters: IngestionParameters,
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Any], dict[str, np.ndarray]]:
+    """Choose the sample: by rules with their reasons, and by eye where somebody has looked.
+
+    Parameters
+    ----------
+    sources : pandas.DataFrame
+        From `ingest_cut_outs`.
+    cutouts : numpy.ndarray, shape (n, size, size)
+        From there.
+    review : pandas.DataFrame
+        ``id`` and ``keep`` (yes or no), by somebody who looked at the sheets; empty where nobody
+        has. It has the last word.
+    parameters : IngestionParameters
+        ``radio_galaxies.ingestion``.
+
+    Returns
+    -------
+    sample : pandas.DataFrame
+        The sources, in the same order, with ``group`` (id of the first entry of the same source),
+        ``snr``, ``at_edge``, ``neighbour_share``, ``keep``, and ``reason`` and ``value`` of what
+        is not kept.
+    table : pandas.DataFrame
+        To be reviewed: ``id``, ``class``, ``keep``, ``reason``, ``value`` and ``page`` of the
+        sheets.
+    sheets : list of matplotlib.figure.Figure
+        Pages of labelled thumbnails.
+    class_samples : dict of str to numpy.ndarray
+        Cut-outs that are kept, by class.
+
+    Raises
+    ------
+    ValueError
+        If the review names a source that there is not, or nothing is kept.
+    """
+    from skyloom.plots.radio_galaxies import contact_sheets
+
+    sample = inspect_sources(sources, cutouts, parameters)
+    sample["keep"] = sample["reason"] == ""
+    _apply_review(sample, review)
+    if not sample["keep"].any():
+        reasons = sample["reason"].value_counts().to_dict()
+        msg = f"none of {len(sample)} cut-outs is kept: {reasons}"
+        raise ValueError(msg)
+    order = sample.sort_values(["class", "id"], kind="stable").index
+    captions = [
+        f"{row.id} {row.class_ or 'no class'}" + ("" if row.keep else f": no, {row.reason}")
+        for row in sample.loc[order].rename(columns={"class": "class_"}).itertuples()
+    ]
+    thumbnails = stretch(np.nan_to_num(cutouts[order]), "asinh")
+    each = 56
+    table = sample.loc[order, ["id", "class", "keep", "reason", "value"]].assign(
+        keep=np.where(sample.loc[order, "keep"], "yes", "no"),
+        page=np.arange(len(order)) // each + 1,
+    )
+    sheets = list(contact_sheets(thumbnails, captions, columns=7, rows=8, title="Cut-outs"))
+    kept = {
+        name: cutouts[(sample["class"] == name) & sample["keep"]]
+        for name in CLASSES
+        if ((sample["class"] == name) & sample["keep"]).any()
+    }
+    return sample, table, sheets, kept
+
+
+def inspect_sources(
+    sources: pd.DataFrame, cutouts: np.ndarray, parameters: IngestionParameters
+) -> pd.DataFrame:
+    """Find what is wrong with each source, by rules.
+
+    Parameters
+    ----------
+    sources, cutouts, parameters
+        As in `select_sample`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The sources with ``group``, ``snr``, ``at_edge``, ``neighbour_share``, ``reason`` and
+        ``value``.
+    """
+    seen = []
+    for first in range(0, len(sources), _CHUNK):
+        clipped, noise = clip_background(cutouts[first : first + _CHUNK])
+        seen.append(
+            inspect_cut_outs(
+                remove_specks(clipped),
+                noise,
+                min_snr=parameters.min_snr,
+                radius=parameters.radius,
+                max_neighbour_share=parameters.max_neighbour_share,
+                reject_at_edge=parameters.reject_at_edge,
+            )
+        )
+    sample = sources.join(pd.concat(seen, ignore_index=True))
+    _mark_duplicates(sample, parameters.duplicate_radius)
+    return sample
+
+
+def _mark_duplicates(sample, radius):
+    """Give entries of one source its group, and drop all but one that can be used.
+
+    Of a given split the test part stays as it is: a twin in the training part would be a leak.
+    """
+    group = duplicate_groups(sample["ra"].to_numpy(), sample["dec"].to_numpy(), radius)
+    same_file = sample.groupby("sha256")["id"].transform(lambda ids: ids.index[0])
+    # Linked by position or by content: two rounds join what either links.
+    for _ in range(2):
+        group = pd.Series(group, sample.index).groupby(same_file).transform("min").to_numpy()
+        group = pd.Series(group, sample.index).groupby(group).transform("min").to_numpy()
+    sample["group"] = sample["id"].to_numpy()[group]
+    rank = sample["role"].map({"test": 0, "validation": 1}).fillna(2) + 3 * (sample["reason"] != "")
+    order = rank.sort_values(kind="stable").index
+    first = sample.loc[order].groupby("group")["id"].transform("first").loc[sample.index]
+    twin = (sample["id"] != first) & (sample["reason"] == "")
+    sample.loc[twin, "reason"] = "duplicate"
+    sample.loc[twin, "value"] = "of " + first[twin]
+
+
+def _apply_review(sample, review):
+    """Let a reader's yes or no stand in place of the rules."""
+    if review.empty:
+        return
+    verdict = labels_by_id(review, "id", ["keep"])["keep"].astype(str).str.strip().str.lower()
+    unknown = sorted(set(verdict.index) - set(sample["id"]))
+    if unknown:
+        msg = f"the review names sources that there are not: {unknown[:5]}"
+        raise ValueError(msg)
+    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    wrong = sorted(set(verdict) - set(words))
+    if wrong:
+        msg = f"keep is yes or no in the review, not {wrong[0]!r}"
+        raise ValueError(msg)
+    keep = sample["id"].map(verdict.map(words))
+    dropped = (keep == False) & sample["keep"]  # noqa: E712  # missing is neither
+    sample.loc[dropped, ["reason", "value"]] = ["reviewed", "not kept by the reader"]
+    sample.loc[keep == True, ["reason", "value"]] = ["", ""]  # noqa: E712
+    sample["keep"] = keep.where(keep.notna(), sample["keep"]).astype(bool)

@@ -1,0 +1,139 @@
+"""Node functions of the prediction: a folder of new cut-outs, classified by a finished network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skyloom.evaluation.novelty import distance_from_sample
+from skyloom.evaluation.report import classes_in_words
+from skyloom.pipelines.radio_galaxies.features import measure_sources, prepare_images
+from skyloom.pipelines.radio_galaxies.fitting import ANGLE_SCALE
+from skyloom.pipelines.radio_galaxies.ingestion import ingest_cut_outs, inspect_sources
+from skyloom.pipelines.radio_galaxies.parameters import Configuration, IngestionParameters
+from skyloom.pipelines.radio_galaxies.training import likeness_features
+
+_ANY_FILE = IngestionParameters.model_fields["file_pattern"].default
+
+
+def ingest_unlabelled_cut_outs(
+    files: dict[str, Callable[[], bytes]], parameters: IngestionParameters
+) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+    """Read every file, whatever its name is, without labels.
+
+    Parameters
+    ----------
+    files : dict of str to callable
+        Path below the folder to a function that returns the bytes.
+    parameters : IngestionParameters
+        ``radio_galaxies.ingestion``.
+
+    Returns
+    -------
+    sources, cutouts, rejected
+        From `skyloom.pipelines.radio_galaxies.ingestion.ingest_cut_outs`, the first with what
+        `skyloom.pipelines.radio_galaxies.ingestion.inspect_sources` finds wrong with a source.
+    """
+    any_name = parameters.model_copy(update={"file_pattern": _ANY_FILE})
+    sources, cutouts, rejected = ingest_cut_outs(files, pd.DataFrame(), any_name)
+    return inspect_sources(sources, cutouts, any_name), cutouts, rejected
+
+
+def classify_cut_outs(
+    sources: pd.DataFrame,
+    cutouts: np.ndarray,
+    classifier: tuple[Any, dict[str, Any]],
+    angle_networks: dict[str, Callable[[], Any]],
+) -> tuple[pd.DataFrame, list[Any]]:
+    """Classify every source and predict its bending angle.
+
+    Parameters
+    ----------
+    sources : pandas.DataFrame
+        From `ingest_unlabelled_cut_outs`.
+    cutouts : numpy.ndarray, shape (n, size, size)
+        As observed.
+    classifier : tuple of (keras.Model, dict)
+        A network and its description.
+    angle_networks : dict of str to callable
+        Perhaps a regressor of the bending angle, as ``angle``.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        ``id``, ``file``, ``class``, ``probability_<class>``, ``unlike_training`` (further from the
+        training sample than 99 % of it), ``distance_from_training``, ``bending_angle`` (deg, by
+        the regressor; missing without one and where the class is compact),
+        ``moment_bending_angle`` (deg) and ``warning``: what the selection of a sample would have
+        found wrong.
+    sheets : list of matplotlib.figure.Figure
+        Thumbnails with their classes.
+    """
+    from skyloom.learning.fitting import predict
+    from skyloom.plots.radio_galaxies import contact_sheets
+
+    network, description = classifier
+    features = Configuration.model_validate(description["configuration"]).features
+    names = description["class_names"]
+    images = prepare_images(cutouts, features)
+    probability = predict(network, images)
+    measured = measure_sources(sources, cutouts)
+    distance = distance_from_sample(likeness_features(measured), description["sample"])
+    table = sources[["id", "file"]].copy()
+    table["class"] = np.array(names, dtype=object)[probability.argmax(axis=1)]
+    for k, name in enumerate(names):
+        table[f"probability_{name}"] = probability[:, k]
+    table["unlike_training"] = distance > 1
+    table["distance_from_training"] = distance
+    table["bending_angle"] = np.nan
+    if "angle" in angle_networks:
+        regressor = angle_networks["angle"]()
+        if regressor.input_shape[1] == features.size:
+            extended = table["class"] != "compact"
+            angle = predict(regressor, images)[:, 0] * ANGLE_SCALE
+            table["bending_angle"] = np.where(extended, np.clip(angle, 0, 180), np.nan)
+    table["moment_bending_angle"] = measured["bending_angle"]
+    table["warning"] = sources["reason"]
+    captions = [
+        f"{row.id}: {name} ({share:.2f})"
+        for row, name, share in zip(
+            table.itertuples(), table["class"], probability.max(axis=1), strict=True
+        )
+    ]
+    pictures = images[..., 0]
+    return table, list(contact_sheets(pictures, captions, title="Classified cut-outs"))
+
+
+def summarise_classes(
+    table: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
+) -> tuple[dict[str, pd.DataFrame], str]:
+    """The same as a workbook, and in words.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `classify_cut_outs`.
+    rejected : pandas.DataFrame
+        Files without a usable cut-out, with reasons.
+    classifier : tuple of (keras.Model, dict)
+        What classified them.
+
+    Returns
+    -------
+    workbook : dict of str to pandas.DataFrame
+        Sheets ``classes`` and ``rejected``.
+    summary : str
+        For the terminal.
+    """
+    words = classes_in_words(
+        table, rejected, f"the {classifier[1]['n_sources']} sources of the training"
+    )
+    warned = table["warning"].fillna("")
+    reasons = warned[warned != ""].value_counts()
+    if len(reasons):
+        found = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        words += f"A sample for training would not have had: {found}.\n"
+    return {"classes": table, "rejected": rejected}, words

@@ -1,0 +1,559 @@
+"""Node functions of the reporting: arms beside each other and baselines, figures, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import skyloom
+from skyloom.evaluation.report import data_fingerprint, render_report, summary_text
+from skyloom.evaluation.scores import (
+    confusion_table,
+    macro_f1_interval,
+    paired_difference,
+    success_interval,
+)
+from skyloom.evaluation.synthetic import (
+    diversity,
+    histogram_error,
+    kernel_distance,
+    share_of_copies,
+)
+from skyloom.learning.comparison import (
+    NESTED,
+    describe_children,
+    file_name,
+    score_comparison,
+    workbooks_of,
+)
+from skyloom.pipelines.radio_galaxies.augmentation import class_names
+from skyloom.pipelines.radio_galaxies.parameters import Configuration, ReportingParameters, Sweep
+from skyloom.pipelines.radio_galaxies.training import (
+    ANGLE_BASELINES,
+    FOREST_BASELINE,
+    MAJORITY_BASELINE,
+    scores_beside_baseline,
+)
+from skyloom.plots import classification
+from skyloom.plots import radio_galaxies as plots
+
+ARM_COLUMNS = (
+    "configuration", "kind", "success_rate", "success_rate_low", "success_rate_high", "macro_f1",
+    "macro_f1_low", "macro_f1_high", "difference", "difference_low", "difference_high",
+)  # fmt: skip
+ANGLE_SCORES = (
+    "arm", "kind", "mae", "mae_low", "mae_high", "rmse", "minus_best_baseline",
+    "minus_best_baseline_low", "minus_best_baseline_high", "scatter", "n_sources", "n_seeds",
+)  # fmt: skip
+QUALITY_COLUMNS = (
+    "pool", "fold", "n_images", "histogram_error", "kernel_distance", "diversity",
+    "share_of_copies",
+)  # fmt: skip
+_N_SHOWN = 6  # configurations in the figures with a panel or a line for each
+
+
+def score_configurations(
+    manifest: pd.DataFrame,
+    sample: pd.DataFrame,
+    predictions: pd.DataFrame,
+    inner: pd.DataFrame,
+    permutations: pd.DataFrame,
+    baselines: pd.DataFrame,
+    parameters: ReportingParameters,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Score every configuration and the baselines on the same sources.
+
+    Parameters
+    ----------
+    manifest, sample, predictions, inner, permutations, baselines : pandas.DataFrame
+        Tables of the earlier stages.
+    parameters : ReportingParameters
+        ``radio_galaxies.reporting``.
+
+    Returns
+    -------
+    scores, all_predictions, selection : pandas.DataFrame
+        From `skyloom.learning.comparison.score_comparison`; the scores with the intervals of each
+        recall.
+    arms : pandas.DataFrame
+        `ARM_COLUMNS`, one row a network or baseline: with 95 % intervals (Wilson, or bootstrapped
+        over sources), and the paired difference of the success rate to the first network.
+    """
+    score = partial(
+        scores_beside_baseline, baselines=baselines, manifest=manifest, seed=parameters.seed
+    )
+    source = ", ".join(sorted(sample.loc[sample["class"] != "", "label_source"].unique()))
+    scores, everything, selected = score_comparison(
+        predictions, inner, permutations, baselines, score, source
+    )
+    if scores.empty:
+        return scores, everything, selected, pd.DataFrame(columns=list(ARM_COLUMNS))
+    n_classes = int(manifest["class"].max()) + 1
+    counts = predictions.drop_duplicates("id")["class"].value_counts()
+    for k in range(n_classes):
+        ends = [success_interval(rate, int(counts.get(k, 0))) for rate in scores[f"recall_{k}"]]
+        scores[[f"recall_{k}_low", f"recall_{k}_high"]] = ends
+    rows, networks = [], scores[scores["kind"] != "nested"]
+    reference = everything[everything["configuration"] == networks["configuration"].iloc[0]]
+    for _, row in networks.iterrows():
+        own = everything[everything["configuration"] == row["configuration"]]
+        rng = np.random.default_rng(parameters.seed)
+        rows.append(
+            (row["configuration"], row["kind"], row["success_rate"], row["success_low"],
+             row["success_high"], row["macro_f1"], *macro_f1_interval(own, n_classes, rng),
+             *paired_difference(own, reference, rng))
+        )  # fmt: skip
+    return scores, everything, selected, pd.DataFrame(rows, columns=list(ARM_COLUMNS))
+
+
+def score_bending_angles(
+    predictions: pd.DataFrame, sample: pd.DataFrame, parameters: ReportingParameters
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Errors of the bending angles beside the baselines, and what is said of unmeasured sources.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        From `skyloom.pipelines.radio_galaxies.training.fit_bending_angles`.
+    sample : pandas.DataFrame
+        The sample, for the classes.
+    parameters : ReportingParameters
+        ``radio_galaxies.reporting``.
+
+    Returns
+    -------
+    scores : pandas.DataFrame
+        `ANGLE_SCORES` in deg, one row an arm: mean absolute error over sources whose angle is
+        known (mean over seeds) with its 95 % interval bootstrapped over sources, the paired
+        difference to the better baseline, and ``scatter`` of one source turned and mirrored.
+    unmeasured : pandas.DataFrame
+        ``id``, ``class`` (name), ``arm``, ``predicted`` (mean over seeds, deg) of the others.
+    """
+    known = predictions[predictions["angle"].notna()]
+    others = predictions[predictions["angle"].isna() & predictions["predicted"].notna()]
+    mean = others.groupby(["arm", "id"], as_index=False, sort=False)["predicted"].mean()
+    unmeasured = mean.merge(sample[["id", "class"]], on="id")[["id", "class", "arm", "predicted"]]
+    if known.empty:
+        return pd.DataFrame(columns=list(ANGLE_SCORES)), unmeasured
+    error = (known["predicted"] - known["angle"]).abs()
+    by_source = error.groupby([known["arm"], known["id"]]).mean().unstack("arm")
+    squared = ((known["predicted"] - known["angle"]) ** 2).groupby(known["arm"]).mean() ** 0.5
+    scatter = known.groupby("arm")["scatter"].mean()
+    baselines = [name for name in ANGLE_BASELINES if by_source[name].notna().all()]
+    best = by_source[baselines].mean().idxmin()
+    rng = np.random.default_rng(parameters.seed)
+    picks = rng.integers(len(by_source), size=(2000, len(by_source)))
+    rows = []
+    for arm in by_source:
+        own = by_source[arm].to_numpy()
+        apart = own - by_source[best].to_numpy()
+        low, high = np.percentile(own[picks].mean(axis=1), [2.5, 97.5])
+        apart_low, apart_high = np.percentile(apart[picks].mean(axis=1), [2.5, 97.5])
+        rows.append(
+            (arm, "baseline" if arm in ANGLE_BASELINES else "network", own.mean(), low, high,
+             squared[arm], apart.mean(), apart_low, apart_high, scatter[arm], len(own),
+             known.loc[known["arm"] == arm, "seed"].nunique())
+        )  # fmt: skip
+    table = pd.DataFrame(rows, columns=list(ANGLE_SCORES))
+    order = ["kind", "mae"]
+    return table.sort_values(order, ascending=[False, True], ignore_index=True), unmeasured
+
+
+def measure_synthetic_quality(
+    sample: pd.DataFrame,
+    manifest: pd.DataFrame,
+    images: dict[str, Callable[[], np.ndarray]],
+    synthetic_images: dict[str, Callable[[], np.ndarray]],
+    synthetic: pd.DataFrame,
+    network: Any,
+    description: dict[str, Any],
+) -> pd.DataFrame:
+    """How good the synthetic images are, in the space of the classifier's features.
+
+    Parameters
+    ----------
+    sample, manifest : pandas.DataFrame
+        The sources and their split.
+    images, synthetic_images : dict of str to callable
+        Observed images by variant, synthetic ones by pool.
+    synthetic : pandas.DataFrame
+        What is known of each synthetic image.
+    network : keras.Model
+        The classifier: its last but one dense layer is that space.
+    description : dict
+        Of it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `QUALITY_COLUMNS`, first a row for the held-out observed images of each fold, with which
+        the others are to be compared; see `skyloom.evaluation.synthetic`. ``diversity`` is in
+        units of that of the training images.
+    """
+    if not description["trained"] or synthetic.empty:
+        return pd.DataFrame(columns=list(QUALITY_COLUMNS))
+    import keras
+
+    from skyloom.learning.fitting import predict
+
+    variant = Configuration.model_validate(description["configuration"]).image_variant
+    features = keras.Model(network.inputs, network.layers[-3].output)
+    pictures = np.asarray(images[variant]())
+    row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
+    first = manifest[manifest["seed"] == manifest["seed"].iloc[0]]
+    rows = []
+    for fold, part in first.groupby("fold"):
+        train = pictures[row_of.loc[part.loc[part["role"] == "train", "id"]]]
+        held = pictures[row_of.loc[part.loc[part["role"] != "train", "id"]]]
+        pools = [pool for pool in synthetic["pool"].unique() if f"_fold_{fold}_{variant}" in pool]
+        groups = {"observed, held out": held}
+        groups |= {pool.partition("_")[0]: np.asarray(synthetic_images[pool]()) for pool in pools}
+        ours, usual = predict(features, train), predict(features, held)
+        for name, made in groups.items():
+            theirs = predict(features, made)
+            rows.append(
+                (name, fold, len(made), histogram_error(train, made)["mean"],
+                 kernel_distance(ours, theirs), diversity(theirs) / diversity(ours),
+                 share_of_copies(theirs, ours, usual))
+            )  # fmt: skip
+    return pd.DataFrame(rows, columns=list(QUALITY_COLUMNS))
+
+
+def write_workbooks(
+    sample: pd.DataFrame, predictions: pd.DataFrame, measurements: pd.DataFrame
+) -> dict[str, dict[str, pd.DataFrame]]:
+    """One workbook a configuration: predictions, and their merge with labels and measurements.
+
+    Parameters
+    ----------
+    sample, predictions, measurements : pandas.DataFrame
+        Tables of the earlier stages.
+
+    Returns
+    -------
+    dict of str to dict of str to pandas.DataFrame
+        From `skyloom.learning.comparison.workbooks_of`.
+    """
+    about = sample[["id", "ra", "dec", "role", "label_source"]]
+    about = about.assign(class_name=sample["class"]).merge(measurements, on="id")
+    return workbooks_of(predictions, sample[["id", "file"]], about)
+
+
+def model_info(
+    sample: pd.DataFrame,
+    rejected: pd.DataFrame,
+    manifest: pd.DataFrame,
+    synthetic_sources: pd.DataFrame,
+    synthetic: pd.DataFrame,
+    generators: pd.DataFrame,
+    plan: dict[str, Any],
+    sweep: dict[str, Any],
+) -> dict[str, str]:
+    """The model info sheet: data, split, leakage checks, selection, metrics, known limits.
+
+    Parameters
+    ----------
+    sample, rejected, manifest, synthetic_sources, synthetic, generators : pandas.DataFrame
+        Tables of the earlier stages.
+    plan : dict
+        The sweep as laid out.
+    sweep : dict
+        What came of it.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    laid_out = Sweep.model_validate(plan)
+    augmentation = laid_out.base.augmentation
+    kept = sample[sample["keep"]]
+    counts = kept.loc[kept["class"] != "", "class"].value_counts().to_dict()
+    dropped = sample.loc[~sample["keep"], "reason"].value_counts().to_dict()
+    roles = manifest.drop_duplicates(["id", "role"])["role"].value_counts().to_dict()
+    search = laid_out.parameters.search
+    extent = (
+        f"{len(laid_out.configurations)} configurations in a grid"
+        if search is None
+        else f"{search.n_trials} configurations searched in each outer fold and seed"
+    )
+    failed = f" {len(sweep['failed'])} failed or were pruned." if sweep["failed"] else ""
+    fitted = (
+        synthetic_sources.get("n_fitted", pd.Series([0])).max() if len(synthetic_sources) else 0
+    )
+    bad = generators.loc[generators["chosen"].astype(bool) & (generators["verdict"] != "")]
+    verdicts = "; ".join(f"{row.kind} ({row['class']}): {row.verdict}" for _, row in bad.iterrows())
+    training = laid_out.base.training
+    return {
+        "Data": f"{len(kept)} cut-outs kept of {len(sample)} read ({dropped or 'none dropped'}), "
+        f"{len(rejected)} rejected or left out. Fingerprint {data_fingerprint(sample)[:16]}.",
+        "Labels": f"{', '.join(sorted(kept['label_source'].unique()))}; by class: {counts}.",
+        "Split": f"{augmentation.split}; sources by role: {roles}; the same for every seed "
+        f"({sorted(int(seed) for seed in manifest['seed'].unique())}), which stands for initial "
+        "weights, batches and rotations; made before augmentation and written down.",
+        "Leakage checks": "Entries closer than the duplicate radius and identical files are one "
+        "source, of which one entry is kept; no source on two sides of the split. Copies are made "
+        "of training images only; simulated distributions and generators are fitted to the "
+        "training part of their fold only; no synthetic image is validated or tested on.",
+        "Synthetic images": f"{len(synthetic)} in all; the geometric ones drawn from distributions "
+        + (f"fitted to {fitted} training sources." if fitted else "given by the parameters.")
+        + (f" Warning: {verdicts}." if verdicts else ""),
+        "Selection": f"{extent}.{failed} The first row selects one by the balanced accuracy of the "
+        "validation sources. The other rows select nothing but the epoch; taking the best of them "
+        "afterwards is optimistic.",
+        "Training": f"{training.epochs} times {training.steps_per_epoch} gradient steps of "
+        f"{training.batch_size} images for every arm, whatever it is trained on; validation "
+        "sources are observed ones, also for arms that are trained on synthetic images alone.",
+        "Metrics": "Success rate over test sources, mean over seeds, 95 % Wilson interval over "
+        "sources; macro-F1 and paired differences bootstrapped over sources. Intervals hold for "
+        "this split: they do not contain the luck of the split itself.",
+        "Known limits": "Classes are morphologies of single cut-outs at one resolution and depth. "
+        "Where a catalogue's authors kept clear sources only, success rates are those of clear "
+        "sources.",
+    }
+
+
+def write_report(
+    sample: pd.DataFrame,
+    rejected: pd.DataFrame,
+    images: dict[str, Callable[[], np.ndarray]],
+    scores: pd.DataFrame,
+    arms: pd.DataFrame,
+    predictions: pd.DataFrame,
+    curves: pd.DataFrame,
+    selection: pd.DataFrame,
+    generators: pd.DataFrame,
+    quality: pd.DataFrame,
+    angle_predictions: pd.DataFrame,
+    angle_scores: pd.DataFrame,
+    angle_curves: pd.DataFrame,
+    unmeasured: pd.DataFrame,
+    plan: dict[str, Any],
+    sweep: dict[str, Any],
+    info: dict[str, str],
+    parameters: ReportingParameters,
+) -> tuple[Any, ...]:
+    """Draw the figures and write the self-contained report and the table for the terminal.
+
+    Parameters
+    ----------
+    sample, rejected, images
+        The sample.
+    scores, arms, predictions, curves, selection : pandas.DataFrame
+        Results of the sweep.
+    generators, quality : pandas.DataFrame
+        Of the networks that make images.
+    angle_predictions, angle_scores, angle_curves, unmeasured : pandas.DataFrame
+        Of the bending angles.
+    plan, sweep : dict
+        What was compared, and what came of it.
+    info : dict of str to str
+        Model info sheet.
+    parameters : ReportingParameters
+        ``radio_galaxies.reporting``.
+
+    Returns
+    -------
+    success_rates, arms, study, learning_curves, confusion, examples, reliability, generators, \
+    angles, angle_curves, angles_by_class : Figure
+    report : str
+        HTML with everything embedded.
+    summary : str
+        The result table as text.
+    """
+    names = class_names(sample)
+    networks = scores[scores["kind"] == "network"]["configuration"].tolist()
+    shown = networks[:_N_SHOWN]
+    matrices = {
+        name: confusion_table(part, len(names))
+        for name, part in predictions.groupby("configuration", sort=False)
+        if name not in (MAJORITY_BASELINE, NESTED)
+        and (name in shown or part["kind"].iloc[0] == "baseline")
+    }
+    measured = angle_predictions[angle_predictions["angle"].notna()]
+    figures = {
+        "Success rates": classification.success_rate_figure(scores),
+        "Networks and baselines on the same test sources": plots.arms_figure(
+            arms, arms["configuration"].iloc[0] if len(arms) else ""
+        ),
+        "Along the axis of the study": plots.axis_figure(*along_axis(arms, plan, sweep)),
+        "Learning curves": classification.learning_curves_figure(
+            curves[curves["configuration"].isin(shown)]
+        ),
+        "Confusion matrices, normalised by true class": classification.confusion_figure(
+            matrices, names
+        ),
+        "Examples of the network's input with true and predicted class": _examples(
+            sample, images, predictions, names, parameters.n_sample_images
+        ),
+        "Reliability of the probabilities": classification.reliability_figure(
+            predictions[predictions["configuration"].isin(shown)]
+        ),
+        "Networks that make images": plots.generators_figure(generators),
+        "Bending angles of test sources": plots.angles_figure(measured, angle_scores),
+        "Errors of the bending angle by epoch": plots.angle_curves_figure(angle_curves),
+        "Predicted bending angles of sources without a measured one": (
+            plots.angles_by_class_figure(unmeasured, names)
+        ),
+    }
+    n_kept = int(sample["keep"].sum())
+    head = f"{n_kept} cut-outs kept of {len(sample)} read, {len(rejected)} rejected or left out"
+    summary = summary_text(
+        scores, head, "sources", FOREST_BASELINE, _words(angle_scores, generators)
+    )
+    empty = {
+        "Along the axis of the study": not len(along_axis(arms, plan, sweep)[0]),
+        "Networks that make images": generators.empty,
+        "Bending angles of test sources": measured.empty,
+        "Errors of the bending angle by epoch": angle_curves.empty,
+        "Predicted bending angles of sources without a measured one": unmeasured.empty,
+    }
+    unused = sample.loc[~sample["keep"], ["id", "reason", "value"]]
+    report = render_report(
+        Path(__file__).parent / "report.html.jinja",
+        {title: figure for title, figure in figures.items() if not empty.get(title)},
+        scores=scores,
+        arms=arms,
+        reference=FOREST_BASELINE,
+        rejected=rejected,
+        unused=unused.assign(reason=unused["reason"] + ": " + unused["value"].astype(str)),
+        info=info,
+        names=names,
+        selection=selection,
+        failed=sweep["failed"],
+        quality=quality,
+        angles=angle_scores,
+    )
+    return (*figures.values(), report, summary)
+
+
+def _words(angles, generators):
+    """What the terminal says of bending angles and generators."""
+    words = []
+    if len(angles):
+        parts = [f"{row.arm} {row.mae:.1f}" for row in angles.itertuples()]
+        words.append(f"Bending angle, mean absolute error (deg): {', '.join(parts)}.")
+    chosen = generators[generators["chosen"].astype(bool)]
+    bad = chosen[chosen["verdict"] != ""]
+    words += [f"Warning, {row.kind} of fold {row.fold}: {row.verdict}." for row in bad.itertuples()]
+    return " ".join(words)
+
+
+def along_axis(
+    arms: pd.DataFrame, plan: dict[str, Any], sweep: dict[str, Any]
+) -> tuple[pd.DataFrame, str]:
+    """Results by the value of the study's axis, where it has one of numbers.
+
+    Parameters
+    ----------
+    arms : pandas.DataFrame
+        From `score_configurations`.
+    plan, sweep : dict
+        What was compared, and what came of it.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        The arms with ``value`` and ``series``; empty where no axis has numbers for values.
+    axis : str
+        Its parameter.
+    """
+    grid = Sweep.model_validate(plan).parameters.grid or {}
+    varied = [key for key, values in grid.items() if len(values) > 1]
+    numeric = [
+        key for key in varied
+        if all(isinstance(v, int | float) and not isinstance(v, bool) for v in grid[key])
+    ]  # fmt: skip
+    nothing = arms.iloc[:0].assign(value=[], series=[])
+    if not numeric:
+        return nothing, ""
+    axis, rest = numeric[0], [key for key in varied if key != numeric[0]]
+
+    def value_of(name, key):
+        section, _, field = key.partition(".")
+        return sweep["configurations"][name][section][field]
+
+    networks = arms[arms["kind"] == "network"]
+    return networks.assign(
+        value=[value_of(name, axis) for name in networks["configuration"]],
+        series=[
+            ", ".join(str(value_of(name, key)) for key in rest)
+            for name in networks["configuration"]
+        ],
+    ), axis
+
+
+def _examples(sample, images, predictions, names, n):
+    """Grid of test sources, classes in turn."""
+
+    def show(axis, image):
+        axis.imshow(image, cmap="magma", vmin=0, vmax=1, origin="lower")
+
+    nested = predictions[predictions["kind"] == "nested"]
+    if nested.empty:
+        return classification.sample_images_figure(np.zeros((0, 1, 1)), [], show)
+    pictures = next(iter(images.values()))()
+    first = nested[nested["seed"] == nested["seed"].iloc[0]]
+    turn = first.groupby("class").cumcount()
+    chosen = first.assign(turn=turn).sort_values(["turn", "class"]).head(n)
+    rows = pd.Series(np.arange(len(sample)), index=sample["id"]).loc[chosen["id"]].to_numpy()
+    titles = [
+        (
+            f"{row['id']}\ntrue: {names[row['class']]}\nis: {names[row['predicted']]}",
+            row["class"] == row["predicted"],
+        )
+        for _, row in chosen.iterrows()
+    ]
+    return classification.sample_images_figure(np.asarray(pictures[rows, :, :, 0]), titles, show)
+
+
+def describe_runs(
+    sample: pd.DataFrame,
+    manifest: pd.DataFrame,
+    scores: pd.DataFrame,
+    inner: pd.DataFrame,
+    curves: pd.DataFrame,
+    angle_scores: pd.DataFrame,
+    plan: dict[str, Any],
+    sweep: dict[str, Any],
+) -> dict[str, Any]:
+    """What MLflow is told: the run, and a child for each configuration and baseline.
+
+    Parameters
+    ----------
+    sample, manifest, scores, inner, curves, angle_scores : pandas.DataFrame
+        Results of the earlier stages.
+    plan, sweep : dict
+        What was compared, and what came of it.
+
+    Returns
+    -------
+    dict
+        ``tags`` and ``params`` of the parent; ``children`` as
+        `skyloom.tracking.ParentRun.log_child` takes them.
+    """
+    used = manifest.drop_duplicates("id")
+    return {
+        "name": "radio_galaxies",
+        "tags": {
+            "data_fingerprint": data_fingerprint(sample),
+            "label_source": scores["label_source"].iloc[0] if len(scores) else "none",
+            "skyloom_version": skyloom.__version__,
+        },
+        "params": {
+            "n_objects": len(used),
+            "n_classes": int(used["class"].nunique()),
+            "n_folds": int(manifest["fold"].nunique()),
+            "split": Sweep.model_validate(plan).base.augmentation.split,
+            "seeds": [int(seed) for seed in manifest["seed"].unique()],
+            **{
+                f"bending_mae_{file_name(row.arm)}": round(row.mae, 2)
+                for row in angle_scores.itertuples()
+            },
+        },
+        "children": describe_children(Configuration, scores, inner, curves, sweep),
+    }

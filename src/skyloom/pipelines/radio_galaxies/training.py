@@ -1,0 +1,454 @@
+"""Node functions of the training: baselines, the sweep, bending angles and the final network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from skyloom import tracking
+from skyloom.compute import ClusterParameters, connect
+from skyloom.evaluation.baselines import (
+    cross_predict,
+    logistic_regression,
+    majority,
+    random_forest,
+)
+from skyloom.evaluation.calibration import (
+    apply_temperature,
+    expected_calibration_error,
+    fit_temperature,
+)
+from skyloom.evaluation.novelty import describe_sample
+from skyloom.evaluation.scores import score_beside
+from skyloom.learning.comparison import (
+    PREDICTION_COLUMNS,
+    Comparison,
+    compare_configurations,
+    make_task,
+    no_comparison,
+)
+from skyloom.learning.fitting import prepare_process, soften
+from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
+from skyloom.pipelines.radio_galaxies.augmentation import class_names
+from skyloom.pipelines.radio_galaxies.fitting import (
+    ANGLE_SCALE,
+    INPUTS,
+    build_network,
+    code,
+    fit_angle_task,
+    fit_network,
+    fit_settings,
+    fit_task,
+    settings_of_split,
+    training_data,
+)
+from skyloom.pipelines.radio_galaxies.parameters import (
+    AugmentationParameters,
+    BendingParameters,
+    Configuration,
+    Sweep,
+)
+
+# MLflow cuts names to ten characters in its plots: they differ before that.
+FOREST_BASELINE = "image moments, random forest"
+REGRESSION_BASELINE = "moments, logistic regression"
+MAJORITY_BASELINE = "majority class"
+ANGLE_BASELINES = ("predict the mean", "image moments")
+ANGLE_COLUMNS = ("arm", "seed", "fold", "id", "angle", "predicted", "scatter")
+ANGLE_CURVES = ("loss", "mae", "val_loss", "val_mae")
+
+
+def baseline_features(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Image moments as the classical classifiers take them.
+
+    Parameters
+    ----------
+    measurements : pandas.DataFrame
+        From `skyloom.pipelines.radio_galaxies.features.measure_sources`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``id``; lengths and ratios as logarithms, NaN where nothing was measured.
+    """
+    table = measurements.set_index("id")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        features = pd.DataFrame(
+            {name: np.log(table[name]) for name in ("major", "minor", "concentration")}
+            | {
+                "elongation": np.log(table["major"] / table["minor"]),
+                "reach": np.log(table["length_1"] / table["major"]),
+                "length_ratio": np.log(table["length_ratio"]),
+                "flux_ratio": table["flux_ratio"],
+                "bending_angle": table["bending_angle"],
+            }
+        )
+    return features.replace([np.inf, -np.inf], np.nan)
+
+
+def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
+    """What decides whether a source is like those of the training sample.
+
+    Parameters
+    ----------
+    measurements : pandas.DataFrame
+        From `skyloom.pipelines.radio_galaxies.features.measure_sources`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``id``: those of `baseline_features` that every source has.
+    """
+    return baseline_features(measurements)[["major", "minor", "concentration", "elongation"]]
+
+
+def fit_baselines(
+    measurements: pd.DataFrame, manifest: pd.DataFrame, augmentation: AugmentationParameters
+) -> pd.DataFrame:
+    """Classical classifiers on the same split.
+
+    Parameters
+    ----------
+    measurements : pandas.DataFrame
+        Image moments.
+    manifest : pandas.DataFrame
+        The split.
+    augmentation : AugmentationParameters
+        ``radio_galaxies.augmentation``: whether every class weighs the same.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``configuration``, ``seed``, ``fold``, ``id``, ``class``, ``predicted``,
+        ``probability_0`` ...
+    """
+    if manifest.empty:
+        return pd.DataFrame(columns=list(PREDICTION_COLUMNS))
+    n_classes, balanced = int(manifest["class"].max()) + 1, augmentation.balance_classes
+    features = baseline_features(measurements)
+    tables = [
+        cross_predict(classifier, features, manifest, n_classes).assign(configuration=name)
+        for name, classifier in (
+            (FOREST_BASELINE, random_forest(balanced=balanced)),
+            (REGRESSION_BASELINE, logistic_regression(balanced=balanced)),
+            (MAJORITY_BASELINE, majority()),
+        )
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def scores_beside_baseline(
+    predictions: pd.DataFrame, baselines: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0
+) -> dict[str, float]:
+    """Scores of one set of predictions, with the difference to the random forest.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Of one configuration.
+    baselines : pandas.DataFrame
+        From `fit_baselines`.
+    manifest : pandas.DataFrame
+        The split, for the number of classes.
+    seed : int
+        Of the permutation test and the bootstrap.
+
+    Returns
+    -------
+    dict of str to float
+    """
+    reference = baselines[baselines["configuration"] == FOREST_BASELINE]
+    n_classes = int(manifest["class"].max()) + 1
+    return score_beside(predictions, reference, n_classes, np.random.default_rng(seed))
+
+
+def run_sweep(
+    sample: pd.DataFrame,
+    manifest: pd.DataFrame,
+    images: dict[str, Callable[[], np.ndarray]],
+    synthetic_images: dict[str, Callable[[], np.ndarray]],
+    synthetic: pd.DataFrame,
+    baselines: pd.DataFrame,
+    plan: dict[str, Any],
+    store: ResultStore,
+    cluster: ClusterParameters,
+) -> Comparison:
+    """Train every configuration on every split.
+
+    Parameters
+    ----------
+    sample, manifest : pandas.DataFrame
+        The sources and their split.
+    images, synthetic_images : dict of str to callable
+        Observed images by variant, synthetic ones by pool.
+    synthetic : pandas.DataFrame
+        What is known of each synthetic image.
+    baselines : pandas.DataFrame
+        From `fit_baselines`; they stand beside every configuration that is logged.
+    plan : dict
+        The sweep.
+    store : ResultStore
+        Where finished fits are kept; what is there is not fitted again.
+    cluster : ClusterParameters
+        ``cluster``.
+
+    Returns
+    -------
+    Comparison
+    """
+    if manifest.empty:
+        return no_comparison()
+    sweep = Sweep.model_validate(plan)
+    n_classes = int(manifest["class"].max()) + 1
+    return compare_configurations(
+        sweep,
+        manifest,
+        sample["id"].to_numpy(),
+        _shared_inputs(images, synthetic_images, synthetic),
+        partial(make_task, partial(settings_of_split, n_classes), INPUTS, sweep.parameters.seed),
+        fit_task,
+        store,
+        cluster,
+        code=code(),
+        score=partial(scores_beside_baseline, baselines=baselines, manifest=manifest),
+        log=tracking.log_child,
+    )
+
+
+def _shared_inputs(images, synthetic_images, synthetic):
+    """What the fits read, by name."""
+    shared: dict[str, Any] = {f"images {name}": np.asarray(load()) for name, load in images.items()}
+    for pool, part in synthetic.groupby("pool", sort=False):
+        shared[pool] = {
+            "images": np.asarray(synthetic_images[pool]()),
+            "class": part["class"].to_numpy(float),
+            "angle": part["bending_angle"].to_numpy(float) / ANGLE_SCALE,
+        }
+    return shared
+
+
+def fit_bending_angles(
+    sample: pd.DataFrame,
+    manifest: pd.DataFrame,
+    measurements: pd.DataFrame,
+    images: dict[str, Callable[[], np.ndarray]],
+    synthetic_images: dict[str, Callable[[], np.ndarray]],
+    synthetic: pd.DataFrame,
+    plan: dict[str, Any],
+    store: ResultStore,
+    parameters: BendingParameters,
+    cluster: ClusterParameters,
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Callable[[], Any]]]:
+    """Teach networks the bending angle, on observed sources whose angle is known and on simulated.
+
+    Parameters
+    ----------
+    sample, manifest, measurements : pandas.DataFrame
+        The sources, their split and their image moments.
+    images, synthetic_images : dict of str to callable
+        As in `run_sweep`.
+    synthetic : pandas.DataFrame
+        What is known of each synthetic image.
+    plan : dict
+        The sweep.
+    store : ResultStore
+        Where finished fits are kept.
+    parameters : BendingParameters
+        ``radio_galaxies.bending``.
+    cluster : ClusterParameters
+        ``cluster``.
+
+    Returns
+    -------
+    predictions : pandas.DataFrame
+        `ANGLE_COLUMNS` in deg: extended sources of the test part whose angle is known and, with
+        ``angle`` missing, all others whose angle is not. ``scatter`` is the standard deviation of
+        the predictions for the same image turned and mirrored. The baselines are among the arms.
+    curves : pandas.DataFrame
+        ``arm``, ``seed``, ``fold``, ``epoch``, mean squared and mean absolute errors (deg).
+    networks : dict of str to callable
+        Function that returns the network of the last arm, by ``angle``.
+
+    Raises
+    ------
+    RuntimeError
+        If a fit fails.
+    """
+    nothing = pd.DataFrame(columns=list(ANGLE_COLUMNS))
+    no_curves = pd.DataFrame(columns=["arm", "seed", "fold", "epoch", *ANGLE_CURVES])
+    sweep = Sweep.model_validate(plan)
+    if not sweep.parameters.bending or manifest.empty:
+        return nothing, no_curves, {}
+    base = sweep.base
+    shared = _shared_inputs(images, synthetic_images, synthetic)
+    row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
+    angle = sample["bending_angle"].to_numpy(float)
+    others = np.flatnonzero(sample["keep"] & (sample["class"] != "compact") & np.isnan(angle))
+    jobs = {}
+    for (seed, fold), part in manifest.groupby(["seed", "fold"]):
+        rows = {
+            role: row_of.loc[part.loc[part["role"] == role, "id"]].to_numpy()
+            for role in ("train", "validation", "test")
+        }
+        rows = {role: found[np.isfinite(angle[found])] for role, found in rows.items()}
+        for arm in parameters.arms:
+            if arm.startswith("real") and len(rows["train"]) < 2:
+                continue  # nothing observed has an angle
+            jobs[arm, int(seed), int(fold)] = rows
+    if not jobs:
+        return nothing, no_curves, {}
+    bar = tqdm(total=len(jobs), desc="bending angles", unit="fit")
+
+    def procedure(key):
+        arm, seed, fold = key
+        member = base.changed(arm, {"augmentation.arm": arm, "training.epochs": parameters.epochs})
+        own = int(np.random.default_rng([seed, fold, 7]).integers(2**20))
+        settings = fit_settings([member], 1, fold, own)
+        rows = jobs[key]
+        predict = np.concatenate([rows["test"], others])
+        arrays = {**rows, "predict": predict}
+        del arrays["test"]
+        arrays |= {f"{role}_angles": angle[rows[role]] for role in ("train", "validation")}
+        used = tuple(settings[name] for name in INPUTS if settings[name])
+        (result,) = yield [Task(settings, arrays, used)]
+        yield Finished((key, predict, result))
+
+    tables, curves, weights = [], [], {}
+    with connect(cluster, base.features.size) as (client, threads):
+        for (arm, seed, fold), predict, result in run_procedures(
+            [procedure(key) for key in jobs],
+            partial(fit_angle_task, threads=threads),
+            shared,
+            store,
+            client,
+            code=code(),
+        ):
+            if isinstance(result, FailedTask):
+                msg = f"the fit of bending angles ({arm}) failed: {result.error}"
+                raise RuntimeError(msg)
+            bar.update()
+            key = {"arm": arm, "seed": seed, "fold": fold}
+            tables.append(
+                pd.DataFrame(
+                    {"id": sample["id"].to_numpy()[predict], "angle": angle[predict],
+                     "predicted": result["angle"], "scatter": result["turned"].std(axis=0)}
+                ).assign(**key)
+            )  # fmt: skip
+            history = pd.DataFrame(result["history"], columns=list(ANGLE_CURVES))
+            curves.append(history.assign(epoch=np.arange(1, len(history) + 1), **key))
+            weights[arm, seed, fold] = result
+    bar.close()
+    measured = measurements["bending_angle"].to_numpy()
+    for (seed, fold), part in manifest.groupby(["seed", "fold"]):
+        rows = row_of.loc[part.loc[part["role"] == "test", "id"]].to_numpy()
+        learn = row_of.loc[part.loc[part["role"] != "test", "id"]].to_numpy()
+        rows = np.concatenate([rows[np.isfinite(angle[rows])], others])
+        known = learn[np.isfinite(angle[learn])]
+        mean = angle[known].mean() if len(known) else np.nan
+        # Where there is no second arm to be seen, moments say straight.
+        for arm, values in zip(
+            ANGLE_BASELINES, (np.full(len(rows), mean), np.nan_to_num(measured[rows])), strict=True
+        ):
+            tables.append(
+                pd.DataFrame(
+                    {"id": sample["id"].to_numpy()[rows], "angle": angle[rows],
+                     "predicted": values, "scatter": 0.0}
+                ).assign(arm=arm, seed=seed, fold=fold)
+            )  # fmt: skip
+    order = ["arm", "seed", "fold"]
+    predictions = pd.concat(tables, ignore_index=True)[list(ANGLE_COLUMNS)]
+    return (
+        predictions.sort_values(order, kind="stable", ignore_index=True),
+        pd.concat(curves).sort_values([*order, "epoch"], ignore_index=True),
+        {"angle": partial(_angle_network, base, weights[sorted(weights)[-1]])},
+    )
+
+
+def _angle_network(base, result):
+    from skyloom.learning.fitting import unpack
+
+    model = build_network(base.network, base.features.size, 1, 0, regression=True)
+    model.set_weights(unpack(result, "weight"))
+    return model
+
+
+def fit_final_network(
+    sample: pd.DataFrame,
+    measurements: pd.DataFrame,
+    manifest: pd.DataFrame,
+    images: dict[str, Callable[[], np.ndarray]],
+    synthetic_images: dict[str, Callable[[], np.ndarray]],
+    synthetic: pd.DataFrame,
+    validation: pd.DataFrame,
+    sweep: dict[str, Any],
+    plan: dict[str, Any],
+) -> tuple[Any, dict[str, Any], np.ndarray]:
+    """Fit the chosen configuration to every labelled source and calibrate it.
+
+    Parameters
+    ----------
+    sample, measurements, manifest : pandas.DataFrame
+        The sources, their image moments and their split.
+    images, synthetic_images, synthetic
+        As in `run_sweep`.
+    validation : pandas.DataFrame
+        Predictions of validation sources, for the temperature.
+    sweep : dict
+        From `run_sweep`.
+    plan : dict
+        The sweep.
+
+    Returns
+    -------
+    network : keras.Model
+        Its probabilities are calibrated; untrained where there was nothing to train on.
+    description : dict
+        What is needed to use it: ``trained``, ``configuration``, ``class_names``,
+        ``temperature``, ``calibration_error`` before and after, and ``sample``, which tells
+        sources unlike those of the training.
+    example : numpy.ndarray of float32
+        One input.
+    """
+    prepare_process(0)
+    laid_out = Sweep.model_validate(plan)
+    if sweep["chosen"] is None:
+        base = laid_out.base
+        size = base.features.size
+        untrained = build_network(base.network, size, 2, 0)
+        return untrained, {"trained": False}, np.zeros((1, size, size, 1), np.float32)
+    chosen = Configuration.model_validate(sweep["chosen"])
+    objects = manifest.drop_duplicates("id")
+    row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
+    rows, labels = row_of.loc[objects["id"]].to_numpy(), objects["class"].to_numpy(np.int32)
+    n_classes = int(labels.max()) + 1
+    shared = _shared_inputs(images, synthetic_images, synthetic)
+    fold = int(manifest["fold"].min())
+    settings = fit_settings([chosen], n_classes, fold, laid_out.parameters.seed)
+    settings["real_share"] = 1.0  # nothing is left out, whatever a learning curve did
+    train = training_data(settings, rows, labels, shared)
+    network, snapshots, _ = fit_network(settings, train, None)
+    network.set_weights(snapshots[0].weights)
+
+    probability = validation[[f"probability_{k}" for k in range(n_classes)]].to_numpy()
+    truth = validation["class"].to_numpy(int)
+    temperature = fit_temperature(probability, truth)
+    soften(network, temperature)
+    description = {
+        "trained": True,
+        "configuration": chosen.model_dump(mode="json"),
+        "class_names": class_names(sample),
+        "n_sources": len(objects),
+        "label_source": ", ".join(sorted(sample.loc[rows, "label_source"].unique())),
+        "temperature": temperature,
+        "calibration_error": [
+            expected_calibration_error(p, truth)
+            for p in (probability, apply_temperature(probability, temperature))
+        ],
+        "sample": describe_sample(likeness_features(measurements).loc[objects["id"]]),
+    }
+    return network, description, np.asarray(train[0][:1])
