@@ -5,11 +5,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before TensorFlow is imported anywhere: no banner, no telemetry.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
+
+# Machines are shared: how long an example takes says nothing. The same examples in every run.
+settings.register_profile("patient", deadline=None, derandomize=True)
+settings.load_profile("patient")
 
 ROOT = Path(__file__).parents[1]
 

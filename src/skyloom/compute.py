@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,7 +91,9 @@ def connect(parameters: ClusterParameters, image_size: int) -> Iterator[tuple[An
     from dask.distributed import Client
     from dask.system import CPU_COUNT
 
-    logging.getLogger("distributed").setLevel(logging.ERROR)  # its import has set another level
+    # Its import has set another level; workers read theirs from the environment.
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
     # The images of a sample travel to the scheduler once, which Dask would warn of.
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "4 GiB"})
     n_workers, threads = plan_workers(CPU_COUNT, image_size)

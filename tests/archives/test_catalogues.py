@@ -1,11 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyloom.archives.catalogues import read_sources
+from skyloom.archives.catalogues import labels_by_id, read_sources
 
 PLACE = (188.7375, -1.39583)
 
@@ -92,3 +93,20 @@ def test_columns_can_be_named():
 def test_what_is_missing_is_named(text, options, message):
     with pytest.raises(ValueError, match=message):
         read_sources(text, **options)
+
+
+def test_labels_are_found_by_id_however_it_is_written():
+    table = pd.DataFrame({"name": [7, 8.0, "A", None], "class": list("abcd")})
+    assert labels_by_id(table, "name", ["class"])["class"].to_dict() == {
+        "7": "a",
+        "8": "b",
+        "A": "c",
+    }
+
+
+def test_a_label_table_without_its_column_or_with_an_id_twice_is_refused():
+    table = pd.DataFrame({"name": ["7", "7.0"], "class": ["a", "b"]})
+    with pytest.raises(ValueError, match=r"more than one row for \['7'\]"):
+        labels_by_id(table, "name", ["class"])
+    with pytest.raises(ValueError, match=r"no column \['kind'\]; its columns are"):
+        labels_by_id(table, "name", ["class", "kind"])

@@ -42,7 +42,7 @@ def test_relabelings_are_all_orders_and_the_first_changes_nothing(n_classes, cou
     assert (np.sort(order, axis=1) == np.arange(n_classes)).all()
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), n_classes=st.integers(2, 4), n=st.integers(1, 40))
 def test_rates_are_those_of_renaming_the_predictions_one_by_one(seed, n_classes, n):
     rng = np.random.default_rng(seed)

@@ -41,7 +41,7 @@ def test_the_calibration_error_falls_to_that_of_the_calibrated_probabilities():
     assert expected_calibration_error(after, classes) == pytest.approx(ideal, abs=0.01)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     n_classes=st.integers(2, 5),

@@ -38,7 +38,7 @@ def manifest():
 sizes = st.lists(st.integers(1, 4), min_size=3, max_size=9)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(
     groups_by_class=st.lists(sizes, min_size=2, max_size=3),
     n_folds=st.integers(3, 5),
@@ -60,7 +60,7 @@ def test_every_object_is_tested_once_and_no_group_is_on_two_sides(
     check_no_leak(manifest)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(
     groups_by_class=st.lists(sizes, min_size=2, max_size=3),
     n_inner_folds=st.integers(2, 5),
@@ -81,7 +81,7 @@ def test_every_object_outside_the_test_part_validates_in_one_inner_fold(
         assert (roles.loc[~tested, "train"] == inner_folds - 1).all()
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(counts=st.lists(st.integers(3, 25), min_size=2, max_size=4), seed=st.integers(0, 1000))
 def test_single_objects_are_stratified_in_test_and_never_missing_from_training(counts, seed):
     objects = singles(*counts)

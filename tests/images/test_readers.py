@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from skyloom.images.readers import read_cut_out
+from skyloom.images.readers import members_of, read_cut_out
 from skyloom.raw_files import UnusableError
 from skyloom.simulate.radio_galaxies import draw_truth, observe, to_hdu
 
@@ -179,3 +179,65 @@ def test_real_pictures_are_read_from_their_archive(real_images):
         for name in names[::20]:
             read = read_cut_out(name, archive.read(name))
             assert (read.image.shape, read.unit) == ((300, 300), "counts")
+
+
+# --- archives and stacks --------------------------------------------------------------------------
+
+
+def archive(**files):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as target:
+        for name, content in files.items():
+            target.writestr(name.replace("__", "/"), content)
+    return stream.getvalue()
+
+
+def stack(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def test_an_archive_is_opened_to_its_files():
+    content = archive(data__one=b"1", two=cut_out())
+    members = members_of("a.zip", lambda: content)
+    assert list(members) == ["a.zip/data/one", "a.zip/two"]
+    assert members["a.zip/data/one"]() == b"1"
+    assert read_cut_out("two", members["a.zip/two"]()).layout == "FITS"
+
+
+@pytest.mark.parametrize("last", [(), (1,)])
+def test_a_stack_is_opened_to_its_images(last):
+    images = np.random.default_rng(0).random((3, 20, 24, *last)).astype(np.float32)
+    members = members_of("folder/stack.npy", lambda: stack(images))
+    assert list(members) == [f"folder/stack.npy/stack_{k}" for k in range(3)]
+    found = read_cut_out("stack_1", members["folder/stack.npy/stack_1"]())
+    assert (found.layout, found.unit) == ("npy", "counts")
+    np.testing.assert_array_equal(found.image, images.reshape(3, 20, 24)[1])
+
+
+def test_other_files_are_not_even_read():
+    assert members_of("a.fits", pytest.fail) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.zip", b"PK no archive", "damaged archive"),
+        ("a.zip", archive(one=b"1" * 99)[:60], "damaged archive"),
+        ("a.npy", b"no array", "unreadable"),
+        ("a.npy", stack(np.ones((2, 3, 4)))[:90], "unreadable"),
+        ("a.npy", stack(np.ones(5)), "not a stack of images"),
+        ("a.npy", stack(np.array([{}])), "unreadable"),
+    ],
+)
+def test_damaged_archives_and_stacks_are_rejected_with_a_reason(name, content, reason):
+    with pytest.raises(UnusableError) as caught:
+        members_of(name, lambda: content)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("array", [np.ones((2, 2), complex), np.array([["a", "b"]] * 2)])
+def test_an_array_that_is_no_image_is_rejected(array):
+    with pytest.raises(UnusableError, match="not a single image"):
+        read_cut_out("a", stack(array))

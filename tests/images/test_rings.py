@@ -109,7 +109,7 @@ def test_the_published_quadrant_is_resized_like_the_published_picture(size):
     np.testing.assert_allclose(quadrant[2:, 2:], np.asarray(corner)[2:, 2:], atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), length=st.integers(8, 80), model=st.sampled_from([1, 2, 3]))
 def test_values_of_the_published_quadrant_are_those_of_a_colour_map(seed, length, model):
     flux = np.random.default_rng(seed).normal(size=length)
@@ -157,7 +157,7 @@ def test_the_image_has_no_holes():
     assert (image[inside & (np.hypot(axis[:, None], axis[None]) > 3)] > 0.9).all()
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), size=st.sampled_from([8, 16, 33]))
 def test_a_quadrant_holds_the_whole_image(seed, size):
     flux = np.random.default_rng(seed).normal(size=(2, 96))
@@ -168,7 +168,7 @@ def test_a_quadrant_holds_the_whole_image(seed, size):
     np.testing.assert_allclose(whole, whole[:, :, :, ::-1], atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_exchanging_the_sides_turns_the_fold_s_sign(seed):
     flux = np.random.default_rng(seed).normal(size=(1, 96))

@@ -59,7 +59,7 @@ def test_equal_fluxes_may_hide_unequal_sides():
     assert measure("channel_asymmetry", flux, low, high) == pytest.approx(1.0)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), low=st.floats(10.0, 80.0), high=st.floats(110.0, 190.0))
 def test_mirroring_a_profile_changes_signs_and_nothing_else(seed, low, high):
     flux = np.random.default_rng(seed).uniform(0.5, 2.0, VELOCITY.shape)
@@ -79,7 +79,7 @@ def exchange(flux, centre, start=0.0, width=1.0):
     return mirrored(flux, start * one, width * one, centre * one)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), twice_the_centre=st.integers(60, 140))
 def test_mirrored_twice_is_the_profile_away_from_the_ends(seed, twice_the_centre):
     # About a channel or the middle between two, nothing is interpolated.
@@ -91,7 +91,7 @@ def test_mirrored_twice_is_the_profile_away_from_the_ends(seed, twice_the_centre
     np.testing.assert_allclose(again[:, kept], flux[:, kept], atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(
     centre=st.floats(40.0, 60.0),
     start=st.floats(-3000.0, 3000.0),
@@ -141,7 +141,7 @@ def test_beyond_the_channels_there_is_nothing():
     np.testing.assert_array_equal(result, np.arange(100) <= 40)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(scale=st.floats(1e-3, 1e3), seed=st.integers(0, 10_000))
 def test_the_flux_scale_does_not_matter(scale, seed):
     flux = np.random.default_rng(seed).uniform(0.5, 2.0, VELOCITY.shape)

@@ -20,7 +20,7 @@ def image_statistics(images: np.ndarray) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row an image: ``flux`` (sum over pixels), ``area`` (pixels above a tenth of the
-        brightest), ``peak`` and ``spread`` (distance of the light from the middle, pixels).
+        brightest) and ``spread`` (distance of the light from the middle, pixels).
     """
     images = images.reshape(len(images), *images.shape[1:3])
     flux, peak = images.sum(axis=(1, 2)), images.max(axis=(1, 2))
@@ -29,7 +29,7 @@ def image_statistics(images: np.ndarray) -> pd.DataFrame:
     with np.errstate(invalid="ignore"):
         spread = (images * distance).sum(axis=(1, 2)) / flux
     area = (images > _BRIGHT * peak[:, None, None]).sum(axis=(1, 2))
-    return pd.DataFrame({"flux": flux, "area": area, "peak": peak, "spread": np.nan_to_num(spread)})
+    return pd.DataFrame({"flux": flux, "area": area, "spread": np.nan_to_num(spread)})
 
 
 def histogram_error(real: np.ndarray, made: np.ndarray, *, n_bins: int = 20) -> dict[str, float]:

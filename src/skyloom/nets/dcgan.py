@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import keras
 
 _SMALLEST = 8  # pixels on a side of the first feature maps at most
+_DARK = -4.0  # logit of an untrained image: most of a clipped sky is dark
 
 
 def first_size(size: int) -> tuple[int, int]:
@@ -80,8 +81,9 @@ def generator(
         filters = 1 if last else max(8, width >> step)
         # A kernel that the stride divides covers all pixels alike: no chequerboard.
         x = layers.Conv2DTranspose(
-            filters, 4, 2, padding="same", use_bias=last, kernel_initializer=start()
-        )(x)
+            filters, 4, 2, padding="same", use_bias=last, kernel_initializer=start(),
+            bias_initializer=keras.initializers.Constant(_DARK),
+        )(x)  # fmt: skip
         if not last:
             x = layers.BatchNormalization(momentum=0.9)(x)
             x = layers.LeakyReLU(0.2)(x)

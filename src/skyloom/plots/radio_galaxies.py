@@ -164,7 +164,8 @@ def generators_figure(history: pd.DataFrame) -> Figure:
         axis.set(xlabel="epoch", ylabel=label, ylim=(0, None))
         if len(known):
             axis.legend(title="star: chosen")
-    axes[1, 1].axhline(0.3, color=RED, ls="--", lw=1)
+    axes[1, 1].axhline(0.2, color=RED, ls="--", lw=1)
+    axes[1, 0].axhline(1.0, color=RED, ls="--", lw=1)
     return figure
 
 

@@ -347,7 +347,7 @@ def damaged(draw):
 
 
 @given(st.lists(damaged(), min_size=1, max_size=8), st.booleans())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_no_mixture_of_damaged_files_loses_one(contents, with_good):
     files = {f"x{i}": content for i, content in enumerate(contents)}
     if with_good:
@@ -370,7 +370,7 @@ def test_no_mixture_of_damaged_files_loses_one(contents, with_good):
     st.integers(1, 14),
     st.sampled_from([0, 1, 3]),
 )
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 def test_no_values_stop_the_ingestion(values, start, repeats, order):
     lines = GOOD.decode().split("\n")
     for at, value in enumerate((values * repeats)[: 160 - start], start + 1):

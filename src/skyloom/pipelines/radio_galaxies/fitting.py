@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from skyloom.evaluation.synthetic import diversity, histogram_error
+from skyloom.images.cutouts import stretch
 from skyloom.learning.fitting import prepare_process, split_result
 from skyloom.learning.nested import Split
 from skyloom.learning.sweep import code_digest
@@ -310,13 +311,13 @@ def fit_angle_task(
     Returns
     -------
     dict of numpy.ndarray
-        ``angle`` (n,), deg, and ``turned`` (8, n): those of the same images turned and mirrored;
+        ``angle`` (n,), deg: mean of the predictions for the image in eight orientations, which
+        cannot change the truth, and ``scatter`` (n,), deg, their standard deviation;
         ``history`` (epochs, 4): mean squared and mean absolute error of training and validation
         (deg^2, deg); ``weight_0`` ... of the network.
     """
     prepare_process(threads)
-    from skyloom.learning.augmentation import rotate_and_flip
-    from skyloom.learning.fitting import pack, predict
+    from skyloom.learning.fitting import pack
 
     images = shared[settings["images"]]
     angles = (arrays["train_angles"] / ANGLE_SCALE).astype(np.float32)
@@ -332,19 +333,40 @@ def fit_angle_task(
         train = tuple(part[rest] for part in train)
     model, (snapshot,), history = fit_network(settings, train, validation, regression=True)
     model.set_weights(snapshot.weights)
-    inputs = np.asarray(images[arrays["predict"]])
-    n, turned = len(inputs), []
-    for angle in (0, 90, 180, 270):
-        for flip in (False, True):
-            changed = rotate_and_flip(inputs, np.full(n, angle), np.full(n, flip))
-            turned.append(predict(model, np.asarray(changed)))
+    turned = predict_turned(model, np.asarray(images[arrays["predict"]]))
     scale = np.array([ANGLE_SCALE**2, ANGLE_SCALE] * 2, np.float32)
     return {
-        "angle": predict(model, inputs)[:, 0] * ANGLE_SCALE,
-        "turned": np.stack(turned)[:, :, 0] * ANGLE_SCALE,
+        "angle": turned.mean(axis=0),
+        "scatter": turned.std(axis=0),
         "history": history[["loss", "mae", "val_loss", "val_mae"]].to_numpy(np.float32) * scale,
         **pack(snapshot.weights, "weight"),
     }
+
+
+def predict_turned(model: Any, images: np.ndarray) -> np.ndarray:
+    """Bending angles of the same images in eight orientations.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A regressor.
+    images : numpy.ndarray, shape (n, size, size, 1)
+        From 0 to 1.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (8, n)
+        deg.
+    """
+    from skyloom.learning.augmentation import rotate_and_flip
+    from skyloom.learning.fitting import predict
+
+    n, turned = len(images), []
+    for angle in (0, 90, 180, 270):
+        for flip in (False, True):
+            changed = rotate_and_flip(images, np.full(n, angle), np.full(n, flip))
+            turned.append(predict(model, np.asarray(changed))[:, 0])
+    return np.stack(turned) * ANGLE_SCALE
 
 
 def train_generator_task(
@@ -392,7 +414,8 @@ def train_generator_task(
     )
     rng = np.random.default_rng([settings["seed"], 3])
     labels = np.sort(rng.choice(classes, _N_COMPARED))
-    made = make_images(pair.maker, labels, rng)
+    drawn = make_images(pair.maker, labels, rng)
+    made = stretch(drawn[..., 0])[..., None]  # as they will be trained on
     frame = make_images(pair.maker, np.arange(_N_FRAME) * settings["n_classes"] // _N_FRAME, rng)
     spread = [
         diversity(made[labels == label]) / diversity(images[classes == label][:_N_COMPARED])
@@ -404,7 +427,7 @@ def train_generator_task(
         "frame": frame[..., 0],
         "histogram_error": np.array(histogram_error(images, made)["mean"]),
         "diversity": np.array(np.nanmin(spread)),
-        "brightness": np.array(np.median(made.max(axis=(1, 2, 3)))),
+        "brightness": np.array(np.median(drawn.max(axis=(1, 2, 3)))),
     }
 
 

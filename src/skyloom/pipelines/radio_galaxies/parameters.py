@@ -166,10 +166,10 @@ class GeneratorParameters(Parameters):
     latent: int = Field(64, ge=2, description="random numbers of an image")
     width: int = Field(64, ge=16, description="filters of the smallest feature maps")
     epochs: dict[Literal["dcgan", "vae"], Annotated[int, Field(ge=1)]] = Field(
-        {"dcgan": 60, "vae": 30}, description="passes through the training images"
+        {"dcgan": 160, "vae": 120}, description="passes through the training images"
     )
     checkpoint_every: int = Field(
-        5, ge=1, description="epochs; a stopped training goes on from the last checkpoint"
+        20, ge=1, description="epochs; a stopped training goes on from the last checkpoint"
     )
     batch_size: int = Field(32, ge=2)
     learning_rates: dict[Literal["dcgan", "vae"], Positive] = Field({"dcgan": 2e-4, "vae": 1e-3})
@@ -223,6 +223,13 @@ class BendingParameters(Parameters):
         "real", "real + geometric", "geometric",
     )  # fmt: skip
     epochs: int = Field(30, ge=1)
+    steps_per_epoch: int = Field(40, ge=1, description="gradient steps between two validations")
+    synthetic_ratio: Positive = Field(
+        5.0, description="synthetic images by observed ones, where both are trained on"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="share dropped after the dense layer: angles need less of it than classes"
+    )
 
 
 class ReportingParameters(Parameters):

@@ -11,7 +11,7 @@ import pandas as pd
 from skyloom.evaluation.novelty import distance_from_sample
 from skyloom.evaluation.report import classes_in_words
 from skyloom.pipelines.radio_galaxies.features import measure_sources, prepare_images
-from skyloom.pipelines.radio_galaxies.fitting import ANGLE_SCALE
+from skyloom.pipelines.radio_galaxies.fitting import predict_turned
 from skyloom.pipelines.radio_galaxies.ingestion import ingest_cut_outs, inspect_sources
 from skyloom.pipelines.radio_galaxies.parameters import Configuration, IngestionParameters
 from skyloom.pipelines.radio_galaxies.training import likeness_features
@@ -93,7 +93,7 @@ def classify_cut_outs(
         regressor = angle_networks["angle"]()
         if regressor.input_shape[1] == features.size:
             extended = table["class"] != "compact"
-            angle = predict(regressor, images)[:, 0] * ANGLE_SCALE
+            angle = predict_turned(regressor, images).mean(axis=0)
             table["bending_angle"] = np.where(extended, np.clip(angle, 0, 180), np.nan)
     table["moment_bending_angle"] = measured["bending_angle"]
     table["warning"] = sources["reason"]

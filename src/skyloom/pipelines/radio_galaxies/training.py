@@ -306,7 +306,16 @@ def fit_bending_angles(
 
     def procedure(key):
         arm, seed, fold = key
-        member = base.changed(arm, {"augmentation.arm": arm, "training.epochs": parameters.epochs})
+        member = base.changed(
+            arm,
+            {
+                "augmentation.arm": arm,
+                "augmentation.synthetic_ratio": parameters.synthetic_ratio,
+                "network.dropout": parameters.dropout,
+                "training.epochs": parameters.epochs,
+                "training.steps_per_epoch": parameters.steps_per_epoch,
+            },
+        )
         own = int(np.random.default_rng([seed, fold, 7]).integers(2**20))
         settings = fit_settings([member], 1, fold, own)
         rows = jobs[key]
@@ -336,7 +345,7 @@ def fit_bending_angles(
             tables.append(
                 pd.DataFrame(
                     {"id": sample["id"].to_numpy()[predict], "angle": angle[predict],
-                     "predicted": result["angle"], "scatter": result["turned"].std(axis=0)}
+                     "predicted": result["angle"], "scatter": result["scatter"]}
                 ).assign(**key)
             )  # fmt: skip
             history = pd.DataFrame(result["history"], columns=list(ANGLE_CURVES))
@@ -373,7 +382,7 @@ def _angle_network(base, result):
     from skyloom.learning.fitting import unpack
 
     model = build_network(base.network, base.features.size, 1, 0, regression=True)
-    model.set_weights(unpack(result, "weight"))
+    model.set_weights(unpack(result, "weight"))  # the dropout has none
     return model
 
 

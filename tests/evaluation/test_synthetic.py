@@ -1,0 +1,72 @@
+"""Measures of made images tell good ones from dark, repeated and copied ones."""
+
+import numpy as np
+import pytest
+
+from skyloom.evaluation.synthetic import (
+    diversity,
+    histogram_error,
+    image_statistics,
+    kernel_distance,
+    share_of_copies,
+)
+
+
+def sources(n, seed, width=2.0):
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:24, :24] - 12
+    scale = width * rng.uniform(0.7, 1.3, n)[:, None, None]
+    images = np.exp(-(x**2 + y**2) / (2 * scale**2))
+    return images[..., None] * rng.uniform(0.6, 1, n)[:, None, None, None]
+
+
+def test_statistics_of_a_known_image():
+    image = np.zeros((1, 5, 5, 1))
+    image[0, 2, 2], image[0, 2, 4], image[0, 0, 0] = 1.0, 0.5, 0.05
+    (row,) = image_statistics(image).itertuples()
+    assert (row.flux, row.area) == (pytest.approx(1.55), 2)
+    assert row.spread == pytest.approx((0.5 * 2 + 0.05 * np.hypot(2, 2)) / 1.55)
+
+
+def test_a_dark_image_has_statistics():
+    assert np.isfinite(image_statistics(np.zeros((2, 5, 5, 1)))).all(axis=None)
+
+
+def test_histograms_agree_with_themselves_and_not_with_other_images():
+    real = sources(400, 0)
+    assert set(histogram_error(real, real).values()) == {0.0}
+    alike = histogram_error(real, sources(400, 1))["mean"]
+    wider = histogram_error(real, sources(400, 1, width=4.0))
+    assert alike < 0.4 < 1.0 < wider["mean"]
+    assert wider["flux"] > 1.5
+    dark = histogram_error(real, np.zeros((10, 24, 24, 1)))
+    assert dark["pixel"] == 2
+    assert dark["mean"] > 1.5
+
+
+def test_equal_images_have_no_diversity():
+    assert diversity(np.ones((5, 4, 4, 1))) == 0
+    assert diversity(sources(50, 0)) > 0.3
+    assert np.isnan(diversity(np.ones((1, 4, 4, 1))))
+
+
+def test_the_kernel_distance_is_unbiased_and_grows():
+    rng = np.random.default_rng(0)
+    same = [
+        kernel_distance(rng.standard_normal((60, 8)), rng.standard_normal((60, 8)))
+        for _ in range(60)
+    ]
+    assert abs(np.mean(same)) < 3 * np.std(same) / np.sqrt(60)
+    assert min(same) < 0
+    shifted, far = (
+        kernel_distance(rng.standard_normal((60, 8)), rng.standard_normal((60, 8)) + by)
+        for by in (1, 2)
+    )
+    assert 5 * np.std(same) < shifted < far
+
+
+def test_copies_are_found_and_new_images_are_not():
+    rng = np.random.default_rng(0)
+    train, held_out, new = (rng.standard_normal((2000, 4)) for _ in range(3))
+    assert share_of_copies(train[:50] + 1e-6, train, held_out) == 1
+    assert share_of_copies(new, train, held_out) == pytest.approx(0.05, abs=0.02)

@@ -1,0 +1,211 @@
+"""The split comes first, and nothing synthetic has seen more than its training part."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skyloom.evaluation.splits import check_no_leak
+from skyloom.pipelines.radio_galaxies.augmentation import (
+    class_names,
+    make_split,
+    simulate_sources,
+    training_ids,
+)
+from skyloom.pipelines.radio_galaxies.features import measure_sources, prepare_images
+from skyloom.pipelines.radio_galaxies.ingestion import configure_sweep
+from skyloom.pipelines.radio_galaxies.parameters import (
+    AugmentationParameters,
+    FeatureParameters,
+    IngestionParameters,
+    NetworkParameters,
+    StudyParameters,
+    SyntheticParameters,
+    TrainingParameters,
+)
+from skyloom.simulate.radio_galaxies import CLASSES, draw_truth, observe
+
+
+def sample_of(n=120, roles=("",)):
+    ids = [f"S{i:03d}" for i in range(n)]
+    return pd.DataFrame(
+        {
+            "id": ids, "group": ids, "sha256": ids, "keep": True, "pixel_scale": 1.8,
+            "class": np.array(CLASSES)[np.arange(n) % 4], "role": np.resize(np.repeat(roles, 4), n),
+        }
+    )  # fmt: skip
+
+
+def plan_of(arms, **sweep):
+    sweeps = {"arms": {"grid": {"augmentation.arm": arms}, **sweep}}
+    return configure_sweep(
+        StudyParameters(sweeps=sweeps), FeatureParameters(size=32, crop=64),
+        AugmentationParameters(), NetworkParameters(), TrainingParameters(),
+    )  # fmt: skip
+
+
+def roles_of(manifest):
+    first = manifest[(manifest["seed"] == manifest["seed"].min()) & (manifest["fold"] == 0)]
+    return first["role"].value_counts().to_dict()
+
+
+def test_a_holdout_is_the_same_for_every_seed_and_stratified():
+    manifest = make_split(sample_of(), AugmentationParameters(seeds=(3, 1)))
+    check_no_leak(manifest, all_tested=False)
+    assert roles_of(manifest) == {"train": 64, "test": 40, "validation": 16}
+    one, other = (part.drop(columns="seed").to_numpy() for _, part in manifest.groupby("seed"))
+    assert (one == other).all()
+    shares = manifest[manifest["role"] == "test"].groupby("class").size()
+    assert shares.max() - shares.min() <= 2
+
+
+def test_folds_test_every_source_once():
+    manifest = make_split(sample_of(), AugmentationParameters(split="folds", n_folds=4, seeds=(0,)))
+    check_no_leak(manifest)
+    tested = manifest[manifest["role"] == "test"]
+    assert sorted(tested["id"]) == sorted(sample_of()["id"])
+
+
+def test_another_split_seed_splits_otherwise():
+    one, other = (
+        make_split(sample_of(), AugmentationParameters(seeds=(0,), split_seed=seed))
+        for seed in (0, 1)
+    )
+    assert set(one[one["role"] == "test"]["id"]) != set(other[other["role"] == "test"]["id"])
+
+
+def test_the_given_split_is_taken_as_it_is():
+    sample = sample_of(roles=("train", "validation", "test"))
+    manifest = make_split(sample, AugmentationParameters(split="given", seeds=(0, 1)))
+    expected = sample.set_index("id")["role"]
+    assert (manifest["role"] == manifest["id"].map(expected)).all()
+
+
+def test_without_given_validation_sources_some_are_taken_from_the_training_part():
+    sample = sample_of(roles=("train", "train", "test"))
+    manifest = make_split(
+        sample, AugmentationParameters(split="given", validation_share=0.25, seeds=(0,))
+    )
+    before = sample.set_index("id")["role"]
+    test = manifest[manifest["role"] == "test"]["id"]
+    assert set(test) == set(before[before == "test"].index)
+    assert roles_of(manifest)["validation"] == pytest.approx(20, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [(("",), "120 sources have no role, such as 'S000'"), (("train",), r"has the role \['test'\]")],
+)
+def test_a_given_split_that_is_not_there_is_an_error(roles, message):
+    with pytest.raises(ValueError, match=message):
+        make_split(sample_of(roles=roles), AugmentationParameters(split="given"))
+
+
+def test_sources_that_are_not_kept_or_have_no_class_are_not_split():
+    sample = sample_of()
+    sample.loc[:3, "keep"] = False
+    sample.loc[4:7, "class"] = ""
+    manifest = make_split(sample, AugmentationParameters(seeds=(0,)))
+    assert set(manifest["id"]) == set(sample["id"].iloc[8:])
+
+
+def test_classes_are_numbered_in_the_order_of_their_names_without_gaps():
+    sample = sample_of()
+    sample = sample[sample["class"] != "FRII"].reset_index(drop=True)
+    manifest = make_split(sample, AugmentationParameters(seeds=(0,)))
+    names = class_names(sample)
+    assert names == ["FRI", "bent", "compact"]
+    by_id = sample.set_index("id")["class"]
+    assert (manifest["class"].map(lambda k: names[k]) == manifest["id"].map(by_id)).all()
+
+
+def test_too_few_sources_give_an_empty_split():
+    assert make_split(sample_of(8), AugmentationParameters()).empty
+
+
+# --- simulated sources ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def observed():
+    """A sample whose sources are twice as long as the simulation's usual ones."""
+    rng = np.random.default_rng(0)
+    truth = draw_truth(160, rng, length_median=45.0, neighbour_rate=0, snr_median=120)
+    cutouts = observe(truth, rng, size=120)
+    sample = sample_of(160).assign(**{"class": truth["class"]})
+    return sample, cutouts, measure_sources(sample, cutouts)
+
+
+def simulated(observed, arms, changes=None, synthetic=None):
+    sample, _, measurements = observed
+    manifest = make_split(sample, AugmentationParameters(seeds=(0,)))
+    if changes is not None:
+        measurements = changes(measurements, manifest)
+    parameters = SyntheticParameters(n_images=60, **(synthetic or {}))
+    return simulate_sources(
+        sample, measurements, manifest, plan_of(arms), parameters, IngestionParameters(size=120)
+    )
+
+
+def test_simulated_sources_are_like_those_of_the_training_part(observed):
+    sources, cutouts = simulated(observed, ["real", "geometric"])
+    assert list(cutouts) == ["fold_0"]
+    assert cutouts["fold_0"].shape == (60, 120, 120)
+    assert sources["n_fitted"].iloc[0] >= 30
+    usual, _ = simulated(observed, ["geometric"], synthetic={"fit": False})
+    extended = lambda table: table.loc[table["class"] != "compact", "length_1"].median()  # noqa: E731
+    assert extended(sources) > 1.3 * extended(usual)
+
+
+def test_what_is_tested_changes_no_simulation(observed):
+    def spoil_test_sources(measurements, manifest):
+        test = manifest.loc[manifest["role"] != "train", "id"]
+        spoilt = measurements.copy()
+        rows = spoilt["id"].isin(test)
+        spoilt.loc[rows, ["major", "minor", "length_1", "snr"]] *= 10
+        return spoilt
+
+    before, images = simulated(observed, ["geometric"])
+    after, same = simulated(observed, ["geometric"], spoil_test_sources)
+    pd.testing.assert_frame_equal(before, after)
+    np.testing.assert_array_equal(images["fold_0"], same["fold_0"])
+
+
+def test_nothing_is_simulated_where_nobody_trains_on_it(observed):
+    sources, cutouts = simulated(observed, ["real", "real + vae"])
+    assert cutouts == {}
+    assert sources.empty
+
+
+def test_training_ids_are_those_of_one_fold():
+    manifest = make_split(sample_of(), AugmentationParameters(split="folds", seeds=(0, 1)))
+    known = training_ids(manifest, 2)
+    test = manifest[(manifest["fold"] == 2) & (manifest["role"] == "test")]["id"]
+    assert not set(known["id"]) & set(test)
+    assert known["id"].is_unique
+
+
+# --- preparation ----------------------------------------------------------------------------------
+
+
+def test_prepared_images_run_from_0_to_1_and_hide_the_noise(observed):
+    _, cutouts, _ = observed
+    images = prepare_images(cutouts, FeatureParameters(size=40, crop=100))
+    assert images.shape == (160, 40, 40, 1)
+    np.testing.assert_allclose(images.max(axis=(1, 2, 3)), 1)
+    assert np.median(images) == 0
+    raw = prepare_images(cutouts, FeatureParameters(size=40, crop=100, clip=False))
+    assert np.median(raw) > 0
+
+
+def test_prepared_images_do_not_depend_on_their_neighbours(observed):
+    _, cutouts, _ = observed
+    together = prepare_images(cutouts, FeatureParameters(size=32))
+    alone = prepare_images(cutouts[150:151], FeatureParameters(size=32))
+    np.testing.assert_array_equal(together[150:151], alone)
+
+
+def test_measured_lengths_are_in_arcsec_of_their_own_image(observed):
+    sample, cutouts, measurements = observed
+    finer = measure_sources(sample.assign(pixel_scale=0.9), cutouts)
+    np.testing.assert_allclose(finer["major"], measurements["major"] / 2)
+    np.testing.assert_allclose(finer["bending_angle"], measurements["bending_angle"])

@@ -1,0 +1,271 @@
+"""From files of any layout to a sample with a reason for everything that is not in it."""
+
+import io
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from PIL import Image
+from pydantic import ValidationError
+
+from skyloom.pipelines.radio_galaxies.ingestion import ingest_cut_outs, select_sample
+from skyloom.pipelines.radio_galaxies.parameters import IngestionParameters
+from skyloom.simulate.radio_galaxies import draw_truth, observe, to_hdu
+
+NO_LABELS = pd.DataFrame()
+PARAMETERS = IngestionParameters(size=64)
+SPLIT = IngestionParameters(
+    size=64,
+    file_pattern=r"(?P<role>train|test)/(?P<class>\w+)/(?P<id>(?P<ra>[\d.]+)_(?P<dec>-?[\d.]+)_\w+)\.png$",
+)
+
+
+def survey(n=6, seed=0, size=100, **changes):
+    """Truth and cut-outs of a few bright, compact fields."""
+    rng = np.random.default_rng(seed)
+    options = {"snr_median": 80, "neighbour_rate": 0, "offset": 0, "length_median": 20}
+    truth = draw_truth(n, rng, **options | changes)
+    truth["ra"], truth["dec"] = np.linspace(150, 160, n), 20.0
+    return truth, observe(truth, rng, size=size)
+
+
+TRUTH, IMAGES = survey()
+
+
+def as_fits(image, row=None):
+    stream = io.BytesIO()
+    fits.HDUList([to_hdu(TRUTH.iloc[0] if row is None else row, image)]).writeto(stream)
+    return stream.getvalue()
+
+
+def as_png(image):
+    scaled = np.clip(image / image.max(), 0, 1) * 255
+    stream = io.BytesIO()
+    Image.fromarray(scaled.astype(np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def files(**contents):
+    return {name: (lambda content=content: content) for name, content in contents.items()}
+
+
+def fits_files():
+    return files(**{f"{row['id']}.fits": as_fits(IMAGES[i], row) for i, row in TRUTH.iterrows()})
+
+
+def labels():
+    return TRUTH[["id", "class", "bending_angle"]]
+
+
+def test_fits_cut_outs_become_a_table_and_an_array_in_mjy():
+    sources, cutouts, rejected = ingest_cut_outs(fits_files(), labels(), PARAMETERS)
+    assert rejected.empty
+    assert cutouts.shape == (6, 64, 64)
+    np.testing.assert_allclose(cutouts, IMAGES[:, 18:82, 18:82], rtol=1e-4, atol=1e-5)
+    assert sources["class"].tolist() == TRUTH["class"].tolist()
+    np.testing.assert_allclose(sources["bending_angle"], TRUTH["bending_angle"])
+    np.testing.assert_allclose(sources["ra"], TRUTH["ra"], atol=1e-3)
+    assert set(sources["pixel_scale"].round(3)) == {1.8}
+    assert set(sources["label_source"]) == {"label table"}
+
+
+def test_a_smaller_cut_out_is_filled_with_nothing_observed():
+    sources, cutouts, _ = ingest_cut_outs(
+        files(**{"a.fits": as_fits(IMAGES[0][:40, :50])}), NO_LABELS, PARAMETERS
+    )
+    assert np.isfinite(cutouts[0]).sum() == 40 * 50
+    assert sources["class"].tolist() == [""]
+    assert sources["label_source"].tolist() == ["no label"]
+
+
+def archive():
+    """Laid out like the published archive: splits, classes, and everything once more."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as target:
+        for i, kind in enumerate(["FRI", "FRII", "Compact", "Bent"]):
+            for folder, at in (("train", i), ("test", i + 4), ("all", i), ("all", i + 4)):
+                name = f"data/{folder}/{kind}/{10.5 + at}_{-3.25 + i}_{i}_Cat.png"
+                target.writestr(name, as_png(IMAGES[at % 6]))
+    return stream.getvalue()
+
+
+def test_an_archive_tells_classes_positions_and_its_split():
+    content = archive()
+    sources, cutouts, rejected = ingest_cut_outs(
+        files(**{"galaxy_data.zip": content}), NO_LABELS, SPLIT
+    )
+    assert len(sources) == len(cutouts) == 8
+    assert sources["role"].value_counts().to_dict() == {"train": 4, "test": 4}
+    assert sorted(set(sources["class"])) == ["FRI", "FRII", "bent", "compact"]
+    row = sources[sources["file"].str.endswith("train/Bent/13.5_-0.25_3_Cat.png")].iloc[0]
+    assert (row["ra"], row["dec"], row["class"]) == (13.5, -0.25, "bent")
+    assert row["label_source"] == "file names"
+    # What the pattern leaves out is counted, not forgotten.
+    assert rejected["reason"].unique().tolist() == ["left out by file_pattern"]
+    assert rejected["file"].str.contains("data/all/").all()
+    assert rejected["value"].str.extract(r"^(\d+)")[0].astype(int).sum() == 8
+
+
+def test_a_stack_finds_its_labels_by_row():
+    stream = io.BytesIO()
+    np.save(stream, IMAGES[:3])
+    table = pd.DataFrame({"id": ["bent_0", "bent_2"], "class": ["FRI", "unheard of"]})
+    sources, _, _ = ingest_cut_outs(files(**{"bent.npy": stream.getvalue()}), table, PARAMETERS)
+    assert sources["id"].tolist() == ["bent_0", "bent_1", "bent_2"]
+    assert sources["class"].tolist() == ["FRI", "", ""]
+    assert sources["label_source"].iloc[0] == "label table"
+    assert sources["label_source"].iloc[2].startswith("class 'unheard of' is none of")
+
+
+def test_angles_of_a_catalogue_with_other_column_names_are_read():
+    table = pd.DataFrame({"RGZ": TRUTH["id"], "Type": "bent", "theta": np.arange(6.0)})
+    parameters = PARAMETERS.model_copy(
+        update={"id_column": "RGZ", "class_column": "Type", "angle_column": "theta"}
+    )
+    sources, _, _ = ingest_cut_outs(fits_files(), table, parameters)
+    assert sources["bending_angle"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_broken_files_are_rejected_with_a_reason_and_stop_nobody():
+    def unreadable():
+        raise OSError("no such disk")
+
+    broken = files(
+        **{
+            "empty.fits": b"",
+            "truncated.fits": as_fits(IMAGES[0])[:4000],
+            "page.fits": b"<html>busy</html>",
+            "dark.png": as_png(np.ones((20, 20)) * 0.0 + 1),
+            "broken.zip": b"PK",
+            "broken.npy": b"\x93NUMPY",
+        }
+    ) | {"gone.fits": unreadable}
+    sources, _, rejected = ingest_cut_outs(broken | fits_files(), labels(), PARAMETERS)
+    assert len(sources) == 6
+    found = dict(zip(rejected["file"], rejected["reason"], strict=True))
+    assert set(found) == set(broken)
+    assert found["gone.fits"] == "unreadable"
+    assert found["broken.zip"] == "damaged archive"
+    assert found["dark.png"] == "empty image"
+    assert (rejected["value"] != "").all()
+
+
+def test_a_second_file_of_an_id_is_rejected_and_names_the_first():
+    content = as_fits(IMAGES[0])
+    sources, _, rejected = ingest_cut_outs(
+        files(**{"one/a.fits": content, "two/a.fits": content}), NO_LABELS, PARAMETERS
+    )
+    assert sources["file"].tolist() == ["one/a.fits"]
+    assert rejected.iloc[0].tolist() == ["two/a.fits", "duplicate id", "a, as one/a.fits"]
+
+
+def test_a_class_or_role_that_means_nothing_is_rejected():
+    pattern = r"(?P<role>\w+)/(?P<class>\w+)/(?P<id>\w+)\.fits$"
+    content = as_fits(IMAGES[0])
+    sources, _, rejected = ingest_cut_outs(
+        files(**{f"{n}.fits": content for n in ("train/FRI/a", "train/blob/b", "dev/FRI/c")}),
+        NO_LABELS,
+        PARAMETERS.model_copy(update={"file_pattern": pattern}),
+    )
+    assert sources["id"].tolist() == ["a"]
+    assert rejected["reason"].tolist() == ["unknown role", "unknown class"]
+    assert "'blob', expected ['Bent', 'Compact', 'FRI'" in rejected["value"].iloc[1]
+
+
+def test_a_folder_without_a_cut_out_ends_with_one_clear_error():
+    with pytest.raises(ValueError, match=r"none of 1 files holds a usable cut-out: \{'empty file'"):
+        ingest_cut_outs(files(**{"a.fits": b""}), NO_LABELS, PARAMETERS)
+
+
+@pytest.mark.parametrize("pattern", ["(", "(?P<colour>x)"])
+def test_a_pattern_that_cannot_be_used_fails_before_anything_runs(pattern):
+    with pytest.raises(ValidationError, match="file_pattern"):
+        IngestionParameters(file_pattern=pattern)
+
+
+# --- selection ------------------------------------------------------------------------------------
+
+
+def selected(sources=None, cutouts=None, review=None, **changes):
+    if sources is None:
+        sources, cutouts, _ = ingest_cut_outs(fits_files(), labels(), PARAMETERS)
+    return select_sample(
+        sources,
+        cutouts,
+        pd.DataFrame() if review is None else review,
+        PARAMETERS.model_copy(update={"radius": 20, **changes}),
+    )
+
+
+def test_clean_sources_are_kept_and_shown_on_sheets():
+    sample, table, sheets, samples = selected()
+    assert sample["keep"].all()
+    assert len(table) == 6
+    assert set(table["keep"]) == {"yes"}
+    assert len(sheets) == 1
+    assert {name: len(part) for name, part in samples.items()} == (
+        TRUTH["class"].value_counts().to_dict()
+    )
+
+
+def test_each_fault_has_its_reason():
+    _, images = survey(4, seed=1)
+    images[0] *= 0.05  # the noise too: then it is not fainter in units of it
+    images[0] += np.random.default_rng(0).normal(0, 1, images[0].shape)
+    images[1] = np.roll(images[1], 30, axis=0)
+    images[1, :] += np.random.default_rng(1).normal(0, 0.01, images[1].shape)
+    named = files(**{f"{i}.fits": as_fits(image) for i, image in enumerate(images)})
+    sources, cutouts, _ = ingest_cut_outs(named, NO_LABELS, PARAMETERS)
+    sources[["ra", "dec"]] = [[10, 0], [11, 0], [12, 0], [12, 0.0005]]
+    sample, *_ = selected(sources, cutouts)
+    reasons = sample["reason"].tolist()
+    assert reasons[0] in {"too faint", "no source", "no source in the middle"}
+    assert reasons[1] in {"touches the edge", "no source in the middle"}
+    assert reasons[2] == ""
+    assert (reasons[3], sample["value"].iloc[3]) == ("duplicate", "of 2")
+    assert sample["group"].iloc[3] == "2"
+
+
+def test_of_a_given_split_the_test_part_keeps_its_twin():
+    content = archive()
+    sources, cutouts, _ = ingest_cut_outs(files(**{"a.zip": content}), NO_LABELS, SPLIT)
+    # The image of "train 0" is that of "test 6 % 6": identical files are one source.
+    sample, *_ = selected(sources, cutouts, reject_at_edge=False, max_neighbour_share=1.0)
+    twins = sample[sample.duplicated("group", keep=False)]
+    assert len(twins)
+    for _, group in twins.groupby("group"):
+        assert group.loc[group["keep"], "role"].tolist() == ["test"]
+
+
+def test_a_reader_has_the_last_word():
+    _, table, *_ = selected()
+    first, second = table["id"].iloc[:2]
+    review = table.assign(keep=np.where(table["id"] == first, "no", table["keep"]))
+    sample, after, *_ = selected(review=review)
+    assert sample.set_index("id").loc[first, ["keep", "reason"]].tolist() == [False, "reviewed"]
+    assert sample.set_index("id").loc[second, "keep"]
+    assert after.set_index("id").loc[first, "keep"] == "no"
+    # And takes back what the rules said.
+    faint, *_ = selected(min_snr=1e9, review=table[["id", "keep"]].iloc[:1])
+    assert faint.set_index("id")["keep"].sum() == 1
+    assert faint.set_index("id").loc[first, "reason"] == ""
+
+
+@pytest.mark.parametrize(
+    ("review", "message"),
+    [
+        ({"id": ["nobody"], "keep": ["yes"]}, r"names sources that there are not: \['nobody'\]"),
+        ({"id": ["SIM000001"], "keep": ["maybe"]}, "keep is yes or no in the review, not 'maybe'"),
+        ({"id": ["SIM000001"]}, r"no column \['keep'\]"),
+    ],
+)
+def test_a_review_that_cannot_be_read_is_an_error(review, message):
+    with pytest.raises(ValueError, match=message):
+        selected(review=pd.DataFrame(review))
+
+
+def test_nothing_kept_ends_with_one_clear_error():
+    with pytest.raises(ValueError, match=r"none of 6 cut-outs is kept: \{'too faint': 6\}"):
+        selected(min_snr=1e9)

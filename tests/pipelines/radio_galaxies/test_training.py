@@ -1,0 +1,241 @@
+"""What a fit is given, and what is said of bending angles."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skyloom.pipelines.radio_galaxies.fitting import (
+    ANGLE_SCALE,
+    fit_angle_task,
+    fit_settings,
+    fit_task,
+    maker_with,
+    share_of_classes,
+    train_generator_task,
+    training_data,
+)
+from skyloom.pipelines.radio_galaxies.parameters import (
+    AugmentationParameters,
+    Configuration,
+    FeatureParameters,
+    NetworkParameters,
+    TrainingParameters,
+)
+from skyloom.pipelines.radio_galaxies.training import baseline_features
+
+SIZE = 16
+RNG = np.random.default_rng(0)
+CLASSES = np.arange(40, dtype=np.int32) % 2
+
+
+def pictures():
+    """Upright and round sources; each image is known by its brightest pixel."""
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE // 2
+    width = np.where(CLASSES == 0, 1.0, 4.0)[:, None, None]
+    images = np.exp(-(x**2 / 2 + y**2 / (2 * width**2)))
+    return (images * np.linspace(0.5, 1, 40)[:, None, None])[..., None].astype(np.float32)
+
+
+IMAGES = pictures()
+POOL = {
+    "images": np.zeros((30, SIZE, SIZE, 1), np.float32),
+    "class": np.arange(30) % 2.0,
+    "angle": np.where(np.arange(30) < 20, np.arange(30) / ANGLE_SCALE, np.nan),
+}
+
+
+def configuration(arm="real", **changes):
+    sections = {
+        "features": {"size": SIZE, "crop": 32},
+        "augmentation": {"arm": arm},
+        "network": {"widths": (4, 8), "dense": 8, "dropout": 0.0},
+        "training": {"epochs": 2, "steps_per_epoch": 3, "batch_size": 8},
+    }
+    for key, value in changes.items():
+        section, _, field = key.partition("__")
+        sections[section][field] = value
+    return Configuration(
+        name="a",
+        features=FeatureParameters(**sections["features"]),
+        augmentation=AugmentationParameters(**sections["augmentation"]),
+        network=NetworkParameters(**sections["network"]),
+        training=TrainingParameters(**sections["training"]),
+    )
+
+
+def given(arm="real", n_outputs=2, **changes):
+    settings = fit_settings([configuration(arm, **changes)], n_outputs, 0, 1)
+    shared = {settings["images"]: IMAGES}
+    if settings["synthetic"]:
+        shared[settings["synthetic"]] = POOL
+    return settings, shared
+
+
+def data(arm, targets=CLASSES, **changes):
+    settings, shared = given(arm, **changes)
+    return training_data(settings, np.arange(40), targets, shared)
+
+
+def n_dark(images):
+    return int((images.max(axis=(1, 2, 3)) == 0).sum())  # the synthetic ones
+
+
+@pytest.mark.parametrize(
+    ("arm", "ratio", "n_real", "n_synthetic"),
+    [
+        ("real", 1.0, 40, 0),
+        ("real + geometric", 0.5, 40, 20),
+        ("real + vae", 5.0, 40, 30),  # no more than there are
+        ("geometric", 0.5, 0, 30),
+    ],
+)
+def test_arms_are_trained_on_what_their_name_says(arm, ratio, n_real, n_synthetic):
+    images, targets = data(arm, augmentation__synthetic_ratio=ratio)
+    assert len(images) == len(targets) == n_real + n_synthetic
+    assert n_dark(images) == n_synthetic
+    np.testing.assert_array_equal(targets[:n_real], CLASSES[:n_real])
+    assert targets.dtype == np.int32
+
+
+def test_copies_have_the_class_of_their_source():
+    images, targets = data("real", augmentation__n_copies=2)
+    assert len(images) == 120
+    np.testing.assert_array_equal(targets, np.tile(CLASSES, 3))
+    light = images.sum(axis=(1, 2, 3)).reshape(3, 40)
+    assert not np.array_equal(images[:40], images[40:80])
+    np.testing.assert_allclose(light[1], light[0], rtol=0.2)
+
+
+def test_synthetic_images_without_an_angle_teach_none():
+    targets = np.linspace(0, 1, 40).astype(np.float32)
+    images, angles = data("geometric", targets)
+    assert len(images) == 20
+    np.testing.assert_allclose(angles * ANGLE_SCALE, np.arange(20), rtol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.5, 1.0])
+def test_a_share_is_taken_of_every_class(share):
+    classes = np.repeat([0, 1, 2], [40, 20, 4])
+    rows = share_of_classes(classes, share, np.random.default_rng(0))
+    assert np.all(np.diff(rows) > 0)
+    expected = np.maximum(1, np.round(share * np.array([40, 20, 4])))
+    np.testing.assert_array_equal(np.bincount(classes[rows]), expected)
+
+
+def test_a_share_is_drawn_again_as_it_was():
+    one, other = (data("real", augmentation__real_share=0.5)[0] for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+    assert len(one) == 20
+
+
+def arrays(**more):
+    rows = {"train": np.arange(24), "validation": np.arange(24, 32), "test": np.arange(32, 40)}
+    return rows | {
+        "train_classes": CLASSES[:24], "validation_classes": CLASSES[24:32]
+    } | more  # fmt: skip
+
+
+def test_every_arm_makes_the_same_number_of_steps_and_learns():
+    settings, shared = given(training__epochs=8, training__steps_per_epoch=8)
+    result = fit_task(settings, arrays(), shared, threads=1)
+    assert result["history"].shape == (8, 4)
+    assert result["lengths"].tolist() == [8]
+    predicted = result["test_probability"][0].argmax(axis=1)
+    assert (predicted == CLASSES[32:]).mean() >= 0.75
+    again = fit_task(settings, arrays(), shared, threads=1)
+    np.testing.assert_array_equal(result["test_probability"], again["test_probability"])
+    # The best epoch is kept, and yet all are trained.
+    assert result["best_epoch"][0] == np.argmin(result["history"][:, 2]) + 1
+
+
+def test_the_last_weights_are_kept_where_they_are_asked_for():
+    settings, shared = given(training__keep="last")
+    assert fit_task(settings, arrays(), shared, threads=1)["best_epoch"].tolist() == [2]
+
+
+def angles_of(settings, shared, **more):
+    rows = {"train": np.arange(24), "validation": np.arange(24, 32), "predict": np.arange(32, 40)}
+    angles = 60.0 * CLASSES
+    rows |= {"train_angles": angles[:24], "validation_angles": angles[24:32]} | more
+    return fit_angle_task(settings, rows, shared, threads=1)
+
+
+def test_angles_are_learnt_in_degrees_and_say_how_they_change_by_turning():
+    settings, shared = given(n_outputs=1, training__epochs=25, training__steps_per_epoch=8)
+    result = angles_of(settings, shared)
+    error = np.abs(result["angle"] - 60.0 * CLASSES[32:])
+    assert error.mean() < 15  # the mean would be 30 off
+    assert result["scatter"].shape == (8,)
+    assert result["scatter"].mean() < 15
+    assert result["history"].shape == (25, 4)
+    assert result["history"][-1, 3] == pytest.approx(
+        result["history"][-1, 2] ** 0.5, rel=1.0
+    )  # both in degrees
+
+
+def test_without_observed_angles_some_synthetic_ones_stop_the_training():
+    settings, shared = given("geometric", n_outputs=1)
+    none = {"train": np.arange(0), "train_angles": np.zeros(0)}
+    none |= {"validation": np.arange(0), "validation_angles": np.zeros(0)}
+    result = angles_of(settings, shared, **none)
+    assert np.isfinite(result["history"]).all()
+
+
+# --- generators -----------------------------------------------------------------------------------
+
+
+def generator_settings(kind="vae", **changes):
+    return {
+        "kind": kind, "n_classes": 2, "size": SIZE, "latent": 4, "width": 16,
+        "learning_rate": 2e-3, "kl_weight": 1.0, "batch_size": 8, "rotate": False, "seed": 0,
+        "checkpoint_every": 1, "first": 0, "last": 1,
+    } | changes  # fmt: skip
+
+
+def trained(state=None, **changes):
+    known = {"rows": np.arange(40), "classes": CLASSES} | (state or {})
+    return train_generator_task(generator_settings(**changes), known, {"images": IMAGES}, threads=1)
+
+
+@pytest.mark.parametrize("kind", ["dcgan", "vae"])
+def test_pieces_of_a_training_are_the_training(kind):
+    whole = trained(kind=kind, last=2)
+    first = trained(kind=kind)
+    state = {key: value for key, value in first.items() if key.startswith("state_")}
+    second = trained(state, kind=kind, first=1, last=2)
+    np.testing.assert_allclose(
+        np.concatenate([first["history"], second["history"]]), whole["history"], rtol=1e-4
+    )
+    np.testing.assert_allclose(second["frame"], whole["frame"], rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_from_a_checkpoint_makes_the_images_of_the_checkpoint():
+    from skyloom.learning.fitting import unpack
+    from skyloom.learning.generative import make_images
+
+    result = trained(last=2)
+    network = maker_with(generator_settings(), unpack(result, "state"))
+    rng = np.random.default_rng([0, 3])
+    labels = np.sort(rng.choice(CLASSES, 256))
+    make_images(network, labels, rng)
+    frame = make_images(network, np.arange(32) // 16, rng)[..., 0]
+    np.testing.assert_allclose(frame, result["frame"], atol=1e-6)
+
+
+def test_a_checkpoint_is_judged_by_its_likeness_and_diversity():
+    early, late = trained(last=1), trained(last=60)
+    assert late["histogram_error"] < early["histogram_error"]
+    assert late["diversity"] > early["diversity"]
+    assert 0.3 < late["brightness"] <= 1
+
+
+def test_moments_of_a_dark_image_are_missing_not_infinite():
+    table = pd.DataFrame(
+        {name: [1.0, 0.0, np.nan] for name in (
+            "major", "minor", "concentration", "length_1", "length_ratio", "flux_ratio",
+            "bending_angle")}
+    ).assign(id=["a", "b", "c"])  # fmt: skip
+    features = baseline_features(table)
+    assert not np.isinf(features).any(axis=None)
+    assert features.loc["a"].notna().all()
+    assert features.loc["c"].isna().all()
