@@ -1,9 +1,11 @@
 """The project's own hygiene: configuration, catalog, parameters, imports, repository."""
 
+import inspect
 import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 import yaml
@@ -14,22 +16,37 @@ from kedro.io.core import parse_dataset_definition
 from pydantic import BaseModel
 
 from skyloom.compute import ClusterParameters
-from skyloom.pipelines.hi_profiles import parameters as models
-from skyloom.pipelines.hi_profiles.pipeline import STAGES
+from skyloom.pipeline_registry import STUDIES
+from skyloom.pipelines._node import STAGES
 from skyloom.settings import CONFIG_LOADER_ARGS
 
 ENVIRONMENTS = ("base", "paper", "real")
+MODELS = {name: import_module(f"skyloom.pipelines.{name}.parameters") for name in STUDIES}
+COMMON = {
+    "simulation": "SimulationParameters",
+    "ingestion": "IngestionParameters",
+    "features": "FeatureParameters",
+    "augmentation": "AugmentationParameters",
+    "network": "NetworkParameters",
+    "training": "TrainingParameters",
+    "reporting": "ReportingParameters",
+}
+OWN = {
+    "hi_profiles": {
+        "pretraining": "PretrainingParameters",
+        "sweep": "SweepParameters",
+        "audit": "AuditParameters",
+    },
+    "radio_galaxies": {
+        "synthetic": "SyntheticParameters",
+        "generators": "GeneratorParameters",
+        "bending": "BendingParameters",
+        "studies": "StudyParameters",
+    },
+}
 SECTIONS = {
-    "simulation": models.SimulationParameters,
-    "ingestion": models.IngestionParameters,
-    "features": models.FeatureParameters,
-    "augmentation": models.AugmentationParameters,
-    "network": models.NetworkParameters,
-    "training": models.TrainingParameters,
-    "pretraining": models.PretrainingParameters,
-    "sweep": models.SweepParameters,
-    "audit": models.AuditParameters,
-    "reporting": models.ReportingParameters,
+    study: {name: getattr(MODELS[study], model) for name, model in (COMMON | OWN[study]).items()}
+    for study in STUDIES
 }
 
 
@@ -58,12 +75,14 @@ def used_datasets(registered):
 
 
 def test_pipelines_have_the_promised_names(registered):
-    stages = {f"hi_profiles.{stage}" for stage in (*STAGES, "simulation", "prediction")}
-    assert set(registered) == {"__default__", "hi_profiles", *stages}
     assert STAGES == ("ingestion", "features", "augmentation", "training", "reporting")
-    assert sum(len(registered[f"hi_profiles.{s}"].nodes) for s in STAGES) == len(
-        registered["hi_profiles"].nodes
-    )
+    parts = (*STAGES, "simulation", "prediction")
+    expected = {f"{study}.{part}" for study in STUDIES for part in parts}
+    assert set(registered) == {"__default__", *STUDIES, *expected}
+    for study in STUDIES:
+        by_stage = [len(registered[f"{study}.{stage}"].nodes) for stage in STAGES]
+        assert min(by_stage) > 0
+        assert sum(by_stage) == len(registered[study].nodes)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -85,9 +104,8 @@ def test_every_entry_has_a_layer_named_after_a_stage(root, registered, environme
     config = load(root, environment, "catalog")
     # A store that nodes fill comes from outside of the pipeline. In a layer of one of its stages it
     # would close a circle, and kedro-viz would show no layers at all.
-    from_outside = {n for n in registered["__default__"].inputs() if not n.startswith("params:")}
     for name, entry in config.items():
-        if name in from_outside:
+        if name == "{study}.finished_fits":
             assert layer_of(entry) is None, name
         else:
             assert layer_of(entry) in (*STAGES, "simulation", "prediction"), name
@@ -96,40 +114,47 @@ def test_every_entry_has_a_layer_named_after_a_stage(root, registered, environme
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_every_parameter_is_used_and_valid(root, registered, environment):
     config = load(root, environment, "parameters")
-    assert set(config) == {"hi_profiles", "cluster"}
+    assert set(config) == {*STUDIES, "cluster"}
     ClusterParameters.model_validate(config["cluster"])
-    assert any("params:cluster" in node.inputs for node in registered["__default__"].nodes)
-    assert set(config["hi_profiles"]) == set(SECTIONS)
-    for section, values in config["hi_profiles"].items():
-        SECTIONS[section].model_validate(values)
-        name = f"params:hi_profiles.{section}"
-        assert any(name in node.inputs for node in registered["__default__"].nodes)
+    for study in STUDIES:
+        nodes = [*registered[study].nodes, *registered[f"{study}.simulation"].nodes]
+        assert any("params:cluster" in node.inputs for node in nodes)
+        assert set(config[study]) == set(SECTIONS[study])
+        for section, model in SECTIONS[study].items():
+            model.model_validate(config[study][section])
+            name = f"params:{study}.{section}"
+            assert any(name in node.inputs for node in nodes), name
 
 
-def test_every_documented_parameter_is_read_somewhere(root):
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_documented_parameter_is_read_somewhere(root, study):
     """A field that no code looks at would be a promise that nobody keeps."""
-    import inspect
-
+    from skyloom.learning import configurations
     from skyloom.learning.nested import search_procedure
-    from skyloom.simulate.hi_profiles import draw_truth
+    from skyloom.nets.alhassan import alhassan
+    from skyloom.simulate import hi_profiles, radio_galaxies
 
-    folder = root / "src" / "skyloom" / "pipelines" / "hi_profiles"
+    folder = root / "src" / "skyloom" / "pipelines" / study
     code = "\n".join(p.read_text() for p in folder.glob("*.py") if p.name != "parameters.py")
-    # Of the module of the parameters, what lays out a sweep: that a validator looks at a field is
+    code += (root / "src/skyloom/learning/comparison.py").read_text()
+    # Of the modules of the parameters, what lays out a sweep: that a validator looks at a field is
     # no use of it.
-    code += "".join(
-        inspect.getsource(part) for part in (models.Sweep.plan, models.Sweep.suggest)
-    )  # fmt: skip
+    parts = [getattr(configurations.Sweep, name) for name in ("plan", "suggest")]
+    parts.append(configurations.Sweep.members.fget)
+    code += "".join(inspect.getsource(part) for part in parts)
     passed_on = {
         name
-        for function in (draw_truth, search_procedure)
+        for function in (
+            hi_profiles.draw_truth, radio_galaxies.draw_truth, search_procedure, alhassan,
+        )
         for name in inspect.signature(function).parameters
-    }
-    for name, model in vars(models).items():
+    }  # fmt: skip
+    for name, model in vars(MODELS[study]).items():
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             continue
         for field in model.model_fields:
-            assert re.search(rf"\.{field}\b", code) or field in passed_on, f"{name}.{field}"
+            used = re.search(rf"\.{field}\b|\"{field}\"", code)
+            assert used or field in passed_on, f"{name}.{field}"
     compute = (root / "src" / "skyloom" / "compute.py").read_text()
     for field in ClusterParameters.model_fields:
         assert re.search(rf"\bparameters\.{field}\b", compute), field
@@ -141,14 +166,17 @@ def test_inputs_of_every_pipeline_are_in_the_catalog_or_produced(root, registere
     for name, pipeline in registered.items():
         free = {n for n in pipeline.inputs() if not n.startswith("params:")}
         assert all(n in config or resolver.match_dataset_pattern(n) for n in free), name
-    assert {n for n in registered["__default__"].inputs() if not n.startswith("params:")} == {
-        "hi_profiles.finished_fits"  # filled by whoever reads it
-    }
+    for study in STUDIES:
+        whole = registered[f"{study}.simulation"] + registered[study]
+        free = {name for name in whole.inputs() if not name.startswith("params:")}
+        # Filled by whoever reads it; and what somebody may have looked at.
+        assert free - {f"{study}.review"} == {f"{study}.finished_fits"}
 
 
-def test_the_raw_files_read_are_those_the_simulation_writes(root):
+@pytest.mark.parametrize("raw", ["hi_profiles.spectra", "radio_galaxies.cut_outs"])
+def test_the_raw_files_read_are_those_the_simulation_writes(root, raw):
     config = load(root, "base", "catalog")
-    assert config["hi_profiles.spectra@fits"]["path"] == config["hi_profiles.spectra@files"]["path"]
+    assert config[f"{raw}@fits"]["path"] == config[f"{raw}@files"]["path"]
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -161,18 +189,42 @@ def test_transcoded_entries_share_a_layer(root, environment):
     assert all(len(found) == 1 for found in layers.values())
 
 
-def test_the_simulation_never_writes_into_a_user_s_folder(root):
+@pytest.mark.parametrize("raw", ["hi_profiles.spectra", "radio_galaxies.cut_outs"])
+def test_the_simulation_never_writes_into_a_user_s_folder(root, raw):
     loader = OmegaConfigLoader(
         str(root / "conf"),
         env="real",
-        runtime_params={"folder": "/somebody/s/spectra", "labels": "/somebody/s/labels.csv"},
+        runtime_params={"folder": "/somebody/s/files", "labels": "/somebody/s/labels.csv"},
         **CONFIG_LOADER_ARGS,
     )
     config = loader["catalog"]
-    assert config["hi_profiles.spectra@files"]["path"] == "/somebody/s/spectra"
-    assert "somebody" not in config["hi_profiles.spectra@fits"]["path"]
-    assert config["hi_profiles.labels"]["filepath"] == "/somebody/s/labels.csv"
-    assert config["hi_profiles.labels"]["writable"] is False
+    assert config[f"{raw}@files"]["path"] == "/somebody/s/files"
+    assert "somebody" not in config[f"{raw}@fits"]["path"]
+    labels = config["{study}.labels"]
+    assert labels["filepath"] == "/somebody/s/labels.csv"
+    assert labels["writable"] is False
+
+
+def test_a_named_study_has_its_results_and_its_model_to_itself(root):
+    loader = OmegaConfigLoader(
+        str(root / "conf"), env="base", runtime_params={"study": "copies"}, **CONFIG_LOADER_ARGS
+    )
+    catalog = DataCatalog.from_config(loader["catalog"])
+    usual = DataCatalog.from_config(load(root, "base", "catalog"))
+    for name in ("report", "sweep", "images", "synthetic_images", "classifier", "sweep_plan"):
+        own, other = (each.get(f"radio_galaxies.{name}") for each in (catalog, usual))
+        places = [str(getattr(d, "_filepath", None) or d._path) for d in (own, other)]
+        assert places[0] != places[1], name
+        assert "/copies/" in f"{places[0]}/"
+    models = [
+        each.get("radio_galaxies.classifier").metadata["skyloom"] for each in (catalog, usual)
+    ]
+    assert [model["name"] for model in models] == ["radio_galaxies_copies", "radio_galaxies"]
+    # What all studies share is made once.
+    for name in ("sample", "cutouts", "finished_fits", "split_manifest"):
+        own, other = (each.get(f"radio_galaxies.{name}") for each in (catalog, usual))
+        assert own._describe() == other._describe(), name
+    assert loader["parameters"]["radio_galaxies"]["studies"]["chosen"] == "copies"
 
 
 def test_what_the_readme_writes_into_an_environment_is_valid(root, tmp_path):
@@ -187,13 +239,14 @@ def test_what_the_readme_writes_into_an_environment_is_valid(root, tmp_path):
         config = OmegaConfigLoader(str(tmp_path), env="local", **CONFIG_LOADER_ARGS)["parameters"]
         assert config != before
         ClusterParameters.model_validate(config["cluster"])
-        assert set(config["hi_profiles"]) == set(SECTIONS)
-        for section, values in config["hi_profiles"].items():
-            SECTIONS[section].model_validate(values)
+        for study in STUDIES:
+            for section, values in config[study].items():
+                SECTIONS[study][section].model_validate(values)
 
 
+@pytest.mark.parametrize("study", STUDIES)
 @pytest.mark.parametrize("environment", ["paper", "real"])
-def test_an_environment_names_only_what_differs(root, environment):
+def test_an_environment_names_only_what_differs(root, environment, study):
     def leaves(table, path=()):
         for key, value in table.items():
             if isinstance(value, dict):
@@ -202,7 +255,7 @@ def test_an_environment_names_only_what_differs(root, environment):
                 yield (*path, key), value
 
     base = dict(leaves(load(root, "base", "parameters")))
-    own = yaml.safe_load((root / f"conf/{environment}/hi_profiles/parameters.yml").read_text())
+    own = yaml.safe_load((root / f"conf/{environment}/{study}/parameters.yml").read_text())
     for path, value in leaves(own):
         assert base.get(path, "not there") != value, path
 
@@ -211,7 +264,7 @@ def test_catalog_entries_are_of_classes_that_exist(root):
     for name, entry in load(root, "base", "catalog").items():
         concrete = {k: v for k, v in entry.items() if k != "metadata"}
         parse_dataset_definition(dict(concrete))
-        assert name.startswith("hi_profiles.")
+        assert name.partition(".")[0] in (*STUDIES, "{study}")
 
 
 def test_registering_the_pipelines_imports_nothing_slow():
@@ -231,13 +284,15 @@ def test_type_hints_of_node_functions_resolve(registered):
     """Kedro validates parameters through them, and skips what it cannot resolve."""
     from typing import get_type_hints
 
-    for node in registered["__default__"].nodes:
-        hints = get_type_hints(node.func)
-        for name in node.inputs:
-            if name.startswith("params:"):
-                section = name.removeprefix("params:").rpartition(".")[2]
-                expected = SECTIONS | {"cluster": ClusterParameters}
-                assert expected[section] in hints.values(), node.name
+    for study in STUDIES:
+        expected = SECTIONS[study] | {"cluster": ClusterParameters}
+        whole = registered[f"{study}.simulation"] + registered[study]
+        for node in (whole + registered[f"{study}.prediction"]).nodes:
+            hints = get_type_hints(node.func)
+            for name in node.inputs:
+                if name.startswith("params:"):
+                    section = name.removeprefix("params:").rpartition(".")[2]
+                    assert expected[section] in hints.values(), node.name
 
 
 @pytest.mark.parametrize(

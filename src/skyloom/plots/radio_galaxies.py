@@ -36,18 +36,18 @@ def contact_sheets(
     matplotlib.figure.Figure
         One page at a time; none where there are no images.
     """
-    size, each = images.shape[-1], columns * rows
-    step, gap = size + 4, 4  # pixels between images
+    size, each, gap = images.shape[-1], columns * rows, 4
+    below = size // 4  # room for a caption of two lines
     n_pages = -(-len(images) // each)
     for page in range(n_pages):
         part = images[page * each : (page + 1) * each]
-        height = step + size // 4  # room for a caption of two lines
-        canvas = np.full((rows * height, columns * step), np.nan, np.float32)
         figure = new_figure(8.3, 11.7)
         axis = figure.subplots()
-        for k, image in enumerate(part):
-            top, left = (k // columns) * height, (k % columns) * step
-            canvas[top : top + size, left : left + size] = image[::-1]
+        full = np.full((each, size, size), np.nan, np.float32)
+        full[: len(part)] = part
+        canvas = mosaic(full, columns, gap=gap, below=below, empty=np.nan)
+        for k in range(len(part)):
+            top, left = (k // columns) * (size + gap + below), (k % columns) * (size + gap)
             axis.text(
                 left + size / 2, top + size + gap / 2,
                 textwrap.fill(captions[page * each + k], 22), fontsize=5,
@@ -59,7 +59,9 @@ def contact_sheets(
         yield figure
 
 
-def mosaic(images: np.ndarray, columns: int, *, gap: int = 2) -> np.ndarray:
+def mosaic(
+    images: np.ndarray, columns: int, *, gap: int = 2, below: int = 0, empty: float = 1.0
+) -> np.ndarray:
     """Images side by side.
 
     Parameters
@@ -68,21 +70,48 @@ def mosaic(images: np.ndarray, columns: int, *, gap: int = 2) -> np.ndarray:
         Rows go up.
     columns : int
         Images in a row.
-    gap : int
-        Pixels between them, of value 1.
+    gap, below : int
+        Pixels between them, and more of them below each.
+    empty : float
+        Value of those.
 
     Returns
     -------
-    numpy.ndarray of float32, shape (rows * (size + gap), columns * (size + gap))
+    numpy.ndarray of float32, shape (rows * (size + gap + below), columns * (size + gap))
         Rows go down.
     """
     n, size, _ = images.shape
-    rows, step = -(-n // columns), size + gap
-    canvas = np.ones((rows * step, columns * step), np.float32)
+    height, width = size + gap + below, size + gap
+    canvas = np.full((-(-n // columns) * height, columns * width), empty, np.float32)
     for k, image in enumerate(images):
-        top, left = (k // columns) * step, (k % columns) * step
+        top, left = (k // columns) * height, (k % columns) * width
         canvas[top : top + size, left : left + size] = image[::-1]
     return canvas
+
+
+def film_frame(images: np.ndarray, text: str, *, columns: int = 8) -> np.ndarray:
+    """Images side by side under a line of text, as one frame of a film.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, size, size)
+        From 0 to 1.
+    text : str
+        Such as the epoch.
+    columns : int
+        Images in a row.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (height, width)
+        From 0 to 1; rows go down.
+    """
+    from PIL import Image, ImageDraw
+
+    canvas = mosaic(np.sqrt(np.clip(images, 0, 1)), columns)
+    strip = Image.new("L", (canvas.shape[1], 14))
+    ImageDraw.Draw(strip).text((2, 1), text, fill=255)
+    return np.concatenate([np.asarray(strip, np.float32) / 255, canvas])
 
 
 def sample_sheet(

@@ -275,7 +275,7 @@ def train_generators(
         If a training fails.
     """
     from skyloom.learning.fitting import unpack
-    from skyloom.plots.radio_galaxies import mosaic
+    from skyloom.plots.radio_galaxies import film_frame
 
     sweep = Sweep.model_validate(plan)
     kinds = [kind for kind in KINDS if kind in sweep.synthetic]
@@ -300,28 +300,30 @@ def train_generators(
                     [name],
                     own.assign(**{"class": 0}),
                 )
+    # Not how long it will be trained: a longer training goes on from a shorter one.
+    whole = {"epochs", "checkpoint_every", "learning_rates", "conditional"}
     settings = {
         name: {
             "kind": kind,
             "n_classes": len(classes),
-            "epochs": parameters.epochs[kind],
             "learning_rate": parameters.learning_rates[kind],
-            **parameters.model_dump(exclude={"epochs", "learning_rates", "conditional"}),
+            **parameters.model_dump(exclude=whole),
         }
         for name, (kind, _, classes, _) in jobs.items()
     }
-    n_pieces = sum(-(-each["epochs"] // each["checkpoint_every"]) for each in settings.values())
+    every = parameters.checkpoint_every
+    n_pieces = sum(-(-parameters.epochs[kind] // every) for kind, *_ in jobs.values())
     bar = tqdm(total=n_pieces, desc="generators", unit="checkpoint")
 
     def procedure(name):
-        _, _, _, known = jobs[name]
+        kind, _, _, known = jobs[name]
         arrays = {
             "rows": row_of.loc[known["id"]].to_numpy(),
             "classes": known["class"].to_numpy(np.int32),
         }
-        every, state = settings[name]["checkpoint_every"], {}
-        for first in range(0, settings[name]["epochs"], every):
-            last = min(first + every, settings[name]["epochs"])
+        state: dict[str, np.ndarray] = {}
+        for first in range(0, parameters.epochs[kind], every):
+            last = min(first + every, parameters.epochs[kind])
             task = settings[name] | {"first": first, "last": last}
             (result,) = yield [Task(task, arrays | state, ("images",))]
             if isinstance(result, FailedTask):
@@ -345,7 +347,7 @@ def train_generators(
                 raise RuntimeError(msg)
             bar.update()
             history.append(_history(name, jobs[name], last, result))
-            frames[name].append(result["frame"])
+            frames[name].append(film_frame(result["frame"], f"{name}, epoch {last}"))
             error = float(result["histogram_error"])
             # One that has collapsed is taken only where there is nothing else.
             rank = (_verdict(result) != "", error)
@@ -366,8 +368,7 @@ def train_generators(
         name: _sheet(make(), images[row_of.loc[jobs[name][3]["id"]]], *jobs[name][2:], parameters)
         for name, make in generators.items()
     }
-    films = {name: [mosaic(frame, 8) for frame in parts] for name, parts in frames.items()}
-    return generators, table[list(HISTORY_COLUMNS)], films, sheets
+    return generators, table[list(HISTORY_COLUMNS)], frames, sheets
 
 
 def _sheet(maker, real, classes, known, parameters):

@@ -1,0 +1,79 @@
+"""Wrong parameters fail before anything runs, and the message names the parameter."""
+
+import pytest
+from pydantic import ValidationError
+
+from skyloom.pipelines.radio_galaxies.parameters import (
+    AugmentationParameters,
+    Configuration,
+    FeatureParameters,
+    GeneratorParameters,
+    NetworkParameters,
+    StudyParameters,
+    Sweep,
+    SweepParameters,
+    TrainingParameters,
+)
+
+BASE = Configuration(
+    name="base", features=FeatureParameters(), augmentation=AugmentationParameters(),
+    network=NetworkParameters(), training=TrainingParameters(),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "message"),
+    [
+        (FeatureParameters, {"size": 4}, "size"),
+        (FeatureParameters, {"stretch": "log"}, "stretch"),
+        (AugmentationParameters, {"arm": "real + gan"}, "arm"),
+        (AugmentationParameters, {"seeds": [1, 1]}, "seeds must differ"),
+        (AugmentationParameters, {"validation_share": 0.5}, "validation_share"),
+        (GeneratorParameters, {"epochs": {"vae": 3}}, "epochs: nothing for dcgan"),
+        (NetworkParameters, {"dropout": 1.0}, "dropout"),
+        (TrainingParameters, {"optimizer": "sgd"}, "optimizer"),
+        (SweepParameters, {"grid": {"augmentation.seeds": [[1]]}}, "is not a parameter of a sweep"),
+        (SweepParameters, {"grid": {"augmentation.arm": ["raw"]}}, "'raw' is not possible"),
+        (SweepParameters, {"grid": {"features.size": [32]}, "n_permutations": 9}, "must be 0"),
+        (StudyParameters, {"chosen": "b", "sweeps": {"a": {"grid": {"features.size": [32]}}}},
+         "there is no study 'b'; those are a"),
+    ],
+)  # fmt: skip
+def test_impossible_values_are_refused_by_name(model, values, message):
+    with pytest.raises(ValidationError, match=message):
+        model(**values)
+
+
+@pytest.mark.parametrize(
+    ("arm", "synthetic", "real"),
+    [("real", None, True), ("real + dcgan", "dcgan", True), ("geometric", "geometric", False)],
+)
+def test_an_arm_says_what_it_is_trained_on(arm, synthetic, real):
+    member = BASE.changed("a", {"augmentation.arm": arm})
+    assert member.synthetic == synthetic
+    assert member.uses_real == real
+
+
+def test_a_sweep_says_which_synthetic_images_it_needs():
+    arms = ["real", "real + geometric", "geometric", "vae"]
+    sweep = Sweep.plan(SweepParameters(grid={"augmentation.arm": arms}), BASE)
+    assert sweep.synthetic == ["geometric", "vae"]
+    assert list(sweep.image_variants) == [BASE.image_variant]
+
+
+def test_a_search_may_draw_the_network_from_ranges_but_not_the_images():
+    space = {"network.dropout": {"low": 0.1, "high": 0.5}, "network.widths": [[8], [8, 16]]}
+    sweep = Sweep.plan(SweepParameters(search={"space": space}), BASE)
+    assert len(sweep.members) == 2
+
+    class Trial:
+        def suggest_float(self, name, low, high, **options):
+            return high
+
+        def suggest_categorical(self, name, choices):
+            return choices[-1]
+
+    found = sweep.suggest(Trial(), "01")
+    assert (found.network.dropout, found.network.widths) == (0.5, (8, 16))
+    with pytest.raises(ValidationError, match=r"features\.crop: images are drawn"):
+        SweepParameters(search={"space": {"features.crop": {"low": 50, "high": 90}}})

@@ -1,0 +1,263 @@
+"""The study of radio galaxies on tiny samples, through Kedro, with the real catalog."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from PIL import Image
+
+STUDY = "radio_galaxies"
+SMALL = {
+    "simulation": {"n_sources": 72, "size": 80, "sources": {"snr_median": 90.0, "offset": 0.0}},
+    "ingestion": {"size": 80, "reject_at_edge": False},
+    "features": {"crop": 64, "size": 24},
+    "augmentation": {"seeds": [0, 1]},
+    "synthetic": {"n_images": 40},
+    "generators": {
+        "size": 24, "width": 16, "latent": 4, "epochs": {"dcgan": 3, "vae": 2},
+        "checkpoint_every": 1,
+    },
+    "network": {"widths": [4, 8], "dense": 8},
+    "training": {"epochs": 2, "steps_per_epoch": 3},
+    "bending": {"epochs": 2, "steps_per_epoch": 3},
+}  # fmt: skip
+ARMS = ["01 real", "02 real + geometric", "03 real + dcgan", "04 real + vae", "05 geometric"]
+BASELINES = ["image moments, random forest", "moments, logistic regression", "majority class"]
+
+# Third-party libraries warn about each other.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+]
+
+
+def configure(project):
+    """Write the small settings into the project, as its user would."""
+    path = project / f"conf/base/{STUDY}/parameters.yml"
+    content = yaml.safe_load(path.read_text())
+    for section, values in SMALL.items():
+        content[STUDY][section] = content[STUDY].get(section, {}) | values
+    path.write_text(yaml.safe_dump(content))
+
+
+def run(project, *pipelines, env="base", **runtime_params):
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        bootstrap_project(project)
+        runtime_params = {"cluster": {"n_workers": 0}, **runtime_params}
+        with KedroSession.create(project, env=env, runtime_params=runtime_params) as session:
+            session.run(pipeline_names=[f"{STUDY}{pipeline}" for pipeline in pipelines])
+    return shown.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(shared_project):
+    """A finished run and what it printed."""
+    configure(shared_project)
+    return shared_project, run(shared_project, ".simulation", "")
+
+
+def reported(project, name, folder=""):
+    return pd.read_csv(project / "data/08_reporting" / STUDY / folder / name)
+
+
+def test_the_run_ends_with_a_table_and_the_paths(finished):
+    project, shown = finished
+    for words in ("success rate (95 %)", "image moments baseline", *ARMS, *BASELINES):
+        assert words in shown
+    assert "Bending angle, mean absolute error (deg): " in shown
+    assert f"data/08_reporting/{STUDY}/report.html" in shown
+    page = (project / f"data/08_reporting/{STUDY}/report.html").read_text()
+    for title in ("Recall of each class", "Quality of the synthetic images", "Bending angle",
+                  "Model info sheet", "Networks that make images"):  # fmt: skip
+        assert title in page
+    assert page.count("data:image/png;base64,") == 9  # no study along an axis, all angles known
+
+
+def test_every_arm_and_baseline_is_scored_on_the_same_sources(finished):
+    project, _ = finished
+    scores = reported(project, "success_rates.csv")
+    assert scores["configuration"].tolist()[1:] == ARMS + BASELINES
+    assert set(scores["n_objects"]) == {scores["n_objects"].iloc[0]}
+    assert scores["n_seeds"].eq(2).all()
+    for k in range(4):
+        assert (scores[f"recall_{k}_low"] <= scores[f"recall_{k}"] + 1e-12).all()
+        assert (scores[f"recall_{k}"] <= scores[f"recall_{k}_high"] + 1e-12).all()
+    arms = reported(project, "arms.csv").set_index("configuration")
+    assert arms.loc[ARMS[0], ["difference", "difference_low", "difference_high"]].eq(0).all()
+    for name in ("success_rate", "macro_f1", "difference"):
+        assert (arms[f"{name}_low"] <= arms[name] + 1e-12).all(), name
+        assert (arms[name] <= arms[f"{name}_high"] + 1e-12).all(), name
+
+
+def test_synthetic_images_are_of_the_training_part_and_labelled(finished):
+    project, _ = finished
+    folder = project / f"data/05_model_input/{STUDY}"
+    synthetic = pd.read_csv(folder / "synthetic.csv")
+    kinds = synthetic["pool"].str.partition("_")[0]
+    assert kinds.value_counts().to_dict() == {"geometric": 40, "dcgan": 40, "vae": 40}
+    for pool, part in synthetic.groupby("pool"):
+        images = np.load(folder / f"synthetic_images/{pool}.npy")
+        assert images.shape == (len(part), 24, 24, 1)
+        np.testing.assert_allclose(images.max(axis=(1, 2, 3)), 1, atol=1e-6)
+    geometric = synthetic[kinds == "geometric"]
+    assert geometric["bending_angle"].notna().sum() == (geometric["class"] != 3).sum()
+    assert synthetic.loc[kinds != "geometric", "bending_angle"].isna().all()
+
+
+def test_generators_leave_a_film_a_sheet_a_history_and_a_verdict(finished):
+    project, _ = finished
+    folder = project / f"data/08_reporting/{STUDY}"
+    history = pd.read_csv(project / f"data/06_models/{STUDY}/generator_history.csv")
+    assert history.groupby("kind")["epoch"].max().to_dict() == {"dcgan": 3, "vae": 2}
+    assert history.groupby("kind")["chosen"].sum().to_dict() == {"dcgan": 1, "vae": 1}
+    for name, n_checkpoints in (("dcgan_fold_0", 3), ("vae_fold_0", 2)):
+        with Image.open(folder / f"generator_films/{name}.gif") as film:
+            assert film.n_frames == n_checkpoints
+        with Image.open(folder / f"generator_sheets/{name}.png") as sheet:
+            assert min(sheet.size) > 300
+    quality = reported(project, "synthetic_quality.csv")
+    assert quality["pool"].tolist() == ["observed, held out", "geometric", "dcgan", "vae"]
+    # After so few epochs they make no sources, and the report says so.
+    assert history.loc[history["chosen"], "verdict"].notna().any()
+    info = json.loads((folder / "model_info.json").read_text())
+    assert "Warning: " in info["Synthetic images"]
+
+
+def test_angles_are_predicted_for_every_tested_source_that_has_one(finished):
+    project, _ = finished
+    table = pd.read_csv(project / f"data/07_model_output/{STUDY}/angle_predictions.csv")
+    manifest = pd.read_csv(project / f"data/05_model_input/{STUDY}/split_manifest.csv")
+    sample = pd.read_csv(project / f"data/03_primary/{STUDY}/sample.csv")
+    tested = manifest.loc[manifest["role"] == "test", "id"].unique()
+    expected = sample[sample["id"].isin(tested) & sample["bending_angle"].notna()]["id"]
+    for (_, _), part in table.groupby(["arm", "seed"]):
+        assert sorted(part["id"]) == sorted(expected)
+    scores = reported(project, "angle_scores.csv").set_index("arm")
+    assert sorted(scores.index) == sorted(
+        ["real", "real + geometric", "geometric", "predict the mean", "image moments"]
+    )
+    own = table[table["arm"] == "real"]
+    error = (own["predicted"] - own["angle"]).abs()
+    assert scores.loc["real", "mae"] == pytest.approx(error.groupby(own["id"]).mean().mean())
+
+
+def test_mlflow_has_a_child_for_each_configuration(finished):
+    from mlflow import MlflowClient
+
+    project, _ = finished
+    client = MlflowClient(tracking_uri=f"sqlite:///{project}/mlflow.db")
+    experiment = client.get_experiment_by_name(STUDY)
+    runs = client.search_runs([experiment.experiment_id])
+    children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
+    names = {run.data.tags["mlflow.runName"] for run in children}
+    assert names >= {*ARMS, *BASELINES}
+    keys = {frozenset(run.data.params) for run in children}
+    assert len(keys) == 1
+    assert client.get_model_version_by_alias(STUDY, "selected").version == 1
+
+
+def test_new_cut_outs_are_classified(finished, tmp_path):
+    project, _ = finished
+    folder = tmp_path / "new"
+    shutil.copytree(project / f"data/01_raw/{STUDY}/cut_outs", folder)
+    for path in sorted(folder.iterdir())[10:]:
+        path.unlink()
+    (folder / "notes.txt").write_text("no image")
+    shown = run(project, ".prediction", folder=str(folder))
+    assert "11 files: 10 classified, 0 without a usable fit, 1 rejected" in shown
+    table = reported(project, "classes.csv", "prediction")
+    shares = table.filter(like="probability_")
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
+    named = shares.idxmax(axis=1).str.removeprefix("probability_")
+    assert (named == table["class"]).all()
+    compact = table["class"] == "compact"
+    assert table.loc[compact, "bending_angle"].isna().all()
+    assert table.loc[~compact, "bending_angle"].between(0, 180).all()
+    assert (project / f"data/08_reporting/{STUDY}/prediction/classes.pdf").stat().st_size > 1000
+    book = pd.read_excel(
+        project / f"data/08_reporting/{STUDY}/prediction/classes.xlsx", sheet_name=None
+    )
+    assert list(book) == ["classes", "rejected"]
+
+
+def test_another_study_of_the_same_sample_is_one_command(finished):
+    project, _ = finished
+    before = (project / f"data/08_reporting/{STUDY}/success_rates.csv").read_bytes()
+    changed = {
+        STUDY: {"studies": {"sweeps": {"image_size": {"grid": {"features.size": [16, 24]}}}}}
+    }
+    run(project, "", study="image_size", **changed)
+    scores = reported(project, "success_rates.csv", "image_size")
+    assert scores["configuration"].tolist()[1:3] == ["01 size 16", "02 size 24"]
+    page = (project / f"data/08_reporting/{STUDY}/image_size/report.html").read_text()
+    assert "Along the axis of the study" in page
+    assert (project / f"data/08_reporting/{STUDY}/success_rates.csv").read_bytes() == before
+
+
+def test_a_review_changes_the_sample(finished, tmp_path):
+    project, _ = finished
+    table = pd.read_csv(project / f"data/03_primary/{STUDY}/review.csv")
+    dropped = table["id"].iloc[0]
+    table.loc[0, "keep"] = "no"
+    table.to_csv(tmp_path / "review.csv", index=False)
+    run(project, ".ingestion", review=str(tmp_path / "review.csv"))
+    sample = pd.read_csv(project / f"data/03_primary/{STUDY}/sample.csv").set_index("id")
+    assert sample.loc[dropped, ["keep", "reason"]].tolist() == [False, "reviewed"]
+
+
+# --- kill and resume ------------------------------------------------------------------------------
+
+
+def pieces(project):
+    return list((project / f"data/06_models/{STUDY}/finished_fits").rglob("*.npz"))
+
+
+def test_a_killed_training_of_generators_goes_on_from_its_checkpoint(project):
+    """Killed as by the kernel, in the middle: the finished pieces are as they were."""
+    configure(project)
+    path = project / f"conf/base/{STUDY}/parameters.yml"
+    content = yaml.safe_load(path.read_text())
+    content[STUDY]["generators"]["epochs"] = {"dcgan": 40, "vae": 1}
+    path.write_text(yaml.safe_dump(content))
+    run(project, ".simulation", ".ingestion", ".features")
+    split = f"{STUDY}.make_split"
+    command = [sys.executable, "-m", "skyloom", "--pipelines", f"{STUDY}.augmentation"]
+    command += ["--params", "cluster.n_workers=0"]
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+    end = time.monotonic() + 240
+    while len(pieces(project)) < 3:
+        assert process.poll() is None, f"it ended by itself, before or after {split}"
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {file.name: file.stat().st_mtime_ns for file in pieces(project)}
+    assert 3 <= len(before) < 41
+    content[STUDY]["generators"]["epochs"]["dcgan"] = len(before) + 1
+    path.write_text(yaml.safe_dump(content))
+    run(project, ".augmentation")
+    after = {file.name: file.stat().st_mtime_ns for file in pieces(project)}
+    assert {name: after[name] for name in before} == before
+    # With another number of epochs, yet the pieces before are the same work.
+    assert len(after) - len(before) <= 2
+    history = pd.read_csv(project / f"data/06_models/{STUDY}/generator_history.csv")
+    assert history.loc[history["kind"] == "dcgan", "epoch"].tolist() == list(
+        range(1, len(before) + 2)
+    )
