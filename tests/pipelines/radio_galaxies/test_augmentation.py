@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from skyloom.evaluation.splits import check_no_leak
+from skyloom.pipelines.radio_galaxies import augmentation
 from skyloom.pipelines.radio_galaxies.augmentation import (
     class_names,
     make_split,
@@ -182,6 +183,27 @@ def test_training_ids_are_those_of_one_fold():
     test = manifest[(manifest["fold"] == 2) & (manifest["role"] == "test")]["id"]
     assert not set(known["id"]) & set(test)
     assert known["id"].is_unique
+
+
+GOOD = {
+    "history": np.ones((2, 3)), "brightness": 0.9, "diversity": 0.8, "histogram_error": 0.4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, ""),
+        ({"history": np.array([[1, np.nan, 1]])}, "diverged"),
+        ({"brightness": 0.05}, "makes dark images"),
+        ({"diversity": 0.01}, "collapsed: its images are all alike"),
+        ({"diversity": np.nan}, "collapsed: its images are all alike"),
+        ({"histogram_error": 1.3}, "makes no sources"),
+    ],
+)
+def test_a_generator_that_has_gone_wrong_is_found_out(changes, verdict):
+    found = augmentation._verdict(GOOD | changes)
+    assert found.startswith(verdict) if verdict else found == ""
 
 
 # --- preparation ----------------------------------------------------------------------------------

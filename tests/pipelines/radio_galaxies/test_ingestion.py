@@ -161,7 +161,7 @@ def test_a_second_file_of_an_id_is_rejected_and_names_the_first():
     assert rejected.iloc[0].tolist() == ["two/a.fits", "duplicate id", "a, as one/a.fits"]
 
 
-def test_a_class_or_role_that_means_nothing_is_rejected():
+def test_a_role_that_means_nothing_is_rejected_and_a_class_is_none():
     pattern = r"(?P<role>\w+)/(?P<class>\w+)/(?P<id>\w+)\.fits$"
     content = as_fits(IMAGES[0])
     sources, _, rejected = ingest_cut_outs(
@@ -169,9 +169,10 @@ def test_a_class_or_role_that_means_nothing_is_rejected():
         NO_LABELS,
         PARAMETERS.model_copy(update={"file_pattern": pattern}),
     )
-    assert sources["id"].tolist() == ["a"]
-    assert rejected["reason"].tolist() == ["unknown role", "unknown class"]
-    assert "'blob', expected ['Bent', 'Compact', 'FRI'" in rejected["value"].iloc[1]
+    assert sources["class"].tolist() == ["FRI", ""]
+    assert sources["label_source"].iloc[1].startswith("class 'blob' is none of ['Bent', 'Compact'")
+    assert rejected["reason"].tolist() == ["unknown role"]
+    assert rejected["value"].iloc[0].startswith("'dev', expected ['test', 'train'")
 
 
 def test_a_folder_without_a_cut_out_ends_with_one_clear_error():

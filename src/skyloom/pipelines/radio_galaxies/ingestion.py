@@ -167,9 +167,7 @@ def _told_by_name(file, told, class_of):
     row = {"id": identifier, "class": "", "role": "", "ra": np.nan, "dec": np.nan}
     row |= {"bending_angle": np.nan, "label_source": "no label"}
     if told.get("class"):
-        if told["class"] not in class_of:
-            raise UnusableError("unknown class", f"{told['class']!r}, expected {sorted(class_of)}")
-        row |= {"class": class_of[told["class"]], "label_source": "file names"}
+        row |= _class_said(told["class"], "file names", class_of)
     if told.get("role"):
         if told["role"] not in ROLES:
             raise UnusableError("unknown role", f"{told['role']!r}, expected {sorted(ROLES)}")
@@ -181,16 +179,21 @@ def _told_by_name(file, told, class_of):
     return row
 
 
+def _class_said(value, source, class_of):
+    """Class and where it is from; a source whose class is not among ours has none."""
+    if value in class_of:
+        return {"class": class_of[value], "label_source": source}
+    return {"class": "", "label_source": f"class {value!r} is none of {sorted(class_of)}"}
+
+
 def _told_by_table(row, table, class_of, parameters):
     """What the label table says of the source; it has the last word."""
     if table is None or row["id"] not in table.index:
         return {}
     found, said = table.loc[row["id"]], {}
     value = str(found[parameters.class_column]).strip()
-    if value in class_of:
-        said |= {"class": class_of[value], "label_source": "label table"}
-    elif not row["class"]:
-        said["label_source"] = f"class {value!r} is none of {sorted(class_of)}"
+    if value in class_of or not row["class"]:
+        said |= _class_said(value, "label table", class_of)
     if parameters.angle_column in table.columns:
         angle = pd.to_numeric(found[parameters.angle_column], errors="coerce")
         said["bending_angle"] = float(angle)
