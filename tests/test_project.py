@@ -38,6 +38,7 @@ OWN = {
         "audit": "AuditParameters",
     },
     "radio_galaxies": {
+        "archive": "ArchiveParameters",
         "synthetic": "SyntheticParameters",
         "generators": "GeneratorParameters",
         "bending": "BendingParameters",
@@ -78,7 +79,7 @@ def test_pipelines_have_the_promised_names(registered):
     assert STAGES == ("ingestion", "features", "augmentation", "training", "reporting")
     parts = (*STAGES, "simulation", "prediction")
     expected = {f"{study}.{part}" for study in STUDIES for part in parts}
-    assert set(registered) == {"__default__", *STUDIES, *expected}
+    assert set(registered) == {"__default__", *STUDIES, *expected, "radio_galaxies.download"}
     for study in STUDIES:
         by_stage = [len(registered[f"{study}.{stage}"].nodes) for stage in STAGES]
         assert min(by_stage) > 0
@@ -108,7 +109,7 @@ def test_every_entry_has_a_layer_named_after_a_stage(root, registered, environme
         if name == "{study}.finished_fits":
             assert layer_of(entry) is None, name
         else:
-            assert layer_of(entry) in (*STAGES, "simulation", "prediction"), name
+            assert layer_of(entry) in (*STAGES, "simulation", "prediction", "download"), name
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -117,7 +118,12 @@ def test_every_parameter_is_used_and_valid(root, registered, environment):
     assert set(config) == {*STUDIES, "cluster"}
     ClusterParameters.model_validate(config["cluster"])
     for study in STUDIES:
-        nodes = [*registered[study].nodes, *registered[f"{study}.simulation"].nodes]
+        nodes = [
+            node
+            for name, pipeline in registered.items()
+            if name.startswith(study)
+            for node in pipeline.nodes
+        ]
         assert any("params:cluster" in node.inputs for node in nodes)
         assert set(config[study]) == set(SECTIONS[study])
         for section, model in SECTIONS[study].items():

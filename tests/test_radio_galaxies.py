@@ -8,16 +8,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from astropy.io import fits
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from PIL import Image
+
+from skyloom.simulate.radio_galaxies import draw_truth, observe, to_hdu
 
 STUDY = "radio_galaxies"
 SMALL = {
@@ -219,6 +226,59 @@ def test_a_review_changes_the_sample(finished, tmp_path):
     run(project, ".ingestion", review=str(tmp_path / "review.csv"))
     sample = pd.read_csv(project / f"data/03_primary/{STUDY}/sample.csv").set_index("id")
     assert sample.loc[dropped, ["keep", "reason"]].tolist() == [False, "reviewed"]
+
+
+# --- download -------------------------------------------------------------------------------------
+
+
+class Survey(BaseHTTPRequestHandler):
+    """Gives the file of a simulated source, but of the southern one."""
+
+    asked: ClassVar[list[str]] = []
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        place = parse_qs(urlsplit(self.path).query)["RA"][0]
+        self.asked.append(place)
+        truth = draw_truth(1, np.random.default_rng(0))
+        image = observe(truth, np.random.default_rng(0), size=40)[0]
+        stream = io.BytesIO()
+        fits.HDUList([to_hdu(truth.iloc[0], image)]).writeto(stream)
+        content = stream.getvalue() if " +" in place else b"<html>no coverage</html>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def test_the_cut_outs_of_a_source_list_are_fetched_once(project, tmp_path):
+    configure(project)
+    (tmp_path / "list.csv").write_text(
+        "name,ra,dec,kind\nA,150.1,20.5,FRI\nB,10 20 30,+30 00 00,FRII\nC,99.5,-70,FRI\nD,,,FRI\n"
+    )
+    folder = tmp_path / "cut_outs"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Survey) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        archive = {
+            "address": f"http://127.0.0.1:{server.server_port}/", "interval": 0, "retries": 1,
+            "backoff": 0, "id_column": "name", "class_column": "kind",
+        }  # fmt: skip
+        options = {"sources": str(tmp_path / "list.csv"), "folder": str(folder)}
+        options[STUDY] = {"archive": archive}
+        run(project, ".download", **options)
+        manifest = pd.read_csv(project / f"data/01_raw/{STUDY}/download_manifest.csv")
+        assert manifest["status"].tolist() == ["fetched", "fetched", "failed", "failed"]
+        assert manifest["file"].tolist() == ["A.fits", "B.fits", "C.fits", "row 4"]
+        assert sorted(path.name for path in folder.iterdir()) == ["A.fits", "B.fits"]
+        assert len(Survey.asked) == 4
+        run(project, ".download", **options)  # only what is missing is asked for again
+        assert len(Survey.asked) == 6
+        server.shutdown()
+    labels = pd.read_csv(project / f"data/01_raw/{STUDY}/download_labels.csv")
+    assert labels["class"].tolist() == ["FRI", "FRII", "FRI"]
+    assert labels["ra"].round(3).tolist() == [150.1, 155.125, 99.5]
 
 
 # --- kill and resume ------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     Returns
     -------
     dict of str to kedro.pipeline.Pipeline
-        ``<study>``, ``<study>.<stage>``, ``<study>.simulation``, ``<study>.prediction`` and
-        ``__default__``.
+        ``<study>``, ``<study>.<stage>``, ``<study>.simulation``, ``<study>.prediction``, where an
+        archive has the files ``<study>.download``, and ``__default__``.
     """
     from skyloom.pipelines._node import STAGES
 
@@ -24,6 +24,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         pipelines[name] = study.create_pipeline()
         pipelines[f"{name}.simulation"] = study.create_simulation_pipeline()
         pipelines[f"{name}.prediction"] = study.create_prediction_pipeline()
+        if hasattr(study, "create_download_pipeline"):
+            pipelines[f"{name}.download"] = study.create_download_pipeline()
         for stage in STAGES:
             pipelines[f"{name}.{stage}"] = pipelines[name].only_nodes_with_tags(stage)
     pipelines["__default__"] = pipelines["hi_profiles.simulation"] + pipelines["hi_profiles"]

@@ -30,7 +30,7 @@ def fits_sample(folder):
     sources, cutouts, rejected = ingest_cut_outs(
         {name: files[name] for name in names}, pd.DataFrame(), FITS_NAMES
     )
-    return len(names), sources, cutouts, rejected
+    return len(names), sources, cutouts.compute(), rejected
 
 
 def test_names_of_real_files_tell_class_and_position(fits_sample):
@@ -49,7 +49,7 @@ def test_real_sources_are_kept_measured_and_prepared(fits_sample):
     sample, _, sheets, _ = select_sample(sources, cutouts, pd.DataFrame(), FITS_NAMES)
     assert sample["keep"].mean() > 0.6
     assert (sample["reason"] != "")[~sample["keep"]].all()
-    assert len(sheets) == 1
+    assert len(list(sheets)) == 1
     measured = measure_sources(sample, cutouts)[sample["keep"]]
     assert measured["major"].between(2, 100).all()
     bent = sample.loc[sample["keep"], "class"] == "bent"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from skyloom.archives.catalogues import labels_by_id
-from skyloom.images.cutouts import clip_background, cut, remove_specks, stretch
+from skyloom.images.cutouts import clip_background, cut, remove_specks, resize, stretch
 from skyloom.images.readers import members_of, read_cut_out
 from skyloom.images.selection import duplicate_groups, inspect_cut_outs
 from skyloom.pipelines.radio_galaxies.parameters import (
@@ -35,6 +37,7 @@ SOURCE_COLUMNS = (
 )  # fmt: skip
 ROLES = {"train": "train", "valid": "validation", "validation": "validation", "test": "test"}
 _CHUNK = 128
+_THUMBNAIL = 75  # pixels
 
 
 def configure_sweep(
@@ -75,7 +78,7 @@ def configure_sweep(
 
 def ingest_cut_outs(
     files: dict[str, Callable[[], bytes]], labels: pd.DataFrame, parameters: IngestionParameters
-) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+) -> tuple[pd.DataFrame, Any, pd.DataFrame]:
     """Read every file, inside archives and stacks too, and find out what it shows.
 
     Parameters
@@ -92,8 +95,9 @@ def ingest_cut_outs(
     sources : pandas.DataFrame
         One row a cut-out that was read, with the columns `SOURCE_COLUMNS`; ``class`` is empty
         where nothing tells it.
-    cutouts : numpy.ndarray of float32, shape (n, size, size)
-        As observed (mJy/beam, or counts); NaN where nothing was.
+    cutouts : dask.array.Array of float32, shape (n, size, size)
+        As observed (mJy/beam, or counts); NaN where nothing was. They are read once more as they
+        are saved, some at a time, so that memory does not grow with the sample.
     rejected : pandas.DataFrame
         ``file``, ``reason`` and ``value`` of everything else. Files whose names do not fit the
         pattern are counted by folder.
@@ -107,7 +111,7 @@ def ingest_cut_outs(
     pattern = re.compile(parameters.file_pattern)
     class_of = {value: name for name, values in parameters.class_values.items() for value in values}
     members, rejected = _members(files)
-    rows, images, taken, left_out = [], [], {}, {}
+    rows, taken, left_out = [], {}, {}
     for file in tqdm(sorted(members), desc="reading cut-outs", unit="file"):
         told = pattern.search(file)
         if told is None:
@@ -125,8 +129,6 @@ def ingest_cut_outs(
             rejected.append((file, error.reason, error.value))
             continue
         taken[row["id"]] = file
-        middle = np.array([[side // 2 for side in cut_out.image.shape]])
-        images.append(cut(cut_out.image[None], middle, parameters.size, beyond=np.nan)[0])
         row |= {"file": file, "sha256": hashlib.sha256(content).hexdigest()}
         row |= {name: getattr(cut_out, name) for name in ("layout", "unit", "pixel_scale")}
         if np.isnan(row["ra"]):
@@ -140,7 +142,34 @@ def ingest_cut_outs(
         reasons = refused["reason"].value_counts().to_dict()
         msg = f"none of {len(members)} files holds a usable cut-out: {reasons or 'no files'}"
         raise ValueError(msg)
-    return pd.DataFrame(rows, columns=list(SOURCE_COLUMNS)), np.stack(images), refused
+    sources = pd.DataFrame(rows, columns=list(SOURCE_COLUMNS))
+    accepted = [(file, members[file]) for file in sources["file"]]
+    return sources, _read_when_saved(accepted, parameters.size), refused
+
+
+def _read_when_saved(files, size):
+    """The images of some files, chunk by chunk, as they are asked for."""
+    import dask
+    import dask.array as da
+
+    chunks = [files[first : first + _CHUNK] for first in range(0, len(files), _CHUNK)]
+    read = dask.delayed(_read_images, pure=False)
+    return da.concatenate(
+        [da.from_delayed(read(part, size), (len(part), size, size), np.float32) for part in chunks]
+    )
+
+
+_one_at_a_time = threading.Lock()  # threads would mix up the warnings by which files are judged
+
+
+def _read_images(files, size):
+    images = np.empty((len(files), size, size), np.float32)
+    with _one_at_a_time:
+        for k, (name, load) in enumerate(files):
+            image = read_cut_out(name, load_bytes(load)).image
+            middle = np.array([[side // 2 for side in image.shape]])
+            images[k] = cut(image[None], middle, size, beyond=np.nan)[0]
+    return images
 
 
 def _members(files):
@@ -208,7 +237,7 @@ def select_sample(
     cutouts: np.ndarray,
     review: pd.DataFrame,
     parameters: IngestionParameters,
-) -> tuple[pd.DataFrame, pd.DataFrame, list[Any], dict[str, np.ndarray]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, Iterator[Any], dict[str, Callable[[], np.ndarray]]]:
     """Choose the sample: by rules with their reasons, and by eye where somebody has looked.
 
     Parameters
@@ -232,10 +261,10 @@ def select_sample(
     table : pandas.DataFrame
         To be reviewed: ``id``, ``class``, ``keep``, ``reason``, ``value`` and ``page`` of the
         sheets.
-    sheets : list of matplotlib.figure.Figure
+    sheets : iterator of matplotlib.figure.Figure
         Pages of labelled thumbnails.
-    class_samples : dict of str to numpy.ndarray
-        Cut-outs that are kept, by class.
+    class_samples : dict of str to callable
+        Function that returns the cut-outs that are kept, by class.
 
     Raises
     ------
@@ -256,18 +285,23 @@ def select_sample(
         f"{row.id} {row.class_ or 'no class'}" + ("" if row.keep else f": no, {row.reason}")
         for row in sample.loc[order].rename(columns={"class": "class_"}).itertuples()
     ]
-    thumbnails = stretch(np.nan_to_num(cutouts[order]), "asinh")
+    thumbnails = np.concatenate(
+        [
+            stretch(resize(np.nan_to_num(cutouts[part]), _THUMBNAIL), "asinh")
+            for part in np.array_split(order.to_numpy(), -(-len(order) // _CHUNK))
+        ]
+    )
     each = 56
     table = sample.loc[order, ["id", "class", "keep", "reason", "value"]].assign(
         keep=np.where(sample.loc[order, "keep"], "yes", "no"),
         page=np.arange(len(order)) // each + 1,
     )
-    sheets = list(contact_sheets(thumbnails, captions, columns=7, rows=8, title="Cut-outs"))
-    kept = {
-        name: cutouts[(sample["class"] == name) & sample["keep"]]
-        for name in CLASSES
-        if ((sample["class"] == name) & sample["keep"]).any()
-    }
+    sheets = contact_sheets(thumbnails, captions, columns=7, rows=8, title="Cut-outs")
+    kept = {}
+    for name in CLASSES:
+        rows = np.flatnonzero((sample["class"] == name) & sample["keep"])
+        if len(rows):
+            kept[name] = partial(np.take, cutouts, rows, axis=0)  # one class in memory at a time
     return sample, table, sheets, kept
 
 
@@ -289,7 +323,7 @@ def inspect_sources(
     """
     seen = []
     for first in range(0, len(sources), _CHUNK):
-        clipped, noise = clip_background(cutouts[first : first + _CHUNK])
+        clipped, noise = clip_background(np.asarray(cutouts[first : first + _CHUNK]))
         seen.append(
             inspect_cut_outs(
                 remove_specks(clipped),

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from skyloom.archives.first import ADDRESS
 from skyloom.learning import configurations
 from skyloom.learning.configurations import Parameters, Positive, Seed, Share
 from skyloom.learning.generative import KINDS
@@ -47,6 +48,21 @@ class SimulationParameters(Parameters):
     size: int = Field(150, ge=32, le=1024, description="pixels on a side of a cut-out")
     pixel_scale: Positive = Field(PIXEL_SCALE, description="arcsec")
     sources: SourceParameters = SourceParameters()
+
+
+class ArchiveParameters(Parameters):
+    """Asking the FIRST survey's cut-out service for the sources of a list."""
+
+    address: str = Field(ADDRESS, description="of the service")
+    size: Positive = Field(4.5, description="side of a cut-out, arcmin")
+    interval: float = Field(1.0, ge=0, description="least time between two requests, s")
+    retries: int = Field(4, ge=0, description="further requests for a file after the first")
+    backoff: float = Field(2.0, ge=0, description="wait before the first of them, s; then doubled")
+    timeout: Positive = Field(60.0, description="for a whole answer, s")
+    ra_column: str | None = Field(None, description="of the list; null: one with a usual name")
+    dec_column: str | None = None
+    class_column: str | None = Field(None, description="null: the list has no classes")
+    id_column: str | None = Field(None, description="null: ids are made of the coordinates")
 
 
 class IngestionParameters(Parameters):

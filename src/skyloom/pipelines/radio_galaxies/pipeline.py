@@ -9,6 +9,7 @@ from skyloom.pipelines.radio_galaxies.augmentation import (
     simulate_sources,
     train_generators,
 )
+from skyloom.pipelines.radio_galaxies.download import fetch_cut_outs
 from skyloom.pipelines.radio_galaxies.features import (
     draw_images,
     draw_sample_page,
@@ -339,4 +340,28 @@ def create_prediction_pipeline() -> Pipeline:
         namespace="radio_galaxies.prediction",
         inputs={"angle_networks": "radio_galaxies.angle_networks"},
         parameters={"params:ingestion": "params:radio_galaxies.ingestion"},
+    )
+
+
+def create_download_pipeline() -> Pipeline:
+    """The cut-outs of a source list, from the survey's archive.
+
+    Returns
+    -------
+    kedro.pipeline.Pipeline
+    """
+    return Pipeline(
+        [
+            _node(
+                fetch_cut_outs,
+                ["source_list", "params:folder", "params:archive"],
+                ["manifest", "labels"],
+                "download",
+            )
+        ],
+        namespace="radio_galaxies.download",
+        parameters={
+            "params:archive": "params:radio_galaxies.archive",
+            "params:folder": "params:folder",
+        },
     )

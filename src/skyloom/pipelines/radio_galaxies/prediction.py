@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ _ANY_FILE = IngestionParameters.model_fields["file_pattern"].default
 
 def ingest_unlabelled_cut_outs(
     files: dict[str, Callable[[], bytes]], parameters: IngestionParameters
-) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+) -> tuple[pd.DataFrame, Any, pd.DataFrame]:
     """Read every file, whatever its name is, without labels.
 
     Parameters
@@ -47,7 +47,7 @@ def classify_cut_outs(
     cutouts: np.ndarray,
     classifier: tuple[Any, dict[str, Any]],
     angle_networks: dict[str, Callable[[], Any]],
-) -> tuple[pd.DataFrame, list[Any]]:
+) -> tuple[pd.DataFrame, Iterator[Any]]:
     """Classify every source and predict its bending angle.
 
     Parameters
@@ -69,7 +69,7 @@ def classify_cut_outs(
         the regressor; missing without one and where the class is compact),
         ``moment_bending_angle`` (deg) and ``warning``: what the selection of a sample would have
         found wrong.
-    sheets : list of matplotlib.figure.Figure
+    sheets : iterator of matplotlib.figure.Figure
         Thumbnails with their classes.
     """
     from skyloom.learning.fitting import predict
@@ -104,7 +104,7 @@ def classify_cut_outs(
         )
     ]
     pictures = images[..., 0]
-    return table, list(contact_sheets(pictures, captions, title="Classified cut-outs"))
+    return table, contact_sheets(pictures, captions, title="Classified cut-outs")
 
 
 def summarise_classes(

@@ -1,0 +1,54 @@
+"""Node function of the download: cut-outs of a source list, from the archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from skyloom.archives.catalogues import read_sources
+from skyloom.archives.first import download_cut_outs
+from skyloom.pipelines.radio_galaxies.parameters import ArchiveParameters
+
+
+def fetch_cut_outs(
+    text: str, destination: str, parameters: ArchiveParameters
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Fetch the cut-outs of a source list that are not there yet, and write its labels down.
+
+    Parameters
+    ----------
+    text : str
+        The source list.
+    destination : str
+        Folder of the cut-outs, which are named after the ids. Good files in it are never touched.
+    parameters : ArchiveParameters
+        ``radio_galaxies.archive``.
+
+    Returns
+    -------
+    manifest : pandas.DataFrame
+        Of each source what came or why not, with rows of the list that name no place.
+    labels : pandas.DataFrame
+        ``id``, ``ra``, ``dec`` and ``class``, a label table for the ingestion.
+
+    Raises
+    ------
+    ValueError
+        If the list cannot be read, or names no source.
+    """
+    columns = {"ra_column", "dec_column", "class_column", "id_column"}
+    sources, rejected = read_sources(text, **parameters.model_dump(include=columns))
+    if sources.empty:
+        msg = f"the source list names no place; {len(rejected)} rows have no coordinates"
+        raise ValueError(msg)
+    options = parameters.model_dump(exclude=columns)
+    manifest = download_cut_outs(sources, Path(destination), **options)
+    refused = pd.DataFrame(
+        {
+            "file": "row " + rejected["row"].astype(str),
+            "status": "failed",
+            "reason": rejected["reason"] + ": " + rejected["value"],
+        }
+    )
+    return pd.concat([manifest, refused], ignore_index=True), sources
