@@ -91,7 +91,7 @@ def diversity(images: np.ndarray) -> float:
 
 
 def kernel_distance(real: np.ndarray, made: np.ndarray) -> float:
-    """Squared distance of two samples in the space of a classifier's features.
+    """Squared maximum mean discrepancy of two samples in the space of a classifier's features.
 
     Parameters
     ----------
@@ -101,25 +101,23 @@ def kernel_distance(real: np.ndarray, made: np.ndarray) -> float:
     Returns
     -------
     float
-        Unbiased: about 0, also below, where both are drawn from one distribution.
+        Unbiased: about 0, also below, where both are drawn from one distribution; at most 2.
 
     References
     ----------
-    Binkowski et al. (2018), ICLR (kernel inception distance), with features of the study in place
-    of those of a network for photographs.
+    Gretton et al. (2012), JMLR 13, 723, with a Gaussian kernel as wide as the median distance of
+    the real ones.
     """
-    from sklearn.metrics.pairwise import polynomial_kernel
+    from scipy.spatial.distance import pdist
+    from sklearn.metrics.pairwise import rbf_kernel
 
-    scale = real.std(axis=0)
-    scale[scale == 0] = 1.0
-    first, other = real / scale, made / scale
-    own, theirs = (polynomial_kernel(part, degree=3, coef0=1) for part in (first, other))
-    between = polynomial_kernel(first, other, degree=3, coef0=1)
-    n, m = len(first), len(other)
+    gamma = 1 / max(2 * float(np.median(pdist(real))) ** 2, 1e-12)
+    own, theirs, between = (
+        rbf_kernel(*pair, gamma=gamma) for pair in ((real, real), (made, made), (real, made))
+    )
+    n, m = len(real), len(made)
     return float(
-        (own.sum() - np.trace(own)) / (n * (n - 1))
-        + (theirs.sum() - np.trace(theirs)) / (m * (m - 1))
-        - 2 * between.mean()
+        (own.sum() - n) / (n * (n - 1)) + (theirs.sum() - m) / (m * (m - 1)) - 2 * between.mean()
     )
 
 

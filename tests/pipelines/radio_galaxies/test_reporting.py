@@ -102,7 +102,7 @@ def test_a_study_is_drawn_along_its_numbers_with_a_line_for_each_other_value():
     grid = {"augmentation.real_share": [0.1, 1.0], "augmentation.arm": ["real", "geometric"]}
     plan, configurations = plan_and_names(grid)
     table, axis = along_axis(arms_of(configurations), plan, {"configurations": configurations})
-    assert axis == "augmentation.real_share"
+    assert axis == "real_share: of the observed training images, by class"
     assert table["value"].tolist() == [0.1, 0.1, 1.0, 1.0]
     assert table["series"].tolist() == ["real", "geometric"] * 2
 

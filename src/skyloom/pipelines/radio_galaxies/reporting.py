@@ -460,7 +460,7 @@ def along_axis(
     table : pandas.DataFrame
         The arms with ``value`` and ``series``; empty where no axis has numbers for values.
     axis : str
-        Its parameter.
+        What its parameter is.
     """
     grid = Sweep.model_validate(plan).parameters.grid or {}
     varied = [key for key, values in grid.items() if len(values) > 1]
@@ -484,7 +484,14 @@ def along_axis(
             ", ".join(str(value_of(name, key)) for key in rest)
             for name in networks["configuration"]
         ],
-    ), axis
+    ), _description(axis)
+
+
+def _description(axis):
+    """What a parameter is, in its own words."""
+    section, _, field = axis.partition(".")
+    words = Configuration.model_fields[section].annotation.model_fields[field].description
+    return f"{field}: {words.partition(';')[0]}" if words else field
 
 
 def _examples(sample, images, predictions, names, n):
