@@ -228,6 +228,23 @@ def test_a_review_changes_the_sample(finished, tmp_path):
     assert sample.loc[dropped, ["keep", "reason"]].tolist() == [False, "reviewed"]
 
 
+def test_a_folder_without_labels_is_measured_and_drawn_all_the_same(finished):
+    project, _ = finished
+    small = {name: values for name, values in SMALL.items() if name != "simulation"}
+    small["ingestion"] = small["ingestion"] | {"file_pattern": r"(?P<id>\w+)\.fits$"}
+    small["augmentation"] = {"split": "holdout"}
+    folder = str(project / f"data/01_raw/{STUDY}/cut_outs")
+    shown = run(project, "", env="real", folder=folder, **{STUDY: small})
+    assert "too few labelled sources to train and test a network" in shown
+    root = project / "data/real"
+    sample = pd.read_csv(root / f"03_primary/{STUDY}/sample.csv")
+    assert len(sample) == 72
+    (images,) = (root / f"04_feature/{STUDY}/images").iterdir()
+    assert len(np.load(images)) == 72
+    page = (root / f"08_reporting/{STUDY}/report.html").read_text()
+    assert "Too few labelled sources" in page
+
+
 # --- download -------------------------------------------------------------------------------------
 
 

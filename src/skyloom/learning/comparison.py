@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from skyloom.compute import ClusterParameters, connect
-from skyloom.evaluation.scores import confusion_table
+from skyloom.evaluation.scores import confusion_table, score_beside
 from skyloom.learning.configurations import Configuration, Sweep
 from skyloom.learning.nested import (
     CURVES,
@@ -304,6 +304,32 @@ class _Progress:
 
     def close(self) -> None:
         self._bar.close()
+
+
+def scorer(
+    baselines: pd.DataFrame, reference: str, manifest: pd.DataFrame, seed: int = 0
+) -> Callable[[pd.DataFrame], dict[str, float]]:
+    """Function that scores the predictions of one configuration beside a baseline.
+
+    Parameters
+    ----------
+    baselines : pandas.DataFrame
+        Predictions of classical classifiers, with ``configuration``.
+    reference : str
+        The one that the paired difference is to.
+    manifest : pandas.DataFrame
+        The split, for the number of classes.
+    seed : int
+        Of the permutation test and the bootstrap, the same for every configuration.
+
+    Returns
+    -------
+    callable
+        Predictions to the scores of `skyloom.evaluation.scores.score_beside`.
+    """
+    beside = baselines[baselines["configuration"] == reference]
+    n_classes = 0 if manifest.empty else int(manifest["class"].max()) + 1
+    return lambda table: score_beside(table, beside, n_classes, np.random.default_rng(seed))
 
 
 def score_comparison(

@@ -249,18 +249,38 @@ def split_result(
     }
 
 
-def soften(model: keras.Model, temperature: float) -> None:
-    """Divide the logits of a classifier by a temperature for good.
+def calibrate(model: keras.Model, predictions: pd.DataFrame) -> dict[str, Any]:
+    """Divide the logits of a classifier for good by the temperature that others of its kind need.
 
     Parameters
     ----------
     model : keras.Model
         Its last layer is dense with a softmax.
-    temperature : float
-        From `skyloom.evaluation.calibration.fit_temperature`.
+    predictions : pandas.DataFrame
+        ``class`` and ``probability_0`` ... of objects that those were not fitted to.
+
+    Returns
+    -------
+    dict
+        ``temperature``, and ``calibration_error`` of the predictions before and after.
     """
+    from skyloom.evaluation.calibration import (
+        apply_temperature,
+        expected_calibration_error,
+        fit_temperature,
+    )
+
+    columns = [name for name in predictions if name.startswith("probability_")]
+    probability = predictions[columns].to_numpy()
+    truth = predictions["class"].to_numpy(int)
+    temperature = fit_temperature(probability, truth)
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([kernel / temperature, bias / temperature])
+    errors = [
+        expected_calibration_error(each, truth)
+        for each in (probability, apply_temperature(probability, temperature))
+    ]
+    return {"temperature": temperature, "calibration_error": errors}
 
 
 def balanced_rows(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:

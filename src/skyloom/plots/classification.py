@@ -152,6 +152,46 @@ def confusion_figure(matrices: dict[str, pd.DataFrame], names: Sequence[str]) ->
     return figure
 
 
+def choose_examples(
+    predictions: pd.DataFrame, ids: Sequence[str], names: Sequence[str], n: int
+) -> tuple[np.ndarray, list[tuple[str, bool]]]:
+    """Some test objects of the first seed, classes in turn, for `sample_images_figure`.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        ``seed``, ``id``, ``class`` and ``predicted`` (numbers); may be empty.
+    ids : sequence of str
+        Of all objects.
+    names : sequence of str
+        Of the classes.
+    n : int
+        How many.
+
+    Returns
+    -------
+    rows : numpy.ndarray of int
+        Of the objects among all.
+    titles : list of tuple of (str, bool)
+        Id, true and predicted class; and whether they agree.
+    """
+    import pandas as pd
+
+    if predictions.empty:
+        return np.zeros(0, int), []
+    first = predictions[predictions["seed"] == predictions["seed"].iloc[0]]
+    turn = first.groupby("class").cumcount()
+    chosen = first.assign(turn=turn).sort_values(["turn", "class"]).head(n)
+    titles = [
+        (
+            f"{row['id']}\ntrue: {names[row['class']]}\nis: {names[row['predicted']]}",
+            row["class"] == row["predicted"],
+        )
+        for _, row in chosen.iterrows()
+    ]
+    return pd.Index(ids).get_indexer(chosen["id"]), titles
+
+
 def sample_images_figure(
     images: np.ndarray,
     titles: Sequence[tuple[str, bool]],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from skyloom.learning.comparison import (
     NESTED,
     describe_children,
     score_comparison,
+    scorer,
     workbooks_of,
 )
 from skyloom.learning.nested import nested_statistic, procedure_p_value
@@ -30,7 +30,6 @@ from skyloom.pipelines.hi_profiles.training import (
     A_FLUX_BASELINE,
     MAJORITY_BASELINE,
     class_names,
-    scores_beside_baseline,
 )
 from skyloom.plots import classification
 from skyloom.plots import hi_profiles as plots
@@ -69,9 +68,7 @@ def score_configurations(
     selection : pandas.DataFrame
         ``seed``, ``fold``, ``configuration``, ``score``: what each outer fold selected.
     """
-    score = partial(
-        scores_beside_baseline, baselines=baselines, manifest=manifest, seed=parameters.seed
-    )
+    score = scorer(baselines, A_FLUX_BASELINE, manifest, parameters.seed)
     source = classes["label_source"].iloc[0]
     return score_comparison(predictions, inner, permutations, baselines, score, source)
 
@@ -524,20 +521,8 @@ def write_report(
 
 def _examples(profiles, images, predictions, names, n):
     """Grid of test galaxies, classes in turn."""
-    if predictions.empty:
-        return classification.sample_images_figure(np.zeros((0, 1, 1, 1)), [], plots.show_image)
-    pictures = next(iter(images.values()))()
-    first = predictions[predictions["seed"] == predictions["seed"].iloc[0]]
-    turn = first.groupby("class").cumcount()
-    chosen = first.assign(turn=turn).sort_values(["turn", "class"]).head(n)
-    rows = pd.Series(np.arange(len(profiles)), index=profiles["id"]).loc[chosen["id"]].to_numpy()
-    titles = [
-        (
-            f"{row['id']}\ntrue: {names[row['class']]}\nis: {names[row['predicted']]}",
-            row["class"] == row["predicted"],
-        )
-        for _, row in chosen.iterrows()
-    ]
+    rows, titles = classification.choose_examples(predictions, profiles["id"], names, n)
+    pictures = next(iter(images.values()))() if len(rows) else np.zeros((0, 3, 1, 1, 1))
     return classification.sample_images_figure(
         np.asarray(pictures[rows, 1]), titles, lambda axis, image: plots.show_image(axis, image, 2)
     )

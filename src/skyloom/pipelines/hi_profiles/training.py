@@ -13,21 +13,16 @@ from tqdm import tqdm
 from skyloom import tracking
 from skyloom.compute import ClusterParameters, connect
 from skyloom.evaluation.baselines import cross_predict, logistic_regression, majority
-from skyloom.evaluation.calibration import (
-    apply_temperature,
-    expected_calibration_error,
-    fit_temperature,
-)
 from skyloom.evaluation.novelty import describe_sample
-from skyloom.evaluation.scores import score_beside
 from skyloom.learning.comparison import (
     PREDICTION_COLUMNS,
     Comparison,
     compare_configurations,
     make_task,
     no_comparison,
+    scorer,
 )
-from skyloom.learning.fitting import prepare_process, soften
+from skyloom.learning.fitting import calibrate, prepare_process
 from skyloom.learning.sweep import (
     FailedTask,
     Finished,
@@ -273,7 +268,7 @@ def run_sweep(
         store,
         cluster,
         code=code(),
-        score=partial(scores_beside_baseline, baselines=baselines, manifest=manifest),
+        score=scorer(baselines, A_FLUX_BASELINE, manifest),
         log=tracking.log_child,
         n_inner_folds=sweep.base.augmentation.n_inner_folds,
     )
@@ -292,31 +287,6 @@ def _shared_inputs(images, copies, augmented_images, pretrained):
     for name, load in pretrained.items():
         shared[f"pretrained {name}"] = load().get_weights()
     return shared
-
-
-def scores_beside_baseline(
-    predictions: pd.DataFrame, baselines: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0
-) -> dict[str, float]:
-    """Scores of one set of predictions, with the difference to the A_flux baseline.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Of one configuration.
-    baselines : pandas.DataFrame
-        From `fit_baselines`.
-    manifest : pandas.DataFrame
-        The split, for the number of classes.
-    seed : int
-        Of the permutation test and the bootstrap.
-
-    Returns
-    -------
-    dict of str to float
-    """
-    reference = baselines[baselines["configuration"] == A_FLUX_BASELINE]
-    n_classes = int(manifest["class"].max()) + 1
-    return score_beside(predictions, reference, n_classes, np.random.default_rng(seed))
 
 
 # --- the network for new spectra ------------------------------------------------------------------
@@ -384,10 +354,7 @@ def fit_final_network(
     network, snapshots, _ = fit_network(settings, train, None, weights)
     network.set_weights(snapshots[0].weights)
 
-    probability = validation[[f"probability_{k}" for k in range(n_classes)]].to_numpy()
-    truth = validation["class"].to_numpy(int)
-    temperature = fit_temperature(probability, truth)
-    soften(network, temperature)
+    calibration = calibrate(network, validation)
     likeness = sample_features(profiles, fits, asymmetry)
     description = {
         "trained": True,
@@ -396,11 +363,7 @@ def fit_final_network(
         "class_values": class_values(classes),
         "n_galaxies": len(used),
         "label_source": str(classes["label_source"].iloc[0]),
-        "temperature": temperature,
-        "calibration_error": [
-            expected_calibration_error(p, truth)
-            for p in (probability, apply_temperature(probability, temperature))
-        ],
+        **calibration,
         "sample": describe_sample(likeness.loc[used["id"]]),
     }
     return network, description, train[0][:1]

@@ -128,8 +128,8 @@ def _given_split(objects, parameters):
     return manifest[list(MANIFEST_COLUMNS)].reset_index(drop=True)
 
 
-def training_ids(manifest: pd.DataFrame, fold: int) -> pd.Series:
-    """Ids of a fold's training part, indexed by nothing in particular.
+def training_ids(manifest: pd.DataFrame, fold: int) -> pd.DataFrame:
+    """Training part of a fold.
 
     Parameters
     ----------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from skyloom.learning.comparison import (
     describe_children,
     file_name,
     score_comparison,
+    scorer,
     workbooks_of,
 )
 from skyloom.pipelines.radio_galaxies.augmentation import class_names
@@ -37,7 +37,6 @@ from skyloom.pipelines.radio_galaxies.training import (
     ANGLE_BASELINES,
     FOREST_BASELINE,
     MAJORITY_BASELINE,
-    scores_beside_baseline,
 )
 from skyloom.plots import classification
 from skyloom.plots import radio_galaxies as plots
@@ -84,9 +83,7 @@ def score_configurations(
         `ARM_COLUMNS`, one row a network or baseline: with 95 % intervals (Wilson, or bootstrapped
         over sources), and the paired difference of the success rate to the first network.
     """
-    score = partial(
-        scores_beside_baseline, baselines=baselines, manifest=manifest, seed=parameters.seed
-    )
+    score = scorer(baselines, FOREST_BASELINE, manifest, parameters.seed)
     source = ", ".join(sorted(sample.loc[sample["class"] != "", "label_source"].unique()))
     scores, everything, selected = score_comparison(
         predictions, inner, permutations, baselines, score, source
@@ -501,20 +498,8 @@ def _examples(sample, images, predictions, names, n):
         axis.imshow(image, cmap="magma", vmin=0, vmax=1, origin="lower")
 
     nested = predictions[predictions["kind"] == "nested"]
-    if nested.empty:
-        return classification.sample_images_figure(np.zeros((0, 1, 1)), [], show)
+    rows, titles = classification.choose_examples(nested, sample["id"], names, n)
     pictures = next(iter(images.values()))()
-    first = nested[nested["seed"] == nested["seed"].iloc[0]]
-    turn = first.groupby("class").cumcount()
-    chosen = first.assign(turn=turn).sort_values(["turn", "class"]).head(n)
-    rows = pd.Series(np.arange(len(sample)), index=sample["id"]).loc[chosen["id"]].to_numpy()
-    titles = [
-        (
-            f"{row['id']}\ntrue: {names[row['class']]}\nis: {names[row['predicted']]}",
-            row["class"] == row["predicted"],
-        )
-        for _, row in chosen.iterrows()
-    ]
     return classification.sample_images_figure(np.asarray(pictures[rows, :, :, 0]), titles, show)
 
 

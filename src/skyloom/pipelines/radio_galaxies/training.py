@@ -18,21 +18,16 @@ from skyloom.evaluation.baselines import (
     majority,
     random_forest,
 )
-from skyloom.evaluation.calibration import (
-    apply_temperature,
-    expected_calibration_error,
-    fit_temperature,
-)
 from skyloom.evaluation.novelty import describe_sample
-from skyloom.evaluation.scores import score_beside
 from skyloom.learning.comparison import (
     PREDICTION_COLUMNS,
     Comparison,
     compare_configurations,
     make_task,
     no_comparison,
+    scorer,
 )
-from skyloom.learning.fitting import prepare_process, soften
+from skyloom.learning.fitting import calibrate, prepare_process
 from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
 from skyloom.pipelines.radio_galaxies.augmentation import class_names
 from skyloom.pipelines.radio_galaxies.fitting import (
@@ -142,31 +137,6 @@ def fit_baselines(
     return pd.concat(tables, ignore_index=True)
 
 
-def scores_beside_baseline(
-    predictions: pd.DataFrame, baselines: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0
-) -> dict[str, float]:
-    """Scores of one set of predictions, with the difference to the random forest.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Of one configuration.
-    baselines : pandas.DataFrame
-        From `fit_baselines`.
-    manifest : pandas.DataFrame
-        The split, for the number of classes.
-    seed : int
-        Of the permutation test and the bootstrap.
-
-    Returns
-    -------
-    dict of str to float
-    """
-    reference = baselines[baselines["configuration"] == FOREST_BASELINE]
-    n_classes = int(manifest["class"].max()) + 1
-    return score_beside(predictions, reference, n_classes, np.random.default_rng(seed))
-
-
 def run_sweep(
     sample: pd.DataFrame,
     manifest: pd.DataFrame,
@@ -215,7 +185,7 @@ def run_sweep(
         store,
         cluster,
         code=code(),
-        score=partial(scores_beside_baseline, baselines=baselines, manifest=manifest),
+        score=scorer(baselines, FOREST_BASELINE, manifest),
         log=tracking.log_child,
     )
 
@@ -443,21 +413,14 @@ def fit_final_network(
     network, snapshots, _ = fit_network(settings, train, None)
     network.set_weights(snapshots[0].weights)
 
-    probability = validation[[f"probability_{k}" for k in range(n_classes)]].to_numpy()
-    truth = validation["class"].to_numpy(int)
-    temperature = fit_temperature(probability, truth)
-    soften(network, temperature)
+    calibration = calibrate(network, validation)
     description = {
         "trained": True,
         "configuration": chosen.model_dump(mode="json"),
         "class_names": class_names(sample),
         "n_sources": len(objects),
         "label_source": ", ".join(sorted(sample.loc[rows, "label_source"].unique())),
-        "temperature": temperature,
-        "calibration_error": [
-            expected_calibration_error(p, truth)
-            for p in (probability, apply_temperature(probability, temperature))
-        ],
+        **calibration,
         "sample": describe_sample(likeness_features(measurements).loc[objects["id"]]),
     }
     return network, description, np.asarray(train[0][:1])
