@@ -292,3 +292,14 @@ def test_the_interval_of_the_macro_f1_holds_it_and_narrows_with_objects():
 def test_the_macro_f1_of_perfect_predictions_has_no_interval():
     table = pd.DataFrame({"seed": 0, "id": range(8), "class": [0, 1] * 4, "predicted": [0, 1] * 4})
     assert macro_f1_interval(table, 2, np.random.default_rng(0)) == (1.0, 1.0)
+
+
+def test_probabilities_are_judged_where_there_are_some():
+    table = pd.DataFrame({"seed": 0, "fold": 0, "id": range(40), "class": [0, 1] * 20})
+    table["predicted"] = np.where(np.arange(40) < 30, table["class"], 1 - table["class"])
+    without = score_predictions(table, 2, np.random.default_rng(0))
+    assert "calibration_error" not in without
+    sure = table.assign(**{f"probability_{k}": 1.0 * (table["predicted"] == k) for k in (0, 1)})
+    found = score_predictions(sure, 2, np.random.default_rng(0))
+    assert found["calibration_error"] == pytest.approx(0.25)  # sure, and right three times in four
+    assert {k: v for k, v in found.items() if k != "calibration_error"} == without

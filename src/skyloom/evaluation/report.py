@@ -111,7 +111,7 @@ def render_report(template: Path, figures: dict[str, Figure], **content: Any) ->
         lstrip_blocks=True,
     )
     page = environment.get_template(template.name)
-    return page.render(pictures=pictures, version=skyloom.__version__, **content)
+    return page.render(pictures=pictures, version=skyloom.__version__, nan=float("nan"), **content)
 
 
 def classes_in_words(table: pd.DataFrame, rejected: pd.DataFrame, training: str) -> str:

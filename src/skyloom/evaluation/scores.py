@@ -86,7 +86,8 @@ def score_predictions(
     Parameters
     ----------
     predictions : pandas.DataFrame
-        Columns ``seed``, ``fold``, ``id``, ``class``, ``predicted``; every object once a seed.
+        Columns ``seed``, ``fold``, ``id``, ``class``, ``predicted`` and perhaps
+        ``probability_0`` ...; every object once a seed.
     n_classes : int
         Number of classes.
     rng : numpy.random.Generator
@@ -99,7 +100,7 @@ def score_predictions(
         ``chance_level`` (success rate of always naming the largest class), ``balanced_accuracy``
         (chance: one over the number of classes), ``macro_f1``, ``adjusted_rand`` and
         ``mutual_information`` (normalised; both corrected for chance, where they are 0),
-        ``recall_<class>``, ``p_value``,
+        ``recall_<class>``, ``calibration_error`` (where there are probabilities), ``p_value``,
         ``n_objects`` and ``n_seeds``. Each score is the mean over seeds, and the p-value is that of
         the mean.
     """
@@ -110,8 +111,11 @@ def score_predictions(
         recall_score,
     )
 
+    from skyloom.evaluation.calibration import expected_calibration_error
+
     per_seed = []
     labels = range(n_classes)
+    columns = [f"probability_{k}" for k in labels if f"probability_{k}" in predictions]
     for _, part in predictions.groupby("seed"):
         truth, predicted = part["class"].to_numpy(), part["predicted"].to_numpy()
         recall = recall_score(truth, predicted, labels=list(labels), average=None, zero_division=0)
@@ -127,6 +131,9 @@ def score_predictions(
                 **{f"recall_{k}": float(recall[k]) for k in labels},
             }
         )
+        if columns:
+            error = expected_calibration_error(part[columns].to_numpy(), truth)
+            per_seed[-1]["calibration_error"] = error
     scores = {key: float(np.mean([s[key] for s in per_seed])) for key in per_seed[0]}
     first = predictions[predictions["seed"] == predictions["seed"].iloc[0]].set_index("id")
     n_objects, n_seeds = len(first), predictions["seed"].nunique()
