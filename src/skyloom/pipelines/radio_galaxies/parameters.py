@@ -117,10 +117,12 @@ class FeatureParameters(Parameters):
     clip_sigma: Positive = Field(3.0, description="threshold in units of the noise")
     clip_iterations: int = Field(10, ge=1, description="of the noise measurement")
     min_pixels: int = Field(0, ge=0, description="islands of light that are smaller are removed")
-    centre: Literal["image", "peak", "centroid"] = Field("image", description="what is centred")
+    centre: Literal["image", "peak", "centroid"] = Field(
+        "image", description="what is centred; the middle of the cut-out as published"
+    )
     crop: int = Field(100, ge=16, description="pixels on a side about the centre")
     size: int = Field(64, ge=16, le=512, description="pixels on a side of the network's input")
-    stretch: Literal["min_max", "asinh"] = "min_max"
+    stretch: Literal["min_max", "asinh"] = Field("min_max", description="min_max is published")
 
 
 class AugmentationParameters(Parameters):
