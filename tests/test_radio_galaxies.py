@@ -127,6 +127,23 @@ def test_synthetic_images_are_of_the_training_part_and_labelled(finished):
     assert synthetic.loc[kinds != "geometric", "bending_angle"].isna().all()
 
 
+def test_generators_see_nothing_of_what_is_tested(finished):
+    """Other test images: every piece of their training is found again, and none is made anew."""
+    project, _ = finished
+    before = {file.name for file in pieces(project)}
+    path = project / f"data/02_intermediate/{STUDY}/cutouts.npy"
+    cutouts = np.load(path)
+    manifest = pd.read_csv(project / f"data/05_model_input/{STUDY}/split_manifest.csv")
+    sample = pd.read_csv(project / f"data/03_primary/{STUDY}/sample.csv")
+    learnt = set(manifest.loc[manifest["role"] == "train", "id"])
+    changed = cutouts.copy()
+    changed[~sample["id"].isin(learnt).to_numpy()] = 7.0
+    np.save(path, changed)
+    run(project, ".augmentation")
+    np.save(path, cutouts)
+    assert {file.name for file in pieces(project)} == before
+
+
 def test_generators_leave_a_film_a_sheet_a_history_and_a_verdict(finished):
     project, _ = finished
     folder = project / f"data/08_reporting/{STUDY}"
@@ -217,6 +234,33 @@ def test_another_study_of_the_same_sample_is_one_command(finished):
     assert (project / f"data/08_reporting/{STUDY}/success_rates.csv").read_bytes() == before
 
 
+def test_the_network_is_searched_for_in_every_fold(finished):
+    project, _ = finished
+    search = {"n_trials": 2, "n_startup": 1, "space": {"network.widths": [[4], [4, 8]]}}
+    changed = {"studies": {"sweeps": {"network": {"search": search}}}}
+    run(project, "", study="network", **{STUDY: changed})
+    scores = reported(project, "success_rates.csv", "network")
+    networks = scores[scores["kind"] == "network"]
+    assert len(networks) == 4  # two trials for each of two seeds
+    assert networks["n_seeds"].eq(1).all()
+    assert scores.loc[0, "n_seeds"] == 2  # what was selected
+
+
+def test_each_class_may_have_generators_of_its_own(finished):
+    project, _ = finished
+    own = {STUDY: {"generators": {"conditional": False}}}
+    run(project, ".ingestion", ".features", ".augmentation", study="arms", **own)
+    folder = project / f"data/06_models/{STUDY}/arms/generators"
+    kinds = ("FRI", "FRII", "bent", "compact")
+    expected = {f"{k}_fold_0_{name}.keras" for k in ("dcgan", "vae") for name in kinds}
+    assert {path.name for path in folder.iterdir()} == expected
+    synthetic = pd.read_csv(project / f"data/05_model_input/{STUDY}/arms/synthetic.csv")
+    for kind in ("dcgan", "vae"):
+        part = synthetic[synthetic["pool"].str.startswith(kind)]
+        assert part["class"].value_counts().to_dict() == dict.fromkeys(range(4), 10)
+        assert part["row"].tolist() == list(range(40))
+
+
 def test_a_review_changes_the_sample(finished, tmp_path):
     project, _ = finished
     table = pd.read_csv(project / f"data/03_primary/{STUDY}/review.csv")
@@ -231,8 +275,7 @@ def test_a_review_changes_the_sample(finished, tmp_path):
 def test_a_folder_without_labels_is_measured_and_drawn_all_the_same(finished):
     project, _ = finished
     small = {name: values for name, values in SMALL.items() if name != "simulation"}
-    small["ingestion"] = small["ingestion"] | {"file_pattern": r"(?P<id>\w+)\.fits$"}
-    small["augmentation"] = {"split": "holdout"}
+    del small["augmentation"]
     folder = str(project / f"data/01_raw/{STUDY}/cut_outs")
     shown = run(project, "", env="real", folder=folder, **{STUDY: small})
     assert "too few labelled sources to train and test a network" in shown

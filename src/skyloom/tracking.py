@@ -151,12 +151,13 @@ class ParentRun:
         Parameters
         ----------
         runs : dict
-            ``tags``, ``params`` and ``children`` as made by the reporting stage; a child's
-            ``file`` names its workbook.
+            ``tags``, ``params``, perhaps ``metrics`` and ``curves``, and ``children`` as made by
+            the reporting stage; a child's ``file`` names its workbook.
         workbooks : list of pathlib.Path
             Folders with a file for each child, named after it.
         """
-        self._batch(self.run_id, params=runs["params"], tags=runs["tags"])
+        own = {name: runs.get(name) for name in ("params", "tags", "metrics", "curves")}
+        self._batch(self.run_id, **own)
         for child in runs["children"]:
             self.log_child(child)
             for folder in workbooks:

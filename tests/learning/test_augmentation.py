@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from skyloom.learning.augmentation import random_rotations, rotate_and_flip
+from skyloom.learning.augmentation import orientations, random_rotations, rotate_and_flip
 
 IMAGES = np.random.default_rng(0).random((5, 9, 9, 1), np.float32)
 
@@ -16,6 +16,15 @@ def test_quarter_turns_move_pixels_and_change_none(turns, flip):
     expected = IMAGES[:, :, ::-1] if flip else IMAGES
     # From columns towards rows: against the order of numpy's axes (1, 2).
     np.testing.assert_allclose(turned, np.rot90(expected, -turns, (1, 2)), atol=1e-5)
+
+
+def test_the_eight_orientations_are_all_different_and_hold_the_same_pixels():
+    found = orientations(IMAGES)
+    assert len(found) == 8
+    np.testing.assert_array_equal(found[0], IMAGES)
+    assert len({each[0].tobytes() for each in found}) == 8
+    for each in found:
+        np.testing.assert_array_equal(np.sort(each.ravel()), np.sort(IMAGES.ravel()))
 
 
 def test_light_is_kept_by_any_angle_as_long_as_it_stays_in_the_image():

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
+from skyloom.images.moments import measure_images
 from skyloom.simulate.radio_galaxies import (
     CLASSES,
     N_NEIGHBOURS,
     components,
     draw_truth,
     fit_distributions,
-    measure_images,
     observe,
     to_hdu,
 )

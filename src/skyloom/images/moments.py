@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from skyloom.images.cutouts import clip_background, remove_specks
+
 
 def measure_sources(images: np.ndarray, *, pixel_scale: float = 1.8) -> pd.DataFrame:
     """Measure the source in the middle of each image.
@@ -70,3 +72,27 @@ def measure_sources(images: np.ndarray, *, pixel_scale: float = 1.8) -> pd.DataF
     )
     table.loc[total == 0, :] = np.nan
     return table
+
+
+def measure_images(images: np.ndarray, *, pixel_scale: float = 1.8) -> pd.DataFrame:
+    """Sizes, signal-to-noise ratios and ratios of the arms of sources as observed.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, size, size)
+        As observed, the source in the middle.
+    pixel_scale : float
+        arcsec.
+
+    Returns
+    -------
+    pandas.DataFrame
+        That of `measure_sources` with ``snr`` and ``length_ratio``; NaN
+        where an image has no noise, or no source.
+    """
+    clipped, noise = clip_background(images)
+    table = measure_sources(remove_specks(clipped), pixel_scale=pixel_scale)
+    return table.assign(
+        snr=table["peak_flux"] / np.where(noise > 0, noise, np.nan),
+        length_ratio=table["length_1"] / table["length_2"],
+    )

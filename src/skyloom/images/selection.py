@@ -8,15 +8,19 @@ import pandas as pd
 from skyloom.images.cutouts import label_islands
 
 
-def duplicate_groups(ra: np.ndarray, dec: np.ndarray, radius: float) -> np.ndarray:
+def duplicate_groups(
+    ra: np.ndarray, dec: np.ndarray, radius: float, contents: np.ndarray | None = None
+) -> np.ndarray:
     """Number the physical sources of a list that was made of several catalogues.
 
     Parameters
     ----------
     ra, dec : numpy.ndarray, shape (n,)
-        deg; a source without a position is alone.
+        deg; a position that is missing or impossible links a source to no other.
     radius : float
         Entries that are closer, or linked by others that are, are the same source, arcsec.
+    contents : numpy.ndarray, shape (n,), optional
+        Hashes of the files; entries of equal content are the same source, too.
 
     Returns
     -------
@@ -29,17 +33,22 @@ def duplicate_groups(ra: np.ndarray, dec: np.ndarray, radius: float) -> np.ndarr
     from scipy.sparse.csgraph import connected_components
 
     ra, dec = np.asarray(ra, float), np.asarray(dec, float)
-    group = np.arange(len(ra))
-    known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-    if len(known) < 2:
-        return group
-    places = SkyCoord(ra[known], dec[known], unit=u.deg)
-    first, second, *_ = search_around_sky(places, places, radius * u.arcsec)
-    links = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(known),) * 2)
+    n = len(ra)
+    if not n:
+        return np.zeros(0, int)
+    first, second = np.arange(n), np.arange(n)
+    if contents is not None:
+        _, earliest, code = np.unique(contents, return_index=True, return_inverse=True)
+        second = earliest[code]
+    known = np.flatnonzero((ra >= 0) & (ra <= 360) & (np.abs(dec) <= 90))
+    if len(known) > 1:
+        places = SkyCoord(ra[known], dec[known], unit=u.deg)
+        one, other, *_ = search_around_sky(places, places, radius * u.arcsec)
+        first, second = np.append(first, known[one]), np.append(second, known[other])
+    links = coo_array((np.ones(len(first), bool), (first, second)), shape=(n, n))
     _, label = connected_components(links, directed=False)
     _, earliest = np.unique(label, return_index=True)
-    group[known] = known[earliest[label]]
-    return group
+    return earliest[label]
 
 
 def inspect_cut_outs(

@@ -45,6 +45,24 @@ def rotate_and_flip(images: Any, angles: Any, flip: Any) -> Any:
     return ops.image.affine_transform(images, transform, "bilinear", "constant", 0.0)
 
 
+def orientations(images: np.ndarray) -> list[np.ndarray]:
+    """The eight orientations of images that move pixels and interpolate none.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, side, side, channels)
+        Any.
+
+    Returns
+    -------
+    list of numpy.ndarray, shape (n, side, side, channels)
+        The images as they are come first.
+    """
+    return [
+        np.rot90(each, turns, (1, 2)) for each in (images, images[:, :, ::-1]) for turns in range(4)
+    ]
+
+
 def random_rotations(seed: int) -> Any:
     """Function that turns and mirrors the images of a numbered batch at random.
 

@@ -1,11 +1,9 @@
-"""A pair of networks that make images by squeezing those of a sample through few numbers."""
+"""The network that squeezes images into few numbers; `skyloom.nets.dcgan.generator` undoes it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-from skyloom.nets.dcgan import generator
 
 if TYPE_CHECKING:
     import keras
@@ -58,20 +56,3 @@ def encoder(
     return keras.Model(
         [image, kind], layers.Dense(2 * latent, kernel_initializer=start)(x), name="encoder"
     )
-
-
-def decoder(
-    size: int, n_classes: int, *, latent: int = 32, width: int = 128, seed: int
-) -> keras.Model:
-    """Images out of latent numbers: built as `skyloom.nets.dcgan.generator` is.
-
-    Parameters
-    ----------
-    size, n_classes, latent, width, seed
-        As there.
-
-    Returns
-    -------
-    keras.Model
-    """
-    return generator(size, n_classes, latent=latent, width=width, seed=seed)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from skyloom.images.cutouts import clip_background, remove_specks
-from skyloom.images.moments import measure_sources
+from skyloom.images.moments import measure_images
 
 if TYPE_CHECKING:
     from astropy.io import fits
@@ -324,30 +323,6 @@ _MATCHED = {
 }
 
 
-def measure_images(images: np.ndarray, *, pixel_scale: float = PIXEL_SCALE) -> pd.DataFrame:
-    """What `fit_distributions` compares: sizes, signal-to-noise ratios and ratios of the arms.
-
-    Parameters
-    ----------
-    images : numpy.ndarray, shape (n, size, size)
-        As observed, the source in the middle.
-    pixel_scale : float
-        arcsec.
-
-    Returns
-    -------
-    pandas.DataFrame
-        That of `skyloom.images.moments.measure_sources` with ``snr`` and ``length_ratio``; NaN
-        where an image has no noise, or no source.
-    """
-    clipped, noise = clip_background(images)
-    table = measure_sources(remove_specks(clipped), pixel_scale=pixel_scale)
-    return table.assign(
-        snr=table["peak_flux"] / np.where(noise > 0, noise, np.nan),
-        length_ratio=table["length_1"] / table["length_2"],
-    )
-
-
 def fit_distributions(
     measured: pd.DataFrame,
     rng: np.random.Generator,
@@ -366,8 +341,8 @@ def fit_distributions(
     Parameters
     ----------
     measured : pandas.DataFrame
-        From `measure_images`, of extended sources; a quantity that is NaN throughout is not
-        fitted.
+        From `skyloom.images.moments.measure_images`, of extended sources; a quantity that is NaN
+        throughout is not fitted.
     rng : numpy.random.Generator
         Source of the simulations.
     n_simulated, n_iterations : int
@@ -377,8 +352,8 @@ def fit_distributions(
     pixel_scale : float
         arcsec.
     **fixed
-        Parameters of `draw_truth`, such as ``class_shares``; of those that are fitted, where to
-        begin.
+        Parameters of `draw_truth`; of those that are fitted, where to begin. Of ``class_shares``
+        that of compact sources is left out, as they are left out of what was measured.
 
     Returns
     -------
@@ -400,6 +375,8 @@ def fit_distributions(
         msg = f"distributions need 10 measured sources at least, not {len(known)}"
         raise ValueError(msg)
     defaults = inspect.signature(draw_truth).parameters
+    shares = fixed.get("class_shares", defaults["class_shares"].default)
+    fixed = fixed | {"class_shares": (*shares[:-1], 0.0)}
     values = {
         name: fixed.get(name, defaults[name].default)
         for names in fitted.values()

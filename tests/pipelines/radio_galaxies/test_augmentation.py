@@ -12,7 +12,7 @@ from skyloom.pipelines.radio_galaxies.augmentation import (
     simulate_sources,
     training_ids,
 )
-from skyloom.pipelines.radio_galaxies.features import measure_sources, prepare_images
+from skyloom.pipelines.radio_galaxies.features import measure_sample, prepare_images
 from skyloom.pipelines.radio_galaxies.ingestion import configure_sweep
 from skyloom.pipelines.radio_galaxies.parameters import (
     AugmentationParameters,
@@ -119,8 +119,19 @@ def test_classes_are_numbered_in_the_order_of_their_names_without_gaps():
     assert (manifest["class"].map(lambda k: names[k]) == manifest["id"].map(by_id)).all()
 
 
-def test_too_few_sources_give_an_empty_split():
-    assert make_split(sample_of(8), AugmentationParameters()).empty
+def test_too_few_sources_give_an_empty_split_and_a_warning_that_names_the_class(caplog):
+    sample = sample_of(60)
+    sample = sample[(sample["class"] != "compact") | (sample.index < 8)].reset_index(drop=True)
+    assert make_split(sample, AugmentationParameters()).empty
+    assert "class compact has 2 sources, 3 are needed" in caplog.text
+
+
+def test_auto_takes_the_given_split_where_there_is_one():
+    auto = AugmentationParameters(split="auto", seeds=(0,))
+    given = sample_of(roles=("train", "validation", "test"))
+    manifest = make_split(given, auto)
+    assert (manifest["role"] == manifest["id"].map(given.set_index("id")["role"])).all()
+    assert roles_of(make_split(sample_of(), auto)) == {"train": 64, "test": 40, "validation": 16}
 
 
 # --- simulated sources ----------------------------------------------------------------------------
@@ -133,7 +144,7 @@ def observed():
     truth = draw_truth(160, rng, length_median=45.0, neighbour_rate=0, snr_median=120)
     cutouts = observe(truth, rng, size=120)
     sample = sample_of(160).assign(**{"class": truth["class"]})
-    return sample, cutouts, measure_sources(sample, cutouts)
+    return sample, cutouts, measure_sample(sample, cutouts, FeatureParameters())
 
 
 def simulated(observed, arms, changes=None, synthetic=None):
@@ -143,7 +154,13 @@ def simulated(observed, arms, changes=None, synthetic=None):
         measurements = changes(measurements, manifest)
     parameters = SyntheticParameters(n_images=60, **(synthetic or {}))
     return simulate_sources(
-        sample, measurements, manifest, plan_of(arms), parameters, IngestionParameters(size=120)
+        sample,
+        measurements,
+        manifest,
+        plan_of(arms),
+        parameters,
+        FeatureParameters(),
+        IngestionParameters(size=120),
     )
 
 
@@ -152,9 +169,14 @@ def test_simulated_sources_are_like_those_of_the_training_part(observed):
     assert list(cutouts) == ["fold_0"]
     assert cutouts["fold_0"].shape == (60, 120, 120)
     assert sources["n_fitted"].iloc[0] >= 30
-    usual, _ = simulated(observed, ["geometric"], synthetic={"fit": False})
-    extended = lambda table: table.loc[table["class"] != "compact", "length_1"].median()  # noqa: E731
-    assert extended(sources) > 1.3 * extended(usual)
+    # A quarter is compact, and is no part of what was fitted.
+    assert (sources["class"] == "compact").mean() == 0.25
+    extended = sources[sources["class"] != "compact"]
+    length = np.log((extended["length_1"] + extended["length_2"]) / 2)
+    assert length.median() == pytest.approx(np.log(45), abs=0.2)
+    assert 0.25 < length.std() < 0.7  # of 0.4
+    width = np.log(extended["width_outer"])
+    assert width.median() == pytest.approx(np.log(2.5), abs=0.25)
 
 
 def test_what_is_tested_changes_no_simulation(observed):
@@ -228,6 +250,6 @@ def test_prepared_images_do_not_depend_on_their_neighbours(observed):
 
 def test_measured_lengths_are_in_arcsec_of_their_own_image(observed):
     sample, cutouts, measurements = observed
-    finer = measure_sources(sample.assign(pixel_scale=0.9), cutouts)
+    finer = measure_sample(sample.assign(pixel_scale=0.9), cutouts, FeatureParameters())
     np.testing.assert_allclose(finer["major"], measurements["major"] / 2)
     np.testing.assert_allclose(finer["bending_angle"], measurements["bending_angle"])

@@ -134,6 +134,35 @@ def test_angles_of_a_catalogue_with_other_column_names_are_read():
     assert sources["bending_angle"].tolist() == [0, 1, 2, 3, 4, 5]
 
 
+def test_the_label_table_may_take_a_class_away():
+    content = as_fits(IMAGES[0])
+    parameters = PARAMETERS.model_copy(
+        update={"file_pattern": r"(?P<class>\w+)/(?P<id>\w+)\.fits$"}
+    )
+    table = pd.DataFrame({"id": ["a", "b"], "class": ["hybrid", None]})
+    sources, _, _ = ingest_cut_outs(
+        files(**{"FRI/a.fits": content, "FRI/b.fits": content}), table, parameters
+    )
+    assert sources["class"].tolist() == ["", "FRI"]  # an empty cell says nothing
+
+
+def test_a_catalogue_of_angles_needs_no_classes():
+    table = TRUTH[["id", "bending_angle"]]
+    sources, _, _ = ingest_cut_outs(fits_files(), table, PARAMETERS)
+    np.testing.assert_allclose(sources["bending_angle"], TRUTH["bending_angle"])
+    assert set(sources["class"]) == {""}
+
+
+def test_a_position_of_the_table_counts_only_as_a_pair():
+    table = labels().assign(ra=1.0)
+    sources, _, _ = ingest_cut_outs(fits_files(), table, PARAMETERS)
+    np.testing.assert_allclose(sources["ra"], TRUTH["ra"], atol=1e-3)
+    both = labels().assign(ra=1.0, dec=[2.0] * 5 + [np.nan])
+    sources, _, _ = ingest_cut_outs(fits_files(), both, PARAMETERS)
+    assert sources["ra"].tolist()[:5] == [1.0] * 5
+    assert sources["ra"].iloc[5] == pytest.approx(TRUTH["ra"].iloc[5], abs=1e-3)
+
+
 def test_broken_files_are_rejected_with_a_reason_and_stop_nobody():
     def unreadable():
         raise OSError("no such disk")
@@ -233,6 +262,22 @@ def test_each_fault_has_its_reason():
     assert reasons[2] == ""
     assert (reasons[3], sample["value"].iloc[3]) == ("duplicate", "of 2")
     assert sample["group"].iloc[3] == "2"
+
+
+def test_entries_linked_by_content_or_place_are_one_source_however_long_the_chain():
+    sources, cutouts, _ = ingest_cut_outs(fits_files(), labels(), PARAMETERS)
+    sources = sources.iloc[:3].assign(
+        ra=[100.0, 110.0, 110.0], dec=[0.0, 10.0, 10.0005], sha256=["same", "same", "other"]
+    )
+    sample, *_ = selected(sources, cutouts[:3])
+    assert set(sample["group"]) == {sample["id"].iloc[0]}
+    assert sample["keep"].tolist() == [True, False, False]
+
+
+def test_an_impossible_position_links_nothing_and_stops_nothing():
+    sources, cutouts, _ = ingest_cut_outs(fits_files(), labels(), PARAMETERS)
+    sample, *_ = selected(sources.assign(ra=-999.0, dec=-999.0), cutouts)
+    assert sample["keep"].all()
 
 
 def test_of_a_given_split_the_test_part_keeps_its_twin():

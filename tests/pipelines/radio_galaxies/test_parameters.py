@@ -1,5 +1,7 @@
 """Wrong parameters fail before anything runs, and the message names the parameter."""
 
+import inspect
+
 import pytest
 from pydantic import ValidationError
 
@@ -9,11 +11,13 @@ from skyloom.pipelines.radio_galaxies.parameters import (
     FeatureParameters,
     GeneratorParameters,
     NetworkParameters,
+    SourceParameters,
     StudyParameters,
     Sweep,
     SweepParameters,
     TrainingParameters,
 )
+from skyloom.simulate.radio_galaxies import draw_truth
 
 BASE = Configuration(
     name="base", features=FeatureParameters(), augmentation=AugmentationParameters(),
@@ -28,7 +32,7 @@ BASE = Configuration(
         (FeatureParameters, {"stretch": "log"}, "stretch"),
         (AugmentationParameters, {"arm": "real + gan"}, "arm"),
         (AugmentationParameters, {"seeds": [1, 1]}, "seeds must differ"),
-        (AugmentationParameters, {"validation_share": 0.5}, "validation_share"),
+        (AugmentationParameters, {"validation_share": 0.6}, "validation_share"),
         (GeneratorParameters, {"epochs": {"vae": 3}}, "epochs: nothing for dcgan"),
         (NetworkParameters, {"dropout": 1.0}, "dropout"),
         (TrainingParameters, {"optimizer": "sgd"}, "optimizer"),
@@ -59,6 +63,37 @@ def test_a_sweep_says_which_synthetic_images_it_needs():
     sweep = Sweep.plan(SweepParameters(grid={"augmentation.arm": arms}), BASE)
     assert sweep.synthetic == ["geometric", "vae"]
     assert list(sweep.image_variants) == [BASE.image_variant]
+
+
+def test_generators_are_made_for_one_preparation_of_the_images_only():
+    grid = {"features.crop": [60, 100], "augmentation.arm": ["real", "real + vae"]}
+    with pytest.raises(ValidationError, match="arms with vae cannot vary features but their size"):
+        Sweep.plan(SweepParameters(grid=grid), BASE)
+    grid["features.size"] = [32, 64]
+    del grid["features.crop"]
+    assert len(Sweep.plan(SweepParameters(grid=grid), BASE).image_variants) == 2
+
+
+def test_regressors_have_the_images_of_the_base_also_where_no_classifier_sees_them():
+    grid = {"features.size": [24, 32]}
+    sweep = Sweep.plan(SweepParameters(grid=grid, bending=True), BASE)
+    assert BASE.image_variant in sweep.image_variants
+    assert len(sweep.image_variants) == 3
+
+
+@pytest.mark.parametrize(
+    "values", [{"bent_range": (0, 90)}, {"bent_range": (90, 40)}, {"bent_range": (90, 200)},
+               {"class_shares": (0, 0, 0, 0)}]
+)  # fmt: skip
+def test_impossible_sources_are_refused(values):
+    with pytest.raises(ValidationError, match=next(iter(values))):
+        SourceParameters(**values)
+
+
+def test_the_defaults_of_sources_are_those_of_the_simulation():
+    defaults = inspect.signature(draw_truth).parameters
+    for name, value in SourceParameters().model_dump().items():
+        assert value == pytest.approx(defaults[name].default), name
 
 
 def test_a_search_may_draw_the_network_from_ranges_but_not_the_images():

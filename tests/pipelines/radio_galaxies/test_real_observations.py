@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from skyloom.datasets import ObservationsDataset
-from skyloom.pipelines.radio_galaxies.features import measure_sources, prepare_images
+from skyloom.pipelines.radio_galaxies.features import measure_sample, prepare_images
 from skyloom.pipelines.radio_galaxies.ingestion import ingest_cut_outs, select_sample
 from skyloom.pipelines.radio_galaxies.parameters import FeatureParameters, IngestionParameters
 
@@ -50,7 +50,7 @@ def test_real_sources_are_kept_measured_and_prepared(fits_sample):
     assert sample["keep"].mean() > 0.6
     assert (sample["reason"] != "")[~sample["keep"]].all()
     assert len(list(sheets)) == 1
-    measured = measure_sources(sample, cutouts)[sample["keep"]]
+    measured = measure_sample(sample, cutouts, FeatureParameters())[sample["keep"]]
     assert measured["major"].between(2, 100).all()
     bent = sample.loc[sample["keep"], "class"] == "bent"
     assert (
@@ -68,7 +68,11 @@ def test_the_published_archive_has_its_split(folder, root):
     files = ObservationsDataset(path=str(folder / "first_png")).load()
     archive = {name: load for name, load in files.items() if name.endswith(".zip")}
     # A tenth of it, so that it takes no time: right ascensions that end in 1.
-    values["file_pattern"] = values["file_pattern"].replace(r"(?P<ra>[\d.]+)", r"(?P<ra>[\d.]+1)")
+    values["file_pattern"] = (
+        values["file_pattern"]
+        .replace(r"(?P<ra>\d+\.\d+)_", r"(?P<ra>\d+\.\d*1)_")
+        .replace(r")_)?[^/]+?)", r")_)[^/]+?)")
+    )
     sources, cutouts, rejected = ingest_cut_outs(
         archive, pd.DataFrame(), IngestionParameters(**values)
     )

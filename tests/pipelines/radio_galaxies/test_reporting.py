@@ -16,6 +16,7 @@ from skyloom.pipelines.radio_galaxies.parameters import (
 from skyloom.pipelines.radio_galaxies.reporting import (
     ARM_COLUMNS,
     along_axis,
+    rows_with_shares,
     score_bending_angles,
 )
 
@@ -81,6 +82,14 @@ def test_a_mean_that_nobody_knows_is_no_baseline_to_beat():
     scores, _ = scored(angles("geometric", 5.0), angles("image moments", 12.0), mean)
     row = scores.set_index("arm").loc["geometric"]
     assert row["minus_best_baseline"] == pytest.approx(-7)
+
+
+def test_images_are_compared_with_the_same_shares_of_the_classes():
+    classes = np.repeat([0, 1, 2], 40)
+    shares = pd.Series({0: 0.5, 1: 0.25, 2: 0.25})
+    rows = rows_with_shares(classes, shares, np.random.default_rng(0))
+    assert np.bincount(classes[rows]).tolist() == [40, 20, 20]
+    assert len(set(rows)) == len(rows)
 
 
 def plan_and_names(grid):

@@ -148,6 +148,16 @@ def test_every_arm_makes_the_same_number_of_steps_and_learns():
     assert result["best_epoch"][0] == np.argmin(result["history"][:, 2]) + 1
 
 
+def test_arms_of_different_size_make_the_same_number_of_gradient_steps():
+    from skyloom.pipelines.radio_galaxies.fitting import fit_network
+
+    for arm in ("real", "real + vae", "geometric"):
+        settings, shared = given(arm, augmentation__synthetic_ratio=3.0)
+        images = training_data(settings, np.arange(40), CLASSES, shared)
+        model, _, _ = fit_network(settings, images, (IMAGES, CLASSES))
+        assert int(model.optimizer.iterations) == 2 * 3, arm
+
+
 def test_the_last_weights_are_kept_where_they_are_asked_for():
     settings, shared = given(training__keep="last")
     assert fit_task(settings, arrays(), shared, threads=1)["best_epoch"].tolist() == [2]

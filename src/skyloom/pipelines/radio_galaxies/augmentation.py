@@ -25,6 +25,7 @@ from skyloom.pipelines.radio_galaxies.features import prepare_images
 from skyloom.pipelines.radio_galaxies.fitting import code, maker_with, train_generator_task
 from skyloom.pipelines.radio_galaxies.parameters import (
     AugmentationParameters,
+    FeatureParameters,
     GeneratorParameters,
     IngestionParameters,
     Sweep,
@@ -48,6 +49,7 @@ _N_SHOWN = 8  # images of a class on a sheet
 # A checkpoint beyond these is of no use: diversity in units of that of the training images, error
 # of the histograms (0 to 2), and the typical brightest pixel (0 to 1). Noise has an error of 1.2.
 _LEAST_DIVERSE, _MOST_UNLIKE, _DARKEST = 0.2, 1.0, 0.2
+_FEWEST_OF_A_CLASS = 3  # to train on, to choose the epoch, and to test
 _FEWEST_FITTED = 10  # sources to which distributions can be fitted
 SYNTHETIC_COLUMNS = ("pool", "row", "class", "bending_angle")
 
@@ -77,9 +79,17 @@ def make_split(sample: pd.DataFrame, parameters: AugmentationParameters) -> pd.D
     objects = used[["id", "group", "sha256", "role"]].assign(
         **{"class": used["class"].map(CLASSES.index).astype(int)}
     )
+    for label, count in objects.groupby("class")["group"].nunique().items():
+        if count < _FEWEST_OF_A_CLASS:
+            logger.warning(
+                "class %s has %d sources, %d are needed: nothing is trained; leave it out of "
+                "ingestion.class_values, or label more", CLASSES[label], count, _FEWEST_OF_A_CLASS,
+            )  # fmt: skip
     present = sorted(objects["class"].unique())
     objects["class"] = objects["class"].map({label: k for k, label in enumerate(present)})
-    if parameters.split == "given":
+    if parameters.split == "given" or (
+        parameters.split == "auto" and len(objects) and (objects["role"] != "").all()
+    ):
         once = _given_split(objects, parameters)
     else:
         shares = (parameters.test_share, parameters.validation_share)
@@ -93,7 +103,7 @@ def make_split(sample: pd.DataFrame, parameters: AugmentationParameters) -> pd.D
             objects, n_folds=n_folds, n_inner_folds=n_inner, seeds=[parameters.split_seed]
         )
         once = once[once["inner"] == 0]
-        if parameters.split == "holdout":
+        if parameters.split != "folds":
             once = once[once["fold"] == 0]
     manifest = pd.concat([once.assign(seed=seed) for seed in parameters.seeds], ignore_index=True)
     check_no_leak(manifest, all_tested=parameters.split == "folds")
@@ -169,6 +179,7 @@ def simulate_sources(
     manifest: pd.DataFrame,
     plan: dict[str, Any],
     parameters: SyntheticParameters,
+    features: FeatureParameters,
     ingestion: IngestionParameters,
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Geometric simulations like the training part of each fold.
@@ -181,6 +192,8 @@ def simulate_sources(
         The sweep.
     parameters : SyntheticParameters
         ``radio_galaxies.synthetic``.
+    features : FeatureParameters
+        ``radio_galaxies.features``, for the part of a cut-out in which sources were measured.
     ingestion : IngestionParameters
         ``radio_galaxies.ingestion``, for the size of the cut-outs.
 
@@ -205,7 +218,7 @@ def simulate_sources(
         known = training_ids(manifest, fold)
         extended = known[known["class"].map(lambda k: names[k]) != "compact"]["id"]
         measured = measurements[measurements["id"].isin(extended)]
-        fixed = parameters.sources.model_dump()
+        fixed = parameters.sources.model_dump() | {"field": ingestion.size * scale}
         fixed["class_shares"] = [
             share if name in names else 0.0
             for name, share in zip(CLASSES, fixed["class_shares"], strict=True)
@@ -213,9 +226,11 @@ def simulate_sources(
         drawn, n_fitted = fixed, 0
         whole = measured.drop(columns="id").dropna(axis=1, how="all").dropna()
         if parameters.fit and len(whole) >= _FEWEST_FITTED:
-            drawn = fixed | fit_distributions(
-                measured, rng, size=ingestion.size, pixel_scale=scale, n_simulated=300, **fixed
-            )
+            size = min(features.crop, ingestion.size)  # as the sources were measured
+            # Mixed as the measured ones are; what is drawn is mixed as the parameters say.
+            counts = known["class"].map(lambda k: names[k]).value_counts()
+            mixed = fixed | {"class_shares": [float(counts.get(name, 0)) for name in CLASSES]}
+            drawn = fixed | fit_distributions(measured, rng, size=size, pixel_scale=scale, **mixed)
             n_fitted = len(whole)
         truth = draw_truth(parameters.n_images, rng, **drawn)
         cutouts[f"fold_{fold}"] = observe(

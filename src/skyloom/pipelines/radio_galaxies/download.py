@@ -39,6 +39,11 @@ def fetch_cut_outs(
     """
     columns = {"ra_column", "dec_column", "class_column", "id_column"}
     sources, rejected = read_sources(text, **parameters.model_dump(include=columns))
+    taken = sources["id"].duplicated() | ~sources["id"].str.fullmatch(r"[^/.][^/]*")
+    again = pd.DataFrame(
+        {"row": sources["id"], "reason": "an id of its own is needed", "value": sources["id"]}
+    )[taken]
+    rejected, sources = pd.concat([rejected, again]), sources[~taken].reset_index(drop=True)
     if sources.empty:
         msg = f"the source list names no place; {len(rejected)} rows have no coordinates"
         raise ValueError(msg)

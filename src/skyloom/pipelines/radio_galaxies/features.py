@@ -17,8 +17,9 @@ from skyloom.images.cutouts import (
     source_centres,
     stretch,
 )
+from skyloom.images.moments import measure_images
 from skyloom.pipelines.radio_galaxies.parameters import FeatureParameters, Sweep
-from skyloom.simulate.radio_galaxies import PIXEL_SCALE, measure_images
+from skyloom.simulate.radio_galaxies import PIXEL_SCALE
 
 _CHUNK = 128
 _N_SHOWN = 56  # images on the page of the sample
@@ -54,6 +55,23 @@ def prepare_images(cutouts: np.ndarray, features: FeatureParameters) -> np.ndarr
     return prepared
 
 
+def middle_of(images: np.ndarray, size: int) -> np.ndarray:
+    """Middle of some images, or the whole of smaller ones.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, height, width)
+        As observed.
+    size : int
+        Pixels on a side.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, size, size) at most
+    """
+    return cut(images, source_centres(images), min(size, *images.shape[1:]))
+
+
 def draw_images(cutouts: np.ndarray, plan: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
     """Prepare the images of every variant that the sweep compares.
 
@@ -75,8 +93,12 @@ def draw_images(cutouts: np.ndarray, plan: dict[str, Any]) -> dict[str, Callable
     }
 
 
-def measure_sources(sample: pd.DataFrame, cutouts: np.ndarray) -> pd.DataFrame:
+def measure_sample(
+    sample: pd.DataFrame, cutouts: np.ndarray, features: FeatureParameters
+) -> pd.DataFrame:
     """Sizes, asymmetries and bending angles from image moments: the classical way.
+
+    They are measured on the part of the cut-out that a network sees.
 
     Parameters
     ----------
@@ -84,18 +106,20 @@ def measure_sources(sample: pd.DataFrame, cutouts: np.ndarray) -> pd.DataFrame:
         From `skyloom.pipelines.radio_galaxies.ingestion.select_sample`.
     cutouts : numpy.ndarray, shape (n, size, size)
         As observed.
+    features : FeatureParameters
+        ``radio_galaxies.features``, for that part.
 
     Returns
     -------
     pandas.DataFrame
-        ``id`` and the columns of `skyloom.simulate.radio_galaxies.measure_images`, with
+        ``id`` and the columns of `skyloom.images.moments.measure_images`, with
         ``concentration``: peak by total brightness.
     """
     scale = sample["pixel_scale"].fillna(PIXEL_SCALE).to_numpy()
     parts = []
     for first in range(0, len(sample), _CHUNK):
-        measured = measure_images(np.asarray(cutouts[first : first + _CHUNK]), pixel_scale=1.0)
-        parts.append(measured)
+        part = middle_of(np.asarray(cutouts[first : first + _CHUNK]), features.crop)
+        parts.append(measure_images(part, pixel_scale=1.0))
     table = pd.concat(parts, ignore_index=True)
     lengths = ["major", "minor", "length_1", "length_2"]
     table[lengths] = table[lengths].mul(scale, axis=0)

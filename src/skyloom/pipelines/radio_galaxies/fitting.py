@@ -328,23 +328,23 @@ def fit_angle_task(
     )
     if not len(validation[1]):
         held = np.random.default_rng([settings["seed"], 2]).permutation(len(train[1]))
-        held, rest = np.split(held, [len(held) // 10])
+        held, rest = np.split(held, [max(1, len(held) // 10)])
         validation = tuple(part[held] for part in train)
         train = tuple(part[rest] for part in train)
     model, (snapshot,), history = fit_network(settings, train, validation, regression=True)
     model.set_weights(snapshot.weights)
-    turned = predict_turned(model, np.asarray(images[arrays["predict"]]))
+    angle, scatter = predict_angles(model, np.asarray(images[arrays["predict"]]))
     scale = np.array([ANGLE_SCALE**2, ANGLE_SCALE] * 2, np.float32)
     return {
-        "angle": turned.mean(axis=0),
-        "scatter": turned.std(axis=0),
+        "angle": angle,
+        "scatter": scatter,
         "history": history[["loss", "mae", "val_loss", "val_mae"]].to_numpy(np.float32) * scale,
         **pack(snapshot.weights, "weight"),
     }
 
 
-def predict_turned(model: Any, images: np.ndarray) -> np.ndarray:
-    """Bending angles of the same images in eight orientations.
+def predict_angles(model: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bending angles: the mean of the predictions for an image in eight orientations.
 
     Parameters
     ----------
@@ -355,18 +355,16 @@ def predict_turned(model: Any, images: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    numpy.ndarray of float32, shape (8, n)
-        deg.
+    angle : numpy.ndarray, shape (n,)
+        deg, from 0 to 180.
+    scatter : numpy.ndarray, shape (n,)
+        Standard deviation of the eight, deg.
     """
-    from skyloom.learning.augmentation import rotate_and_flip
+    from skyloom.learning.augmentation import orientations
     from skyloom.learning.fitting import predict
 
-    n, turned = len(images), []
-    for angle in (0, 90, 180, 270):
-        for flip in (False, True):
-            changed = rotate_and_flip(images, np.full(n, angle), np.full(n, flip))
-            turned.append(predict(model, np.asarray(changed))[:, 0])
-    return np.stack(turned) * ANGLE_SCALE
+    found = np.stack([predict(model, each)[:, 0] for each in orientations(images)]) * ANGLE_SCALE
+    return np.clip(found.mean(axis=0), 0, 180), found.std(axis=0)
 
 
 def train_generator_task(

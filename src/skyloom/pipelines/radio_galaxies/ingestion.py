@@ -97,7 +97,8 @@ def ingest_cut_outs(
         where nothing tells it.
     cutouts : dask.array.Array of float32, shape (n, size, size)
         As observed (mJy/beam, or counts); NaN where nothing was. They are read once more as they
-        are saved, some at a time, so that memory does not grow with the sample.
+        are saved, some at a time, so that memory does not grow with the number of files; an npy
+        stack is in memory as a whole.
     rejected : pandas.DataFrame
         ``file``, ``reason`` and ``value`` of everything else. Files whose names do not fit the
         pattern are counted by folder.
@@ -187,7 +188,11 @@ def _labels(labels, parameters):
     """The label table by id, or None."""
     if labels.empty:
         return None
-    return labels_by_id(labels, parameters.id_column, [parameters.class_column])
+    # A catalogue of bending angles needs no classes.
+    needed = (parameters.class_column, parameters.angle_column)
+    if parameters.angle_column in labels.columns:
+        return labels_by_id(labels, parameters.id_column, needed[1:])
+    return labels_by_id(labels, parameters.id_column, needed[:1])
 
 
 def _told_by_name(file, told, class_of):
@@ -220,15 +225,16 @@ def _told_by_table(row, table, class_of, parameters):
     if table is None or row["id"] not in table.index:
         return {}
     found, said = table.loc[row["id"]], {}
-    value = str(found[parameters.class_column]).strip()
-    if value in class_of or not row["class"]:
+    if parameters.class_column in table.columns and pd.notna(found[parameters.class_column]):
+        value = str(found[parameters.class_column]).strip()
         said |= _class_said(value, "label table", class_of)
     if parameters.angle_column in table.columns:
         angle = pd.to_numeric(found[parameters.angle_column], errors="coerce")
         said["bending_angle"] = float(angle)
-    for name in ("ra", "dec"):
-        if name in table.columns:
-            said[name] = float(pd.to_numeric(found[name], errors="coerce"))
+    if {"ra", "dec"} <= set(table.columns):
+        place = pd.to_numeric(found[["ra", "dec"]], errors="coerce")
+        if place.notna().all():
+            said |= {name: float(place[name]) for name in ("ra", "dec")}
     return said
 
 
@@ -344,12 +350,8 @@ def _mark_duplicates(sample, radius):
 
     Of a given split the test part stays as it is: a twin in the training part would be a leak.
     """
-    group = duplicate_groups(sample["ra"].to_numpy(), sample["dec"].to_numpy(), radius)
-    same_file = sample.groupby("sha256")["id"].transform(lambda ids: ids.index[0])
-    # Linked by position or by content: two rounds join what either links.
-    for _ in range(2):
-        group = pd.Series(group, sample.index).groupby(same_file).transform("min").to_numpy()
-        group = pd.Series(group, sample.index).groupby(group).transform("min").to_numpy()
+    ra, dec, contents = (sample[name].to_numpy() for name in ("ra", "dec", "sha256"))
+    group = duplicate_groups(ra, dec, radius, contents)
     sample["group"] = sample["id"].to_numpy()[group]
     rank = sample["role"].map({"test": 0, "validation": 1}).fillna(2) + 3 * (sample["reason"] != "")
     order = rank.sort_values(kind="stable").index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, ClassVar, Literal
 
@@ -38,6 +39,17 @@ class SourceParameters(Parameters):
     offset: float = Field(1.5, ge=0, description="of the host from the middle, arcsec")
     neighbour_rate: float = Field(0.3, ge=0, description="unrelated sources of an image")
     beam_fwhm: Positive = Field(BEAM_FWHM, description="arcsec")
+
+    @model_validator(mode="after")
+    def _possible(self):
+        low, high = self.bent_range
+        if not 0 < low < high <= 180:
+            msg = f"bent_range must ascend between 0 and 180 deg, got {self.bent_range}"
+            raise ValueError(msg)
+        if not sum(self.class_shares):
+            msg = "class_shares must not all be 0"
+            raise ValueError(msg)
+        return self
 
 
 class SimulationParameters(Parameters):
@@ -128,14 +140,19 @@ class FeatureParameters(Parameters):
 class AugmentationParameters(Parameters):
     """Split, and what is trained on beside the observed images."""
 
-    split: Literal["given", "holdout", "folds"] = Field(
+    split: Literal["given", "auto", "holdout", "folds"] = Field(
         "holdout",
-        description="that of the survey's authors; one test part; or every source tested once",
+        description="that of the survey's authors; that where every source has a role, else a "
+        "holdout; one test part; or every source tested once",
     )
-    test_share: Share = Field(0.3, description="of a holdout")
+    test_share: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        1 / 3, description="of a holdout; one over a whole number, the nearest is taken"
+    )
     n_folds: int = Field(5, ge=2, description="where split is folds")
-    validation_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(
-        0.2, description="of what is not tested: it chooses the epoch and the configuration"
+    validation_share: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.2,
+        description="of what is not tested: it chooses the epoch and the configuration; one over "
+        "a whole number, the nearest is taken",
     )
     split_seed: Seed = 0
     seeds: tuple[Seed, ...] = Field(
@@ -322,6 +339,28 @@ class Sweep(configurations.Sweep):
     base: Configuration
     configurations: tuple[Configuration, ...]
     parameters: SweepParameters
+
+    @property
+    def image_variants(self) -> dict[str, Configuration]:
+        """One configuration for each distinct set of images, that of the regressors among them."""
+        extra = {self.base.image_variant: self.base} if self.parameters.bending else {}
+        return super().image_variants | extra
+
+    @model_validator(mode="after")
+    def _made_alike(self):
+        made = {"dcgan", "vae"} & set(self.synthetic)
+        others = {
+            json.dumps(member.features.model_dump(mode="json", exclude={"size"}))
+            for member in self.members
+        }
+        own = json.dumps(self.base.features.model_dump(mode="json", exclude={"size"}))
+        if made and others != {own}:
+            msg = (
+                f"arms with {', '.join(sorted(made))} cannot vary features but their size: the "
+                "networks that make images are trained once"
+            )
+            raise ValueError(msg)
+        return self
 
     @property
     def synthetic(self) -> list[str]:

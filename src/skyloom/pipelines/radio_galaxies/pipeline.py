@@ -13,7 +13,7 @@ from skyloom.pipelines.radio_galaxies.download import fetch_cut_outs
 from skyloom.pipelines.radio_galaxies.features import (
     draw_images,
     draw_sample_page,
-    measure_sources,
+    measure_sample,
 )
 from skyloom.pipelines.radio_galaxies.ingestion import (
     configure_sweep,
@@ -79,7 +79,12 @@ def create_pipeline() -> Pipeline:
                 ["sample", "review_table", "review_sheets", "class_samples"],
                 "ingestion",
             ),
-            _node(measure_sources, ["sample", "cutouts"], ["measurements"], "features"),
+            _node(
+                measure_sample,
+                ["sample", "cutouts", "params:features"],
+                ["measurements"],
+                "features",
+            ),
             _node(draw_images, ["cutouts", "sweep_plan"], ["images"], "features"),
             _node(draw_sample_page, ["sample", "images"], ["sample_figure"], "features"),
             _node(
@@ -93,6 +98,7 @@ def create_pipeline() -> Pipeline:
                     "split_manifest",
                     "sweep_plan",
                     "params:synthetic",
+                    "params:features",
                     "params:ingestion",
                 ],
                 ["synthetic_sources", "synthetic_cutouts"],
@@ -279,6 +285,7 @@ def create_pipeline() -> Pipeline:
                     "inner_scores",
                     "learning_curves",
                     "angle_scores",
+                    "angle_curves",
                     "sweep_plan",
                     "sweep",
                 ],

@@ -10,10 +10,14 @@ import pandas as pd
 
 from skyloom.evaluation.novelty import distance_from_sample
 from skyloom.evaluation.report import classes_in_words
-from skyloom.pipelines.radio_galaxies.features import measure_sources, prepare_images
-from skyloom.pipelines.radio_galaxies.fitting import predict_turned
+from skyloom.pipelines.radio_galaxies.features import measure_sample, prepare_images
+from skyloom.pipelines.radio_galaxies.fitting import predict_angles
 from skyloom.pipelines.radio_galaxies.ingestion import ingest_cut_outs, inspect_sources
-from skyloom.pipelines.radio_galaxies.parameters import Configuration, IngestionParameters
+from skyloom.pipelines.radio_galaxies.parameters import (
+    Configuration,
+    FeatureParameters,
+    IngestionParameters,
+)
 from skyloom.pipelines.radio_galaxies.training import likeness_features
 
 _ANY_FILE = IngestionParameters.model_fields["file_pattern"].default
@@ -59,7 +63,7 @@ def classify_cut_outs(
     classifier : tuple of (keras.Model, dict)
         A network and its description.
     angle_networks : dict of str to callable
-        Perhaps a regressor of the bending angle, as ``angle``.
+        Regressors of the bending angle; that which was trained beside the classifier is used.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def classify_cut_outs(
     names = description["class_names"]
     images = prepare_images(cutouts, features)
     probability = predict(network, images)
-    measured = measure_sources(sources, cutouts)
+    measured = measure_sample(sources, cutouts, features)
     distance = distance_from_sample(likeness_features(measured), description["sample"])
     table = sources[["id", "file"]].copy()
     table["class"] = np.array(names, dtype=object)[probability.argmax(axis=1)]
@@ -89,12 +93,11 @@ def classify_cut_outs(
     table["unlike_training"] = distance > 1
     table["distance_from_training"] = distance
     table["bending_angle"] = np.nan
-    if "angle" in angle_networks:
-        regressor = angle_networks["angle"]()
-        if regressor.input_shape[1] == features.size:
-            extended = table["class"] != "compact"
-            angle = predict_turned(regressor, images).mean(axis=0)
-            table["bending_angle"] = np.where(extended, np.clip(angle, 0, 180), np.nan)
+    if description["angle_network"] in angle_networks:
+        regressor = angle_networks[description["angle_network"]]()
+        seen = FeatureParameters.model_validate(description["angle_features"])
+        angle, _ = predict_angles(regressor, prepare_images(cutouts, seen))
+        table["bending_angle"] = np.where(table["class"] != "compact", angle, np.nan)
     table["moment_bending_angle"] = measured["bending_angle"]
     table["warning"] = sources["reason"]
     captions = [

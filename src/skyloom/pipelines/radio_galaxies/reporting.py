@@ -49,9 +49,10 @@ ANGLE_SCORES = (
     "arm", "kind", "mae", "mae_low", "mae_high", "rmse", "minus_best_baseline",
     "minus_best_baseline_low", "minus_best_baseline_high", "scatter", "n_sources", "n_seeds",
 )  # fmt: skip
+HISTOGRAMS = ("pixel", "flux", "area", "spread")
 QUALITY_COLUMNS = (
-    "pool", "fold", "n_images", "histogram_error", "kernel_distance", "diversity",
-    "share_of_copies",
+    "pool", "fold", "n_images", *(f"{name}_error" for name in HISTOGRAMS), "kernel_distance",
+    "diversity", "share_of_copies",
 )  # fmt: skip
 _N_SHOWN = 6  # configurations in the figures with a panel or a line for each
 
@@ -91,19 +92,25 @@ def score_configurations(
     if scores.empty:
         return scores, everything, selected, pd.DataFrame(columns=list(ARM_COLUMNS))
     n_classes = int(manifest["class"].max()) + 1
-    counts = predictions.drop_duplicates("id")["class"].value_counts()
+    tested = everything.drop_duplicates(["configuration", "id"])
+    counts = tested.groupby("configuration")["class"].value_counts().unstack(fill_value=0)
+    counts = counts.reindex(index=scores["configuration"], columns=range(n_classes), fill_value=0)
     for k in range(n_classes):
-        ends = [success_interval(rate, int(counts.get(k, 0))) for rate in scores[f"recall_{k}"]]
-        scores[[f"recall_{k}_low", f"recall_{k}_high"]] = ends
+        ends = map(success_interval, scores[f"recall_{k}"], counts[k].to_numpy())
+        scores[[f"recall_{k}_low", f"recall_{k}_high"]] = list(ends)
     rows, networks = [], scores[scores["kind"] != "nested"]
     reference = everything[everything["configuration"] == networks["configuration"].iloc[0]]
     for _, row in networks.iterrows():
         own = everything[everything["configuration"] == row["configuration"]]
         rng = np.random.default_rng(parameters.seed)
+        # A search tries a configuration in one fold only.
+        same = own.merge(reference[["seed", "id"]], on=["seed", "id"])
+        beside = reference.merge(own[["seed", "id"]], on=["seed", "id"])
+        apart = paired_difference(same, beside, rng) if len(same) else (np.nan,) * 3
         rows.append(
             (row["configuration"], row["kind"], row["success_rate"], row["success_low"],
              row["success_high"], row["macro_f1"], *macro_f1_interval(own, n_classes, rng),
-             *paired_difference(own, reference, rng))
+             *apart)
         )  # fmt: skip
     return scores, everything, selected, pd.DataFrame(rows, columns=list(ARM_COLUMNS))
 
@@ -189,13 +196,16 @@ def measure_synthetic_quality(
     -------
     pandas.DataFrame
         `QUALITY_COLUMNS`, first a row for the held-out observed images of each fold, with which
-        the others are to be compared; see `skyloom.evaluation.synthetic`. ``diversity`` is in
-        units of that of the training images.
+        the others are to be compared; see `skyloom.evaluation.synthetic`. All are drawn with the
+        shares of the classes in the training part, and nearest neighbours are looked for among
+        the training images in eight orientations. ``diversity`` is in units of that of the
+        training images.
     """
     if not description["trained"] or synthetic.empty:
         return pd.DataFrame(columns=list(QUALITY_COLUMNS))
     import keras
 
+    from skyloom.learning.augmentation import orientations
     from skyloom.learning.fitting import predict
 
     variant = Configuration.model_validate(description["configuration"]).image_variant
@@ -205,20 +215,49 @@ def measure_synthetic_quality(
     first = manifest[manifest["seed"] == manifest["seed"].iloc[0]]
     rows = []
     for fold, part in first.groupby("fold"):
-        train = pictures[row_of.loc[part.loc[part["role"] == "train", "id"]]]
-        held = pictures[row_of.loc[part.loc[part["role"] != "train", "id"]]]
-        pools = [pool for pool in synthetic["pool"].unique() if f"_fold_{fold}_{variant}" in pool]
-        groups = {"observed, held out": held}
-        groups |= {pool.partition("_")[0]: np.asarray(synthetic_images[pool]()) for pool in pools}
+        learnt, rest = part[part["role"] == "train"], part[part["role"] != "train"]
+        shares = learnt["class"].value_counts(normalize=True)
+        train, held = (pictures[row_of.loc[each["id"]]] for each in (learnt, rest))
+        groups = {"observed, held out": (held, rest["class"].to_numpy())}
+        for pool, known in synthetic.groupby("pool", sort=False):
+            if f"_fold_{fold}_{variant}" in pool:
+                made = np.asarray(synthetic_images[pool]())
+                groups[pool.partition("_")[0]] = made, known["class"].to_numpy(int)
         ours, usual = predict(features, train), predict(features, held)
-        for name, made in groups.items():
-            theirs = predict(features, made)
+        around = np.concatenate([predict(features, turned) for turned in orientations(train)])
+        rng = np.random.default_rng(0)
+        for name, (many, classes) in groups.items():
+            made = many[rows_with_shares(classes, shares, rng)]
+            theirs, errors = predict(features, made), histogram_error(train, made)
             rows.append(
-                (name, fold, len(made), histogram_error(train, made)["mean"],
+                (name, fold, len(made), *(errors[each] for each in HISTOGRAMS),
                  kernel_distance(ours, theirs), diversity(theirs) / diversity(ours),
-                 share_of_copies(theirs, ours, usual))
+                 share_of_copies(theirs, around, usual))
             )  # fmt: skip
     return pd.DataFrame(rows, columns=list(QUALITY_COLUMNS))
+
+
+def rows_with_shares(
+    classes: np.ndarray, shares: pd.Series, rng: np.random.Generator
+) -> np.ndarray:
+    """As many rows as there are with given shares of the classes, each at most once.
+
+    Parameters
+    ----------
+    classes : numpy.ndarray of int, shape (n,)
+        Classes.
+    shares : pandas.Series
+        Wanted, by class.
+    rng : numpy.random.Generator
+        Chooses them.
+
+    Returns
+    -------
+    numpy.ndarray of int
+    """
+    members = {label: rng.permutation(np.flatnonzero(classes == label)) for label in shares.index}
+    total = min(len(rows) / shares[label] for label, rows in members.items())
+    return np.concatenate([rows[: round(total * shares[k])] for k, rows in members.items()])
 
 
 def write_workbooks(
@@ -295,7 +334,9 @@ def model_info(
         "Leakage checks": "Entries closer than the duplicate radius and identical files are one "
         "source, of which one entry is kept; no source on two sides of the split. Copies are made "
         "of training images only; simulated distributions and generators are fitted to the "
-        "training part of their fold only; no synthetic image is validated or tested on.",
+        "training part of their fold only; no synthetic image is validated or tested on. In a "
+        "learning curve they are made from the whole training part, and the validation part stays "
+        "whole.",
         "Synthetic images": f"{len(synthetic)} in all; the geometric ones drawn from distributions "
         + (f"fitted to {fitted} training sources." if fitted else "given by the parameters.")
         + (f" Warning: {verdicts}." if verdicts else ""),
@@ -510,6 +551,7 @@ def describe_runs(
     inner: pd.DataFrame,
     curves: pd.DataFrame,
     angle_scores: pd.DataFrame,
+    angle_curves: pd.DataFrame,
     plan: dict[str, Any],
     sweep: dict[str, Any],
 ) -> dict[str, Any]:
@@ -517,7 +559,7 @@ def describe_runs(
 
     Parameters
     ----------
-    sample, manifest, scores, inner, curves, angle_scores : pandas.DataFrame
+    sample, manifest, scores, inner, curves, angle_scores, angle_curves : pandas.DataFrame
         Results of the earlier stages.
     plan, sweep : dict
         What was compared, and what came of it.
@@ -525,7 +567,7 @@ def describe_runs(
     Returns
     -------
     dict
-        ``tags`` and ``params`` of the parent; ``children`` as
+        ``tags``, ``params``, ``metrics`` and ``curves`` of the parent; ``children`` as
         `skyloom.tracking.ParentRun.log_child` takes them.
     """
     used = manifest.drop_duplicates("id")
@@ -542,10 +584,14 @@ def describe_runs(
             "n_folds": int(manifest["fold"].nunique()),
             "split": Sweep.model_validate(plan).base.augmentation.split,
             "seeds": [int(seed) for seed in manifest["seed"].unique()],
-            **{
-                f"bending_mae_{file_name(row.arm)}": round(row.mae, 2)
-                for row in angle_scores.itertuples()
-            },
+        },
+        "metrics": {
+            f"bending_mae_{file_name(row.arm)}": float(row.mae) for row in angle_scores.itertuples()
+        },
+        "curves": {
+            f"bending_{file_name(arm)}_{name}": part.groupby("epoch")[name].mean().tolist()
+            for arm, part in angle_curves.groupby("arm")
+            for name in ("mae", "val_mae")
         },
         "children": describe_children(Configuration, scores, inner, curves, sweep),
     }

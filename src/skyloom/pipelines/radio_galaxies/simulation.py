@@ -29,7 +29,8 @@ def simulate_truth(parameters: SimulationParameters) -> tuple[pd.DataFrame, pd.D
         ``id``, ``class`` and ``bending_angle`` (deg; of compact sources there is none).
     """
     rng = np.random.default_rng(parameters.seed)
-    truth = draw_truth(parameters.n_sources, rng, **parameters.sources.model_dump())
+    field = parameters.size * parameters.pixel_scale
+    truth = draw_truth(parameters.n_sources, rng, field=field, **parameters.sources.model_dump())
     truth["ra"] = rng.uniform(120, 240, len(truth))
     truth["dec"] = np.degrees(np.arcsin(rng.uniform(0, 0.8, len(truth))))
     labels = truth[["id", "class", "bending_angle"]].copy()

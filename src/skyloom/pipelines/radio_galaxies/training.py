@@ -19,6 +19,7 @@ from skyloom.evaluation.baselines import (
     random_forest,
 )
 from skyloom.evaluation.novelty import describe_sample
+from skyloom.evaluation.report import data_fingerprint
 from skyloom.learning.comparison import (
     PREDICTION_COLUMNS,
     Comparison,
@@ -64,7 +65,7 @@ def baseline_features(measurements: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     measurements : pandas.DataFrame
-        From `skyloom.pipelines.radio_galaxies.features.measure_sources`.
+        From `skyloom.pipelines.radio_galaxies.features.measure_sample`.
 
     Returns
     -------
@@ -92,7 +93,7 @@ def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     measurements : pandas.DataFrame
-        From `skyloom.pipelines.radio_galaxies.features.measure_sources`.
+        From `skyloom.pipelines.radio_galaxies.features.measure_sample`.
 
     Returns
     -------
@@ -242,7 +243,8 @@ def fit_bending_angles(
     curves : pandas.DataFrame
         ``arm``, ``seed``, ``fold``, ``epoch``, mean squared and mean absolute errors (deg).
     networks : dict of str to callable
-        Function that returns the network of the last arm, by ``angle``.
+        Function that returns the network of the arm with the lowest validation error, by
+        `angle_network_name`.
 
     Raises
     ------
@@ -341,11 +343,33 @@ def fit_bending_angles(
             )  # fmt: skip
     order = ["arm", "seed", "fold"]
     predictions = pd.concat(tables, ignore_index=True)[list(ANGLE_COLUMNS)]
+    errors = pd.concat(curves).sort_values([*order, "epoch"], ignore_index=True)
+    lowest = errors.groupby(order)["val_mae"].min()
+    arm = lowest.groupby("arm").mean().idxmin()
+    chosen = lowest.loc[[arm]].idxmin()
     return (
         predictions.sort_values(order, kind="stable", ignore_index=True),
-        pd.concat(curves).sort_values([*order, "epoch"], ignore_index=True),
-        {"angle": partial(_angle_network, base, weights[sorted(weights)[-1]])},
+        errors,
+        {angle_network_name(sample, base): partial(_angle_network, base, weights[chosen])},
     )
+
+
+def angle_network_name(sample: pd.DataFrame, base: Configuration) -> str:
+    """Name by which a classifier knows the regressor that was trained beside it.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        The sample.
+    base : Configuration
+        Its images.
+
+    Returns
+    -------
+    str
+        Of another sample or of other images there is another name.
+    """
+    return f"angle_{data_fingerprint(sample)[:12]}_{base.image_variant}"
 
 
 def _angle_network(base, result):
@@ -418,6 +442,8 @@ def fit_final_network(
         "trained": True,
         "configuration": chosen.model_dump(mode="json"),
         "class_names": class_names(sample),
+        "angle_network": angle_network_name(sample, laid_out.base),
+        "angle_features": laid_out.base.features.model_dump(mode="json"),
         "n_sources": len(objects),
         "label_source": ", ".join(sorted(sample.loc[rows, "label_source"].unique())),
         **calibration,
