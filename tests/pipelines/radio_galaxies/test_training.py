@@ -198,13 +198,13 @@ def generator_settings(kind="vae", **changes):
     return {
         "kind": kind, "n_classes": 2, "size": SIZE, "latent": 4, "width": 16,
         "learning_rate": 2e-3, "kl_weight": 1.0, "batch_size": 8, "rotate": False, "seed": 0,
-        "checkpoint_every": 1, "first": 0, "last": 1,
+        "images": "all", "first": 0, "last": 1,
     } | changes  # fmt: skip
 
 
 def trained(state=None, **changes):
-    known = {"rows": np.arange(40), "classes": CLASSES} | (state or {})
-    return train_generator_task(generator_settings(**changes), known, {"images": IMAGES}, threads=1)
+    known = {"classes": CLASSES} | (state or {})
+    return train_generator_task(generator_settings(**changes), known, {"all": IMAGES}, threads=1)
 
 
 @pytest.mark.parametrize("kind", ["dcgan", "vae"])

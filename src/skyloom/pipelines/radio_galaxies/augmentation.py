@@ -315,11 +315,17 @@ def train_generators(
                     [name],
                     own.assign(**{"class": 0}),
                 )
+    # They are shown the images of their training part, and no others.
+    shown_to = {
+        name: f"fold {fold}, {', '.join(part)}" for name, (_, fold, part, _) in jobs.items()
+    }
+    shown = {shown_to[name]: images[row_of.loc[known["id"]]] for name, (*_, known) in jobs.items()}
     # Not how long it will be trained: a longer training goes on from a shorter one.
     whole = {"epochs", "checkpoint_every", "learning_rates", "conditional"}
     settings = {
         name: {
             "kind": kind,
+            "images": shown_to[name],
             "n_classes": len(classes),
             "learning_rate": parameters.learning_rates[kind],
             **parameters.model_dump(exclude=whole),
@@ -332,15 +338,12 @@ def train_generators(
 
     def procedure(name):
         kind, _, _, known = jobs[name]
-        arrays = {
-            "rows": row_of.loc[known["id"]].to_numpy(),
-            "classes": known["class"].to_numpy(np.int32),
-        }
+        arrays = {"classes": known["class"].to_numpy(np.int32)}
         state: dict[str, np.ndarray] = {}
         for first in range(0, parameters.epochs[kind], every):
             last = min(first + every, parameters.epochs[kind])
             task = settings[name] | {"first": first, "last": last}
-            (result,) = yield [Task(task, arrays | state, ("images",))]
+            (result,) = yield [Task(task, arrays | state, (shown_to[name],))]
             if isinstance(result, FailedTask):
                 yield Finished((name, last, result))
                 return
@@ -352,7 +355,7 @@ def train_generators(
         for name, last, result in run_procedures(
             [procedure(name) for name in jobs],
             partial(train_generator_task, threads=threads),
-            {"images": images},
+            shown,
             store,
             client,
             code=code(),
@@ -380,7 +383,7 @@ def train_generators(
         name: partial(maker_with, settings[name], state) for name, (_, _, state) in best.items()
     }
     sheets = {
-        name: _sheet(make(), images[row_of.loc[jobs[name][3]["id"]]], *jobs[name][2:], parameters)
+        name: _sheet(make(), shown[shown_to[name]], *jobs[name][2:], parameters)
         for name, make in generators.items()
     }
     return generators, table[list(HISTORY_COLUMNS)], frames, sheets

@@ -376,11 +376,12 @@ def train_generator_task(
     ----------
     settings : dict
         ``kind``, ``n_classes``, ``size``, ``latent``, ``width``, ``learning_rate``,
-        ``kl_weight``, ``batch_size``, ``rotate``, ``seed``, ``first`` and ``last`` epoch.
+        ``kl_weight``, ``batch_size``, ``rotate``, ``seed``, ``first`` and ``last`` epoch, and the
+        name of the ``images``.
     arrays : dict
-        ``rows`` and ``classes`` to train on; ``state_0`` ... of the piece before.
+        ``classes`` of the images; ``state_0`` ... of the piece before.
     shared : dict
-        ``images``.
+        The images to train on.
     threads : int
         TensorFlow threads.
 
@@ -400,7 +401,7 @@ def train_generator_task(
         pair.variables, unpack(arrays, "state") or pair.untrained, strict=True
     ):
         variable.assign(value)
-    images, classes = np.asarray(shared["images"][arrays["rows"]]), arrays["classes"]
+    images, classes = np.asarray(shared[settings["images"]]), arrays["classes"]
     history = train_pair(
         pair,
         images,
