@@ -135,6 +135,8 @@ def test_every_parameter_is_used_and_valid(root, registered, environment):
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_documented_parameter_is_read_somewhere(root, study):
     """A field that no code looks at would be a promise that nobody keeps."""
+    from skyloom.archives.catalogues import read_sources
+    from skyloom.archives.first import download_cut_outs
     from skyloom.learning import configurations
     from skyloom.learning.nested import search_procedure
     from skyloom.nets.alhassan import alhassan
@@ -152,6 +154,7 @@ def test_every_documented_parameter_is_read_somewhere(root, study):
         name
         for function in (
             hi_profiles.draw_truth, radio_galaxies.draw_truth, search_procedure, alhassan,
+            read_sources, download_cut_outs,
         )
         for name in inspect.signature(function).parameters
     }  # fmt: skip
