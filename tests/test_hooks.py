@@ -347,7 +347,7 @@ def test_parameters_that_are_asked_for_pass(asked):
         ("study.network.sizes", "study.network.size"),
         ("foldr", "folder"),
         ("cluser", "cluster"),
-        ("studdy.training", "study.training"),
+        ("studdy.training", "study"),
     ],
 )
 def test_a_misspelt_parameter_is_refused_with_the_most_similar_one(asked, name, similar):
