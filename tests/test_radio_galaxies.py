@@ -93,7 +93,7 @@ def test_the_run_ends_with_a_table_and_the_paths(finished):
     for title in ("Recall of each class", "Quality of the synthetic images", "Bending angle",
                   "Model info sheet", "Networks that make images"):  # fmt: skip
         assert title in page
-    assert page.count("data:image/png;base64,") == 9  # no study along an axis, all angles known
+    assert page.count("data:image/png;base64,") == 10  # no study along an axis, all angles known
 
 
 def test_every_arm_and_baseline_is_scored_on_the_same_sources(finished):
@@ -157,6 +157,8 @@ def test_generators_leave_a_film_a_sheet_a_history_and_a_verdict(finished):
             assert min(sheet.size) > 300
     quality = reported(project, "synthetic_quality.csv")
     assert quality["pool"].tolist() == ["observed, held out", "geometric", "dcgan", "vae"]
+    histograms = reported(project, "synthetic_histograms.csv")
+    assert histograms["images"].unique().tolist() == ["training", *quality["pool"]]
     # After so few epochs they make no sources, and the report says so.
     assert history.loc[history["chosen"], "verdict"].notna().any()
     info = json.loads((folder / "model_info.json").read_text())
@@ -190,7 +192,13 @@ def test_mlflow_has_a_child_for_each_configuration(finished):
     runs = client.search_runs([experiment.experiment_id])
     children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
     names = {run.data.tags["mlflow.runName"] for run in children}
-    assert names >= {*ARMS, *BASELINES}
+    angles = {f"bending angle: {arm}" for arm in reported(project, "angle_scores.csv")["arm"]}
+    assert names == {*ARMS, *BASELINES, *angles, "nested: best of the inner folds"}
+    (regression,) = (r for r in children if r.data.tags["mlflow.runName"] == "bending angle: real")
+    scores = reported(project, "angle_scores.csv").set_index("arm")
+    assert regression.data.metrics["bending_mae"] == pytest.approx(scores.loc["real", "mae"])
+    history = client.get_metric_history(regression.info.run_id, "epoch_bending_val_mae")
+    assert len(history) == SMALL["bending"]["epochs"]
     keys = {frozenset(run.data.params) for run in children}
     assert len(keys) == 1
     assert client.get_model_version_by_alias(STUDY, "selected").version == 1
@@ -278,7 +286,7 @@ def test_a_folder_without_labels_is_measured_and_drawn_all_the_same(finished):
     del small["augmentation"]
     folder = str(project / f"data/01_raw/{STUDY}/cut_outs")
     shown = run(project, "", env="real", folder=folder, **{STUDY: small})
-    assert "too few labelled sources to train and test a network" in shown
+    assert "too few labelled sources to train and test a classifier" in shown
     root = project / "data/real"
     sample = pd.read_csv(root / f"03_primary/{STUDY}/sample.csv")
     assert len(sample) == 72
@@ -286,6 +294,27 @@ def test_a_folder_without_labels_is_measured_and_drawn_all_the_same(finished):
     assert len(np.load(images)) == 72
     page = (root / f"08_reporting/{STUDY}/report.html").read_text()
     assert "Too few labelled sources" in page
+
+
+def test_a_catalogue_of_angles_without_classes_teaches_the_regressor(finished, tmp_path):
+    project, _ = finished
+    sample = pd.read_csv(project / f"data/03_primary/{STUDY}/sample.csv")
+    known = sample[sample["bending_angle"].notna()]
+    known[["id", "bending_angle"]].to_csv(tmp_path / "angles.csv", index=False)
+    small = {name: values for name, values in SMALL.items() if name != "simulation"}
+    folder, labels = str(project / f"data/01_raw/{STUDY}/cut_outs"), str(tmp_path / "angles.csv")
+    shown = run(project, "", env="real", folder=folder, labels=labels, **{STUDY: small})
+    assert "too few labelled sources to train and test a classifier" in shown
+    assert "Bending angle, mean absolute error (deg): " in shown
+    root = project / "data/real"
+    scores = pd.read_csv(root / f"08_reporting/{STUDY}/angle_scores.csv").set_index("arm")
+    assert scores["n_sources"].between(len(known) // 4, len(known) // 2).all()
+    assert {"real", "real + geometric", "geometric"} <= set(scores.index)
+    split = pd.read_csv(root / f"05_model_input/{STUDY}/angle_split_manifest.csv")
+    assert set(split["id"]) == set(known["id"])
+    assert (
+        "Bending angles of test sources" in (root / f"08_reporting/{STUDY}/report.html").read_text()
+    )
 
 
 # --- download -------------------------------------------------------------------------------------

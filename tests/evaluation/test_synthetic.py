@@ -6,6 +6,7 @@ import pytest
 from skyloom.evaluation.synthetic import (
     diversity,
     histogram_error,
+    image_histograms,
     image_statistics,
     kernel_distance,
     share_of_copies,
@@ -42,6 +43,27 @@ def test_histograms_agree_with_themselves_and_not_with_other_images():
     dark = histogram_error(real, np.zeros((10, 24, 24, 1)))
     assert dark["pixel"] == 2
     assert dark["mean"] > 1.5
+
+
+def test_histograms_to_be_looked_at_share_their_bins_and_lose_no_value():
+    groups = {"real": sources(200, 0), "wide": sources(50, 1, width=4.0)}
+    table = image_histograms(groups, n_bins=10)
+    assert table.groupby(["images", "quantity"]).size().eq(10).all()
+    np.testing.assert_allclose(table.groupby(["images", "quantity"])["share"].sum(), 1)
+    assert table.groupby("quantity")["low"].nunique().eq(10).all()
+    flux = table[table["quantity"] == "flux"].set_index("images")
+    mean = {name: (flux.loc[name, "low"] * flux.loc[name, "share"]).sum() for name in groups}
+    assert mean["wide"] > 1.5 * mean["real"]
+    fluxes = groups["real"].sum(axis=(1, 2, 3))
+    first = flux.loc["real"].iloc[3]
+    inside = (fluxes >= first["low"]) & (fluxes < first["high"])
+    assert first["share"] == pytest.approx(inside.mean())
+
+
+def test_dark_images_have_histograms():
+    table = image_histograms({"real": sources(20, 0), "dark": np.zeros((3, 24, 24, 1))})
+    dark = table[(table["images"] == "dark") & (table["quantity"] == "pixel")]
+    assert dark["share"].eq(0).all()
 
 
 def test_equal_images_have_no_diversity():

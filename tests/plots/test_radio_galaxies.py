@@ -2,8 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skyloom.evaluation.synthetic import image_histograms
 from skyloom.plots import radio_galaxies as plots
 from skyloom.plots.radio_galaxies import contact_sheets, film_frame, mosaic
+
+HISTOGRAMS = image_histograms(
+    {name: np.random.default_rng(0).random((5, 8, 8, 1)) for name in ("training", "vae")}
+)
 
 
 @pytest.mark.parametrize(("n", "pages"), [(0, 0), (1, 1), (6, 1), (7, 2), (13, 3)])
@@ -81,6 +86,7 @@ UNMEASURED = pd.DataFrame(
         (lambda: plots.axis_figure(ARMS.assign(value=[1, 2], series=""), "features.size"), 2),
         (lambda: plots.angles_figure(ANGLES, KINDS), 2),
         (lambda: plots.generators_figure(HISTORY), 4),
+        (lambda: plots.histograms_figure(HISTOGRAMS), 4),
         (lambda: plots.angle_curves_figure(CURVES), 2),
         (lambda: plots.angles_by_class_figure(UNMEASURED, ["FRI", "FRII", "bent"]), 1),
     ],
@@ -100,6 +106,7 @@ def test_every_axis_says_what_it_shows(figure, n_axes):
         lambda: plots.axis_figure(ARMS[:0].assign(value=[], series=[]), ""),
         lambda: plots.angles_figure(ANGLES[:0], KINDS[:0]),
         lambda: plots.generators_figure(HISTORY[:0]),
+        lambda: plots.histograms_figure(HISTOGRAMS[:0]),
         lambda: plots.angle_curves_figure(CURVES[:0]),
         lambda: plots.angles_by_class_figure(UNMEASURED[:0], ["FRI"]),
     ],

@@ -55,8 +55,10 @@ def summary_text(
     -------
     str
     """
+    ending = ["", textwrap.fill(words, 100)] if words else []
     if scores.empty:
-        return f"{head}; too few labelled {objects} to train and test a network\n"
+        head = f"{head}; too few labelled {objects} to train and test a classifier"
+        return "\n".join([head, *ending]) + "\n"
     first = scores.iloc[0]
     baseline = scores.loc[scores["configuration"] == reference, "success_rate"].iloc[0]
     width = max(len(name) for name in scores["configuration"])
@@ -73,9 +75,7 @@ def summary_text(
         f"{baseline:>{len(short)}.3f}  {row['balanced_accuracy']:>13.3f}  {row['p_value']:>7.4f}"
         for _, row in scores.iterrows()
     ]
-    lines += ["", f"The first p-value is of {first['p_value_of']}."]
-    if words:
-        lines += ["", textwrap.fill(words, 100)]
+    lines += ["", f"The first p-value is of {first['p_value_of']}.", *ending]
     return "\n".join(lines) + "\n"
 
 

@@ -53,11 +53,10 @@ def histogram_error(real: np.ndarray, made: np.ndarray, *, n_bins: int = 20) -> 
     ----------
     Rustige et al. (2023), RASTI 2, 264: checkpoints are chosen by such errors.
     """
-    first, other = image_statistics(real), image_statistics(made)
-    values = {name: (first[name].to_numpy(), other[name].to_numpy()) for name in first}
-    values["pixel"] = real[real > _BRIGHT], made[made > _BRIGHT]
+    first, other = _values(real), _values(made)
     errors = {}
-    for name, (ours, theirs) in values.items():
+    for name, ours in first.items():
+        theirs = other[name]
         if not len(ours) or not len(theirs):
             errors[name] = 2.0
             continue
@@ -68,6 +67,44 @@ def histogram_error(real: np.ndarray, made: np.ndarray, *, n_bins: int = 20) -> 
         ]
         errors[name] = float(np.abs(bins[0] - bins[1]).sum())
     return errors | {"mean": float(np.mean(list(errors.values())))}
+
+
+def image_histograms(groups: dict[str, np.ndarray], *, n_bins: int = 20) -> pd.DataFrame:
+    """Histograms of what `histogram_error` compares, to be looked at.
+
+    Parameters
+    ----------
+    groups : dict of str to numpy.ndarray, shape (n, height, width, 1)
+        Images from 0 to 1; the first group gives the bins, which hold 99 % of its values.
+    n_bins : int
+        Equally wide; values beyond them are counted in the outermost.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``images`` (name of the group), ``quantity``, ``low`` and ``high`` (edges of the bin) and
+        ``share`` of the values.
+    """
+    tables, edges = [], {}
+    for name, images in groups.items():
+        for quantity, values in _values(images).items():
+            if quantity not in edges:
+                ends = np.percentile(values, [0.5, 99.5]) if len(values) else (0, 1)
+                edges[quantity] = np.linspace(*ends, n_bins + 1)
+            bins = edges[quantity]
+            counts, _ = np.histogram(np.clip(values, bins[0], bins[-1]), bins)
+            tables.append(
+                pd.DataFrame({"low": bins[:-1], "high": bins[1:]}).assign(
+                    images=name, quantity=quantity, share=counts / max(1, len(values))
+                )
+            )
+    return pd.concat(tables, ignore_index=True)[["images", "quantity", "low", "high", "share"]]
+
+
+def _values(images):
+    """Values of the pixels that are not dark, and each column of `image_statistics`."""
+    table = image_statistics(images)
+    return {"pixel": images[images > _BRIGHT]} | {name: table[name].to_numpy() for name in table}
 
 
 def diversity(images: np.ndarray) -> float:

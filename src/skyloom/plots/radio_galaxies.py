@@ -198,6 +198,43 @@ def generators_figure(history: pd.DataFrame) -> Figure:
     return figure
 
 
+def histograms_figure(histograms: pd.DataFrame) -> Figure:
+    """Histograms of training images and of others beside them.
+
+    Parameters
+    ----------
+    histograms : pandas.DataFrame
+        From `skyloom.evaluation.synthetic.image_histograms`, the training images first; may be
+        empty.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    words = {
+        "pixel": "pixels brighter than 0.1: brightness, brightest = 1",
+        "flux": "flux: sum over the pixels",
+        "area": "area: pixels above a tenth of the brightest",
+        "spread": "spread: mean distance of the light from the middle (pixels)",
+    }
+    figure = new_figure(10, 6.5)
+    axes = figure.subplots(2, 2)
+    for axis, (quantity, label) in zip(axes.flat, words.items(), strict=True):
+        part = histograms[histograms["quantity"] == quantity]
+        for number, (name, one) in enumerate(part.groupby("images", sort=False)):
+            edges = [*one["low"], one["high"].iloc[-1]]
+            first = number == 0
+            axis.stairs(
+                one["share"], edges, fill=first, label=name, lw=1.5,
+                color=GREY if first else CYCLE[(number - 1) % len(CYCLE)],
+                alpha=0.5 if first else 1,
+            )  # fmt: skip
+        axis.set(xlabel=label, ylabel="share", ylim=(0, None))
+    if len(histograms):
+        axes[0, 0].legend()
+    return figure
+
+
 def arms_figure(arms: pd.DataFrame, reference: str) -> Figure:
     """Success rate and macro-F1 of each configuration, and what it gains over one of them.
 

@@ -696,7 +696,7 @@ def test_the_summary_of_nothing_trained_says_why():
         "",
     )
     assert text == (
-        "3 spectra accepted, 1 rejected; too few labelled galaxies to train and test a network\n"
+        "3 spectra accepted, 1 rejected; too few labelled galaxies to train and test a classifier\n"
     )
 
 

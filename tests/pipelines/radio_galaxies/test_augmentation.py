@@ -8,6 +8,8 @@ from skyloom.evaluation.splits import check_no_leak
 from skyloom.pipelines.radio_galaxies import augmentation
 from skyloom.pipelines.radio_galaxies.augmentation import (
     class_names,
+    draw_synthetic_images,
+    make_angle_split,
     make_split,
     simulate_sources,
     training_ids,
@@ -134,6 +136,74 @@ def test_auto_takes_the_given_split_where_there_is_one():
     assert roles_of(make_split(sample_of(), auto)) == {"train": 64, "test": 40, "validation": 16}
 
 
+# --- the split of the bending angles --------------------------------------------------------------
+
+
+def with_angles(sample, known):
+    rng = np.random.default_rng(5)
+    return sample.assign(bending_angle=np.where(known, rng.exponential(20, len(sample)), np.nan))
+
+
+def test_angles_have_the_split_of_the_classes_where_that_has_all_of_them():
+    sample = with_angles(sample_of(), sample_of()["class"] == "bent")
+    options = AugmentationParameters(seeds=(0,))
+    manifest = make_split(sample, options)
+    pd.testing.assert_frame_equal(make_angle_split(sample, manifest, options), manifest)
+
+
+@pytest.mark.parametrize("split", ["holdout", "folds"])
+def test_angles_without_classes_have_a_split_of_their_own(split):
+    sample = with_angles(sample_of().assign(**{"class": ""}), True)
+    options = AugmentationParameters(split=split, n_folds=3, seeds=(0, 1))
+    manifest = make_split(sample, options)
+    assert manifest.empty
+    own = make_angle_split(sample, manifest, options)
+    assert set(own["id"]) == set(sample["id"])
+    tested = own[(own["role"] == "test") & (own["seed"] == 0)]
+    assert tested["id"].is_unique
+    if split == "folds":
+        assert set(tested["id"]) == set(sample["id"])
+    # Small and large angles are on every side.
+    angle = sample.set_index("id")["bending_angle"]
+    large = own["id"].map(angle > angle.median())
+    shares = large.groupby([own["fold"], own["role"]]).mean()
+    assert shares.between(0.35, 0.65).all()
+
+
+def test_a_few_angles_without_classes_do_not_touch_the_split_of_the_classes():
+    sample = with_angles(sample_of(), True)
+    unclassified = sample.index % 10 == 0
+    sample.loc[unclassified, "class"] = ""
+    options = AugmentationParameters(seeds=(0,))
+    manifest = make_split(sample, options)
+    own = make_angle_split(sample, manifest, options)
+    assert set(own["id"]) == set(sample["id"])
+    assert not set(own["fold"]) & set(manifest["fold"])  # which simulations are whose
+
+
+def test_simulations_for_angles_alone_are_like_their_training_part(observed):
+    sample, _, measurements = observed
+    sample = with_angles(sample, sample["class"] != "compact").assign(**{"class": ""})
+    options = AugmentationParameters(seeds=(0,))
+    manifest = make_split(sample, options)
+    own = make_angle_split(sample, manifest, options)
+    plan = plan_of(["real"], bending=True)
+    sources, cutouts = simulate_sources(
+        sample, measurements, manifest, own, plan, SyntheticParameters(n_images=60),
+        FeatureParameters(), IngestionParameters(size=120),
+    )  # fmt: skip
+    assert list(cutouts) == ["fold_0"]
+    assert (sources["n_fitted"] > 50).all()
+    extended = sources["class"] != "compact"
+    length = sources.loc[extended, ["length_1", "length_2"]].mean(axis=1)
+    assert length.median() == pytest.approx(45, rel=0.25)
+    images, synthetic = draw_synthetic_images(
+        sample, sources, {"fold_0": lambda: cutouts["fold_0"]}, {}, plan, SyntheticParameters()
+    )
+    assert len(images) == 1
+    np.testing.assert_allclose(synthetic["bending_angle"], sources["bending_angle"].where(extended))
+
+
 # --- simulated sources ----------------------------------------------------------------------------
 
 
@@ -156,6 +226,7 @@ def simulated(observed, arms, changes=None, synthetic=None):
     return simulate_sources(
         sample,
         measurements,
+        manifest,
         manifest,
         plan_of(arms),
         parameters,

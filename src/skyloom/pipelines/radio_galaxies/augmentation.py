@@ -51,6 +51,7 @@ _N_SHOWN = 8  # images of a class on a sheet
 _LEAST_DIVERSE, _MOST_UNLIKE, _DARKEST = 0.2, 1.0, 0.2
 _FEWEST_OF_A_CLASS = 3  # to train on, to choose the epoch, and to test
 _FEWEST_FITTED = 10  # sources to which distributions can be fitted
+_N_INTERVALS = 4  # of the bending angle, equally many sources in each
 SYNTHETIC_COLUMNS = ("pool", "row", "class", "bending_angle")
 
 
@@ -87,6 +88,47 @@ def make_split(sample: pd.DataFrame, parameters: AugmentationParameters) -> pd.D
             )  # fmt: skip
     present = sorted(objects["class"].unique())
     objects["class"] = objects["class"].map({label: k for k, label in enumerate(present)})
+    return _split(objects, parameters)
+
+
+def make_angle_split(
+    sample: pd.DataFrame, manifest: pd.DataFrame, parameters: AugmentationParameters
+) -> pd.DataFrame:
+    """Split the sources whose bending angle is known, before anything is trained.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        From `skyloom.pipelines.radio_galaxies.ingestion.select_sample`.
+    manifest : pandas.DataFrame
+        From `make_split`.
+    parameters : AugmentationParameters
+        ``radio_galaxies.augmentation``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The split of the classes, where that has every source whose angle is known. Else, as of a
+        catalogue of angles without classes, one of these sources alone: in place of classes
+        intervals of the angle are balanced, and the folds have numbers of their own.
+    """
+    known = sample[sample["keep"] & sample["bending_angle"].notna()]
+    if known["id"].isin(manifest["id"]).all():
+        return manifest
+    angle = known.groupby("group")["bending_angle"].first()
+    rank = angle.rank(method="first")
+    interval = pd.qcut(
+        rank, min(_N_INTERVALS, max(1, len(rank) // _FEWEST_OF_A_CLASS)), labels=False
+    )
+    objects = known[["id", "group", "sha256", "role"]].assign(
+        **{"class": known["group"].map(interval).astype(int)}
+    )
+    own = _split(objects, parameters)
+    return own.assign(fold=own["fold"] + (0 if manifest.empty else manifest["fold"].max() + 1))
+
+
+def _split(objects, parameters):
+    """Split of some objects with classes, the same for every seed."""
     if parameters.split == "given" or (
         parameters.split == "auto" and len(objects) and (objects["role"] != "").all()
     ):
@@ -177,6 +219,7 @@ def simulate_sources(
     sample: pd.DataFrame,
     measurements: pd.DataFrame,
     manifest: pd.DataFrame,
+    angle_manifest: pd.DataFrame,
     plan: dict[str, Any],
     parameters: SyntheticParameters,
     features: FeatureParameters,
@@ -186,8 +229,8 @@ def simulate_sources(
 
     Parameters
     ----------
-    sample, measurements, manifest : pandas.DataFrame
-        The sample, its measurements and the split.
+    sample, measurements, manifest, angle_manifest : pandas.DataFrame
+        The sample, its measurements and the splits.
     plan : dict
         The sweep.
     parameters : SyntheticParameters
@@ -206,17 +249,25 @@ def simulate_sources(
         As observed, by fold; none where no configuration is trained on them.
     """
     sweep = Sweep.model_validate(plan)
-    wanted = "geometric" in sweep.synthetic or sweep.parameters.bending
-    if not wanted or manifest.empty:
+    used = [manifest] * ("geometric" in sweep.synthetic) + [
+        angle_manifest
+    ] * sweep.parameters.bending
+    learnt = {
+        int(fold): training_ids(table, fold)["id"]
+        for table in used
+        for fold in table["fold"].unique()
+    }
+    if not learnt:
         return pd.DataFrame(columns=["id", "fold", "class"]), {}
     tables, cutouts = [], {}
     scales = sample["pixel_scale"].dropna()
     scale = float(scales.median()) if len(scales) else PIXEL_SCALE
-    names = class_names(sample)
-    for fold in sorted(manifest["fold"].unique()):
-        rng = np.random.default_rng([parameters.seed, int(fold)])
-        known = training_ids(manifest, fold)
-        extended = known[known["class"].map(lambda k: names[k]) != "compact"]["id"]
+    names = class_names(sample) or list(CLASSES)
+    class_of = sample.set_index("id")["class"]
+    for fold, ids in sorted(learnt.items()):
+        rng = np.random.default_rng([parameters.seed, fold])
+        classes = class_of.loc[ids]
+        extended = classes.index[classes != "compact"]
         measured = measurements[measurements["id"].isin(extended)]
         fixed = parameters.sources.model_dump() | {"field": ingestion.size * scale}
         fixed["class_shares"] = [
@@ -228,8 +279,8 @@ def simulate_sources(
         if parameters.fit and len(whole) >= _FEWEST_FITTED:
             size = min(features.crop, ingestion.size)  # as the sources were measured
             # Mixed as the measured ones are; what is drawn is mixed as the parameters say.
-            counts = known["class"].map(lambda k: names[k]).value_counts()
-            mixed = fixed | {"class_shares": [float(counts.get(name, 0)) for name in CLASSES]}
+            counts = [float((classes == name).sum()) for name in CLASSES]
+            mixed = fixed | ({"class_shares": counts} if any(counts) else {})
             drawn = fixed | fit_distributions(measured, rng, size=size, pixel_scale=scale, **mixed)
             n_fitted = len(whole)
         truth = draw_truth(parameters.n_images, rng, **drawn)
@@ -473,7 +524,8 @@ def draw_synthetic_images(
             pool = f"geometric_{fold}_{variant}"
             images[pool] = prepare_images(load(), member.features)
             angle = own["bending_angle"].where(own["class"] != "compact")
-            tables.append(_pool(pool, own["class"].map(names.index), angle))
+            number = pd.Index(names).get_indexer(own["class"])  # -1 where the sample has none
+            tables.append(_pool(pool, number, angle))
         for name, load in generators.items():
             from skyloom.learning.generative import make_images
 

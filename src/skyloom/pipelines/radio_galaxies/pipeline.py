@@ -5,6 +5,7 @@ from kedro.pipeline import Pipeline
 from skyloom.pipelines._node import stage_node as _node
 from skyloom.pipelines.radio_galaxies.augmentation import (
     draw_synthetic_images,
+    make_angle_split,
     make_split,
     simulate_sources,
     train_generators,
@@ -91,11 +92,18 @@ def create_pipeline() -> Pipeline:
                 make_split, ["sample", "params:augmentation"], ["split_manifest"], "augmentation"
             ),
             _node(
+                make_angle_split,
+                ["sample", "split_manifest", "params:augmentation"],
+                ["angle_split_manifest"],
+                "augmentation",
+            ),
+            _node(
                 simulate_sources,
                 [
                     "sample",
                     "measurements",
                     "split_manifest",
+                    "angle_split_manifest",
                     "sweep_plan",
                     "params:synthetic",
                     "params:features",
@@ -160,7 +168,7 @@ def create_pipeline() -> Pipeline:
                 fit_bending_angles,
                 [
                     "sample",
-                    "split_manifest",
+                    "angle_split_manifest",
                     "measurements",
                     *training_images,
                     *fits,
@@ -213,7 +221,7 @@ def create_pipeline() -> Pipeline:
                     "classifier",
                     "classifier_description",
                 ],
-                ["synthetic_quality"],
+                ["synthetic_quality", "synthetic_histograms"],
                 "reporting",
             ),
             _node(
@@ -250,6 +258,7 @@ def create_pipeline() -> Pipeline:
                     "selection",
                     "generator_history",
                     "synthetic_quality",
+                    "synthetic_histograms",
                     "angle_predictions",
                     "angle_scores",
                     "angle_curves",
@@ -268,6 +277,7 @@ def create_pipeline() -> Pipeline:
                     "examples_figure",
                     "reliability_figure",
                     "generators_figure",
+                    "histograms_figure",
                     "angles_figure",
                     "angle_curves_figure",
                     "angles_by_class_figure",

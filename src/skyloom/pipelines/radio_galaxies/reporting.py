@@ -20,6 +20,7 @@ from skyloom.evaluation.scores import (
 from skyloom.evaluation.synthetic import (
     diversity,
     histogram_error,
+    image_histograms,
     kernel_distance,
     share_of_copies,
 )
@@ -27,6 +28,7 @@ from skyloom.learning.comparison import (
     NESTED,
     describe_children,
     file_name,
+    run_parameters,
     score_comparison,
     scorer,
     workbooks_of,
@@ -35,6 +37,7 @@ from skyloom.pipelines.radio_galaxies.augmentation import class_names
 from skyloom.pipelines.radio_galaxies.parameters import Configuration, ReportingParameters, Sweep
 from skyloom.pipelines.radio_galaxies.training import (
     ANGLE_BASELINES,
+    ANGLE_CURVES,
     FOREST_BASELINE,
     MAJORITY_BASELINE,
 )
@@ -54,6 +57,7 @@ QUALITY_COLUMNS = (
     "pool", "fold", "n_images", *(f"{name}_error" for name in HISTOGRAMS), "kernel_distance",
     "diversity", "share_of_copies",
 )  # fmt: skip
+HISTOGRAM_COLUMNS = ("images", "quantity", "low", "high", "share")
 _N_SHOWN = 6  # configurations in the figures with a panel or a line for each
 
 
@@ -176,7 +180,7 @@ def measure_synthetic_quality(
     synthetic: pd.DataFrame,
     network: Any,
     description: dict[str, Any],
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How good the synthetic images are, in the space of the classifier's features.
 
     Parameters
@@ -194,15 +198,19 @@ def measure_synthetic_quality(
 
     Returns
     -------
-    pandas.DataFrame
+    quality : pandas.DataFrame
         `QUALITY_COLUMNS`, first a row for the held-out observed images of each fold, with which
         the others are to be compared; see `skyloom.evaluation.synthetic`. All are drawn with the
         shares of the classes in the training part, and nearest neighbours are looked for among
         the training images in eight orientations. ``diversity`` is in units of that of the
         training images.
+    histograms : pandas.DataFrame
+        From `skyloom.evaluation.synthetic.image_histograms`, the training images first; of the
+        first fold.
     """
     if not description["trained"] or synthetic.empty:
-        return pd.DataFrame(columns=list(QUALITY_COLUMNS))
+        nothing = (pd.DataFrame(columns=list(c)) for c in (QUALITY_COLUMNS, HISTOGRAM_COLUMNS))
+        return tuple(nothing)
     import keras
 
     from skyloom.learning.augmentation import orientations
@@ -213,7 +221,7 @@ def measure_synthetic_quality(
     pictures = np.asarray(images[variant]())
     row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
     first = manifest[manifest["seed"] == manifest["seed"].iloc[0]]
-    rows = []
+    rows, histograms = [], None
     for fold, part in first.groupby("fold"):
         learnt, rest = part[part["role"] == "train"], part[part["role"] != "train"]
         shares = learnt["class"].value_counts(normalize=True)
@@ -226,15 +234,20 @@ def measure_synthetic_quality(
         ours, usual = predict(features, train), predict(features, held)
         around = np.concatenate([predict(features, turned) for turned in orientations(train)])
         rng = np.random.default_rng(0)
-        for name, (many, classes) in groups.items():
-            made = many[rows_with_shares(classes, shares, rng)]
+        drawn = {
+            name: many[rows_with_shares(classes, shares, rng)]
+            for name, (many, classes) in groups.items()
+        }
+        if histograms is None:
+            histograms = image_histograms({"training": train} | drawn)
+        for name, made in drawn.items():
             theirs, errors = predict(features, made), histogram_error(train, made)
             rows.append(
                 (name, fold, len(made), *(errors[each] for each in HISTOGRAMS),
                  kernel_distance(ours, theirs), diversity(theirs) / diversity(ours),
                  share_of_copies(theirs, around, usual))
             )  # fmt: skip
-    return pd.DataFrame(rows, columns=list(QUALITY_COLUMNS))
+    return pd.DataFrame(rows, columns=list(QUALITY_COLUMNS)), histograms
 
 
 def rows_with_shares(
@@ -366,6 +379,7 @@ def write_report(
     selection: pd.DataFrame,
     generators: pd.DataFrame,
     quality: pd.DataFrame,
+    histograms: pd.DataFrame,
     angle_predictions: pd.DataFrame,
     angle_scores: pd.DataFrame,
     angle_curves: pd.DataFrame,
@@ -383,7 +397,7 @@ def write_report(
         The sample.
     scores, arms, predictions, curves, selection : pandas.DataFrame
         Results of the sweep.
-    generators, quality : pandas.DataFrame
+    generators, quality, histograms : pandas.DataFrame
         Of the networks that make images.
     angle_predictions, angle_scores, angle_curves, unmeasured : pandas.DataFrame
         Of the bending angles.
@@ -397,7 +411,7 @@ def write_report(
     Returns
     -------
     success_rates, arms, study, learning_curves, confusion, examples, reliability, generators, \
-    angles, angle_curves, angles_by_class : Figure
+    histograms, angles, angle_curves, angles_by_class : Figure
     report : str
         HTML with everything embedded.
     summary : str
@@ -432,6 +446,7 @@ def write_report(
             predictions[predictions["configuration"].isin(shown)]
         ),
         "Networks that make images": plots.generators_figure(generators),
+        "Histograms of synthetic images": plots.histograms_figure(histograms),
         "Bending angles of test sources": plots.angles_figure(measured, angle_scores),
         "Errors of the bending angle by epoch": plots.angle_curves_figure(angle_curves),
         "Predicted bending angles of sources without a measured one": (
@@ -446,6 +461,7 @@ def write_report(
     empty = {
         "Along the axis of the study": not len(along_axis(arms, plan, sweep)[0]),
         "Networks that make images": generators.empty,
+        "Histograms of synthetic images": histograms.empty,
         "Bending angles of test sources": measured.empty,
         "Errors of the bending angle by epoch": angle_curves.empty,
         "Predicted bending angles of sources without a measured one": unmeasured.empty,
@@ -585,13 +601,34 @@ def describe_runs(
             "split": Sweep.model_validate(plan).base.augmentation.split,
             "seeds": [int(seed) for seed in manifest["seed"].unique()],
         },
-        "metrics": {
-            f"bending_mae_{file_name(row.arm)}": float(row.mae) for row in angle_scores.itertuples()
-        },
-        "curves": {
-            f"bending_{file_name(arm)}_{name}": part.groupby("epoch")[name].mean().tolist()
-            for arm, part in angle_curves.groupby("arm")
-            for name in ("mae", "val_mae")
-        },
-        "children": describe_children(Configuration, scores, inner, curves, sweep),
+        "metrics": {},
+        "curves": {},
+        "children": describe_children(Configuration, scores, inner, curves, sweep)
+        + _angle_children(angle_scores, angle_curves),
     }
+
+
+def _angle_children(scores, curves):
+    """Child runs of the regressions of the bending angle and of their baselines."""
+    children = []
+    for _, row in scores.iterrows():
+        name = f"bending angle: {row['arm']}"
+        own = curves[curves["arm"] == row["arm"]].groupby("epoch")
+        metrics = {
+            f"bending_{column}": float(row[column])
+            for column in ("mae", "mae_low", "mae_high", "rmse", "minus_best_baseline", "scatter")
+        }
+        children.append(
+            {
+                "name": name,
+                "params": run_parameters(Configuration, None, name, row["kind"])
+                | {"arm": row["arm"]},
+                "metrics": metrics,
+                "curves": {
+                    f"epoch_bending_{column}": own[column].mean().tolist()
+                    for column in (ANGLE_CURVES if len(own) else ())
+                },
+                "file": file_name(name),
+            }
+        )
+    return children
