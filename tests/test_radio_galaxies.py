@@ -311,7 +311,8 @@ def test_a_catalogue_of_angles_without_classes_teaches_the_regressor(finished, t
     assert scores["n_sources"].between(len(known) // 4, len(known) // 2).all()
     assert {"real", "real + geometric", "geometric"} <= set(scores.index)
     split = pd.read_csv(root / f"05_model_input/{STUDY}/angle_split_manifest.csv")
-    assert set(split["id"]) == set(known["id"])
+    kept = pd.read_csv(root / f"03_primary/{STUDY}/sample.csv").query("keep")["id"]
+    assert set(split["id"]) == set(known["id"]) & set(kept)
     assert (
         "Bending angles of test sources" in (root / f"08_reporting/{STUDY}/report.html").read_text()
     )
