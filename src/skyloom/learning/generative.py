@@ -16,6 +16,8 @@ import pandas as pd
 from skyloom.learning.augmentation import rotate_and_flip
 
 KINDS = ("dcgan", "vae")
+SPECTRAL_KINDS = ("spectral_gan", "published_gan")
+_PUBLISHED_FAKES = 3  # made spectra in a gradient step beside each real one
 
 
 class Pair(NamedTuple):
@@ -51,10 +53,10 @@ def build_pair(
 
     Parameters
     ----------
-    kind : {"dcgan", "vae"}
-        Adversarial networks, or a variational autoencoder.
+    kind : {"dcgan", "vae", "spectral_gan", "published_gan"}
+        Adversarial networks, or a variational autoencoder; of images or of spectra.
     size, n_classes, latent, width
-        As of `skyloom.nets.dcgan.generator`.
+        As of `skyloom.nets.dcgan.generator`; pixels of a spectrum.
     learning_rate : float
         Of both.
     kl_weight : float
@@ -74,19 +76,31 @@ def build_pair(
     """
     import keras
 
-    from skyloom.nets import dcgan, vae
+    from skyloom.nets import dcgan, spectral_gan, vae
 
-    if kind not in KINDS:
-        msg = f"kind {kind!r} is none of {', '.join(KINDS)}"
+    if kind not in KINDS + SPECTRAL_KINDS:
+        msg = f"kind {kind!r} is none of {', '.join(KINDS + SPECTRAL_KINDS)}"
         raise ValueError(msg)
-    maker = dcgan.generator(size, n_classes, latent=latent, width=width, seed=seed)
+    published = kind == "published_gan"
     widths = (width // 4, width // 2, width)
-    if kind == "dcgan":
-        other = dcgan.discriminator(size, n_classes, widths=widths, seed=seed)
-        optimisers = [keras.optimizers.Adam(learning_rate, beta_1=0.5) for _ in range(2)]
+    if published:
+        maker = spectral_gan.published_generator(size, n_classes, latent=latent, seed=seed)
+    else:
+        nets = spectral_gan if kind in SPECTRAL_KINDS else dcgan
+        maker = nets.generator(size, n_classes, latent=latent, width=width, seed=seed)
+    if kind != "vae":
+        other = (
+            spectral_gan.published_discriminator(size, n_classes, seed=seed)
+            if published
+            else nets.discriminator(size, n_classes, widths=widths, seed=seed)
+        )
+        momentum = 0.9 if published else 0.5
+        optimisers = [keras.optimizers.Adam(learning_rate, beta_1=momentum) for _ in range(2)]
         for optimiser, model in zip(optimisers, (maker, other), strict=True):
             optimiser.build(model.trainable_variables)
-        step = _adversarial_step(maker, other, latent, *optimisers)
+        # One-sided smoothing (Salimans et al. 2016): 0.9 in place of 1.
+        how = (_PUBLISHED_FAKES, 1.0) if published else (1, 0.9)
+        step = _adversarial_step(maker, other, latent, *optimisers, *how)
     else:
         other = vae.encoder(size, n_classes, latent=latent, widths=widths, seed=seed)
         optimisers = [keras.optimizers.Adam(learning_rate)]
@@ -99,7 +113,9 @@ def build_pair(
     return Pair(maker, other, variables, untrained, step)
 
 
-def _adversarial_step(generator, discriminator, latent, of_generator, of_discriminator):
+def _adversarial_step(
+    generator, discriminator, latent, of_generator, of_discriminator, n_fakes, target
+):
     import tensorflow as tf
 
     def loss(logits, target):
@@ -108,13 +124,13 @@ def _adversarial_step(generator, discriminator, latent, of_generator, of_discrim
 
     @tf.function
     def step(images, classes, seed):
-        noise = tf.random.stateless_normal((tf.shape(images)[0], latent), seed)
+        noise = tf.random.stateless_normal((n_fakes * tf.shape(images)[0], latent), seed)
+        kinds = tf.repeat(classes, n_fakes, axis=0)
         with tf.GradientTape() as of_g, tf.GradientTape() as of_d:
-            made = generator([noise, classes], training=True)
+            made = generator([noise, kinds], training=True)
             real = discriminator([images, classes], training=True)
-            fake = discriminator([made, classes], training=True)
-            # One-sided smoothing (Salimans et al. 2016): 0.9 in place of 1.
-            discriminator_loss = loss(real, 0.9) + loss(fake, 0.0)
+            fake = discriminator([made, kinds], training=True)
+            discriminator_loss = loss(real, target) + loss(fake, 0.0)
             generator_loss = loss(fake, 1.0)
         for tape, model, optimiser, value in (
             (of_g, generator, of_generator, generator_loss),
