@@ -1,14 +1,19 @@
 """A catalogue of any size is split by class, sampled, and nothing is lost."""
 
 import gzip
+import io
 import itertools
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from skyloom.archives.lamost import read_sample, split_catalogue
+from skyloom.archives.lamost import download_spectra, read_sample, split_catalogue
 from skyloom.simulate.lamost_catalogue import write_catalogue
+from skyloom.simulate.stellar_spectra import draw_truth, observe, to_hdu
+from skyloom.spectra.stellar_readers import read_spectrum
 
 PLAIN = """obsid|ra|class|subclass
 1|10.5|STAR|A1V
@@ -149,3 +154,49 @@ def test_the_real_catalogue_is_split(real_observations, tmp_path):
         "M": 0,
     }
     assert len(read_sample(tmp_path / "parts/A_sample.txt")) == 20
+
+
+# --- spectra --------------------------------------------------------------------------------------
+
+
+class Archive(BaseHTTPRequestHandler):
+    """Has spectra of all ids but 404, for which it has a page."""
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        truth = draw_truth(1, np.random.default_rng(0))
+        flux, inverse_variance = observe(truth, np.random.default_rng(0))
+        stream = io.BytesIO()
+        to_hdu(truth.iloc[0], flux[0], inverse_variance[0]).writeto(stream)
+        content = gzip.compress(stream.getvalue())
+        if self.path == "/dr/fits/404/get":
+            content = b"<html>no such spectrum</html>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def test_spectra_are_fetched_by_their_ids_and_pages_are_none(tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Archive) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        options = {
+            "address": f"http://127.0.0.1:{server.server_port}/dr/fits/{{obsid}}/get",
+            "interval": 0, "retries": 0,
+        }  # fmt: skip
+        first = download_spectra(["101", "404"], tmp_path, **options)
+        again = download_spectra(["101"], tmp_path, **options)
+        server.shutdown()
+    assert first["status"].tolist() == ["fetched", "failed"]
+    assert "not a table" in first["reason"][1]
+    assert again["status"].tolist() == ["present"]
+    assert [path.name for path in tmp_path.iterdir()] == ["101.fits.gz"]
+    path = tmp_path / "101.fits.gz"
+    assert read_spectrum(path.name, path.read_bytes()).layout == "LAMOST image"
+
+
+def test_an_address_without_a_place_for_the_id_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"needs \{obsid\} where the id goes"):
+        download_spectra(["1"], tmp_path, address="http://127.0.0.1/")

@@ -1,15 +1,20 @@
-"""The LAMOST catalogue of millions of spectra, split by spectral class and sampled."""
+"""The LAMOST archive: its catalogue split by spectral class and sampled, and its spectra."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 
+from skyloom.archives.downloads import Downloader, Wanted
 from skyloom.spectra.spectral_types import CLASSES, parse_spectral_type
+from skyloom.spectra.stellar_readers import read_spectrum
 
+ADDRESS = "https://www.lamost.org/dr7/v2.0/spectrum/fits/{obsid}"
 COUNT_COLUMNS = ("class", "n", "n_sampled")
 NOT_UNDERSTOOD = "not_understood"
 _BATCH = 100_000  # rows
@@ -216,3 +221,48 @@ def read_sample(path: Path) -> list[str]:
     list of str
     """
     return path.read_text().split()
+
+
+def download_spectra(
+    ids: Sequence[str],
+    folder: Path,
+    *,
+    address: str = ADDRESS,
+    interval: float = 1.0,
+    retries: int = 4,
+    backoff: float = 2.0,
+    timeout: float = 60.0,
+) -> pd.DataFrame:
+    """Fetch the spectra that are not in a folder yet.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Observation ids, such as of `read_sample`.
+    folder : pathlib.Path
+        Where they go, as ``<id>.fits.gz``.
+    address : str
+        Of the archive, with ``{obsid}`` where the id goes; releases differ in it.
+    interval, retries, backoff, timeout
+        As in `skyloom.archives.downloads.Downloader`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As of `skyloom.archives.downloads.Downloader.download`.
+
+    Raises
+    ------
+    ValueError
+        If the address has no place for the id, or an id is no plain name or occurs twice.
+    """
+    if "{obsid}" not in address:
+        msg = f"the address of the archive needs {{obsid}} where the id goes, got {address!r}"
+        raise ValueError(msg)
+    wanted = [
+        Wanted(f"{i}.fits.gz", address.replace("{obsid}", quote(str(i), safe="")), {}) for i in ids
+    ]
+    downloader = Downloader(
+        read_spectrum, interval=interval, retries=retries, backoff=backoff, timeout=timeout
+    )
+    return downloader.download(wanted, folder)
