@@ -144,7 +144,8 @@ def test_every_documented_parameter_is_read_somewhere(root, study):
 
     folder = root / "src" / "skyloom" / "pipelines" / study
     code = "\n".join(p.read_text() for p in folder.glob("*.py") if p.name != "parameters.py")
-    code += (root / "src/skyloom/learning/comparison.py").read_text()
+    for name in ("comparison", "equal_steps"):
+        code += (root / f"src/skyloom/learning/{name}.py").read_text()
     # Of the modules of the parameters, what lays out a sweep: that a validator looks at a field is
     # no use of it.
     parts = [getattr(configurations.Sweep, name) for name in ("plan", "suggest")]

@@ -5,7 +5,6 @@ A change of this file makes finished fits stale, see `code`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +13,13 @@ import pandas as pd
 
 from skyloom.evaluation.synthetic import diversity, histogram_error
 from skyloom.images.cutouts import stretch
+from skyloom.learning.equal_steps import TrainingParameters, fit_equal_steps
 from skyloom.learning.fitting import prepare_process, split_result
 from skyloom.learning.nested import Split
 from skyloom.learning.sweep import code_digest
 from skyloom.pipelines.radio_galaxies.parameters import (
     Configuration,
     NetworkParameters,
-    TrainingParameters,
 )
 
 INPUTS = ("images", "synthetic")  # settings of a fit that name shared inputs
@@ -60,24 +59,6 @@ def build_network(
     return alhassan(
         (size, size, 1), n_outputs, **network.model_dump(), activation=activation, seed=seed
     )
-
-
-@functools.lru_cache(maxsize=8)
-def _compiled(network_json, optimizer, size, n_outputs, regression):
-    """Compiled network, to be reused by all fits of this process: tracing it takes seconds."""
-    import keras
-
-    network = NetworkParameters.model_validate_json(network_json)
-    model = build_network(network, size, n_outputs, 0, regression=regression)
-    model.compile(
-        optimizer=keras.optimizers.RMSprop(1.0, rho=0.9, epsilon=1e-8, clipnorm=1.0)
-        if optimizer == "rmsprop"
-        else keras.optimizers.Adam(1.0),
-        loss="mse" if regression else "sparse_categorical_crossentropy",
-        metrics=["mae" if regression else "accuracy"],
-    )
-    model.optimizer.build(model.trainable_variables)
-    return model
 
 
 def fit_settings(
@@ -234,31 +215,21 @@ def fit_network(
         From `skyloom.learning.fitting.fit_classifier`.
     """
     from skyloom.learning.augmentation import random_rotations
-    from skyloom.learning.fitting import balanced_rows, fit_classifier, restart
 
     network = NetworkParameters.model_validate(settings["network"])
-    training = TrainingParameters.model_validate(settings["training"])
     seed, n_outputs, size = (settings[name] for name in ("seed", "n_outputs", "size"))
-    model = _compiled(network.model_dump_json(), training.optimizer, size, n_outputs, regression)
-    fresh = build_network(network, size, n_outputs, seed, regression=regression)
-    restart(model, fresh, training.learning_rate)
-    if settings["balance_classes"] and not regression:
-        rows = balanced_rows(train[1], np.random.default_rng(seed))
-        train = train[0][rows], train[1][rows]
-    snapshots, history = fit_classifier(
-        model,
+    return fit_equal_steps(
+        lambda seed: build_network(network, size, n_outputs, seed, regression=regression),
+        TrainingParameters.model_validate(settings["training"]),
         train,
         validation,
+        key=f"{network.model_dump_json()} {size} {n_outputs}",
         epochs=settings["epochs"],
-        batch_size=training.batch_size,
-        # Never stopped, so that all arms are trained equally long; but the best may be kept.
-        patience=max(settings["epochs"]) if training.keep == "best" else None,
-        min_epochs=1,
         seed=seed,
-        steps_per_epoch=training.steps_per_epoch,
+        balance=settings["balance_classes"],
         augment=random_rotations(seed) if settings["n_copies"] is None else None,
+        regression=regression,
     )
-    return model, snapshots, history
 
 
 def fit_task(
@@ -468,6 +439,7 @@ def code() -> str:
     return code_digest(
         "skyloom.evaluation.synthetic",
         "skyloom.learning.augmentation",
+        "skyloom.learning.equal_steps",
         "skyloom.learning.fitting",
         "skyloom.learning.generative",
         "skyloom.nets.alhassan",

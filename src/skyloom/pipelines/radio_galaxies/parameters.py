@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from skyloom.archives.first import ADDRESS
 from skyloom.learning import configurations
 from skyloom.learning.configurations import Parameters, Positive, Seed, Share
+from skyloom.learning.equal_steps import TrainingParameters
 from skyloom.learning.generative import KINDS
 from skyloom.simulate.radio_galaxies import BEAM_FWHM, CLASSES, PIXEL_SCALE
 
@@ -235,19 +236,6 @@ class NetworkParameters(Parameters):
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.5, description="share dropped after the dense layer"
-    )
-
-
-class TrainingParameters(Parameters):
-    """Fitting the network: every arm makes the same number of gradient steps."""
-
-    epochs: int = Field(15, ge=1)
-    steps_per_epoch: int = Field(20, ge=1, description="gradient steps between two validations")
-    batch_size: int = Field(32, ge=1)
-    optimizer: Literal["adam", "rmsprop"] = Field("adam", description="rmsprop is published")
-    learning_rate: Positive = 1e-3
-    keep: Literal["best", "last"] = Field(
-        "best", description="weights of the lowest validation loss, or of the last epoch"
     )
 
 
