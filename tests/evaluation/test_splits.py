@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyloom.evaluation.splits import check_no_leak, largest_number_of_folds, split_manifest
+from skyloom.evaluation.splits import (
+    check_no_leak,
+    largest_number_of_folds,
+    same_objects,
+    split_manifest,
+)
+
+ARCSEC = 1 / 3600
 
 
 def table_of(groups_by_class):
@@ -274,3 +281,30 @@ def test_the_order_of_the_rows_does_not_hide_a_leak(manifest):
     shuffled = pd.concat([manifest, copied]).sample(frac=1, random_state=np.random.default_rng(0))
     with pytest.raises(ValueError, match=f"object '{copied['id'].item()}' is"):
         check_no_leak(shuffled)
+
+
+# --- which entries are the same object ------------------------------------------------------------
+
+
+def test_the_same_place_in_two_catalogues_is_one_source():
+    ra = [10.0, 200.0, 10.0 + 2 * ARCSEC, 10.0, np.nan, np.nan]
+    dec = [0.0, 45.0, 0.0, 4 * ARCSEC, 0.0, 0.0]
+    assert same_objects(ra, dec, 3.0).tolist() == [0, 1, 0, 3, 4, 5]
+    assert same_objects(ra, dec, 5.0).tolist() == [0, 1, 0, 0, 4, 5]
+
+
+def test_friends_of_friends_are_one_source_also_across_zero():
+    ra = (np.arange(5) * 2 - 4) * ARCSEC % 360
+    assert same_objects(ra, np.zeros(5), 2.5).tolist() == [0] * 5
+
+
+def test_entries_with_a_name_in_common_are_one_object():
+    nowhere = np.full(5, np.nan)
+    names, files = ["HD1", "", "HD2", "HD1", ""], ["a", "b", "b", "c", "d"]
+    assert same_objects(nowhere, nowhere, 3.0, names, files).tolist() == [0, 1, 1, 0, 4]
+    assert same_objects(nowhere, nowhere, 3.0, [""] * 5).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_few_sources_are_no_duplicates(n):
+    assert same_objects(np.zeros(n), np.zeros(n), 5.0).tolist() == list(range(n))

@@ -2,27 +2,8 @@ import numpy as np
 import pytest
 
 from skyloom.images.cutouts import clip_background, remove_specks
-from skyloom.images.selection import duplicate_groups, inspect_cut_outs
+from skyloom.images.selection import inspect_cut_outs
 from skyloom.simulate.radio_galaxies import draw_truth, observe
-
-ARCSEC = 1 / 3600
-
-
-def test_the_same_place_in_two_catalogues_is_one_source():
-    ra = [10.0, 200.0, 10.0 + 2 * ARCSEC, 10.0, np.nan, np.nan]
-    dec = [0.0, 45.0, 0.0, 4 * ARCSEC, 0.0, 0.0]
-    assert duplicate_groups(ra, dec, 3.0).tolist() == [0, 1, 0, 3, 4, 5]
-    assert duplicate_groups(ra, dec, 5.0).tolist() == [0, 1, 0, 0, 4, 5]
-
-
-def test_friends_of_friends_are_one_source_also_across_zero():
-    ra = (np.arange(5) * 2 - 4) * ARCSEC % 360
-    assert duplicate_groups(ra, np.zeros(5), 2.5).tolist() == [0] * 5
-
-
-@pytest.mark.parametrize("n", [0, 1])
-def test_few_sources_are_no_duplicates(n):
-    assert duplicate_groups(np.zeros(n), np.zeros(n), 5.0).tolist() == list(range(n))
 
 
 def empty(n=1, side=61):

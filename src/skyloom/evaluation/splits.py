@@ -12,6 +12,53 @@ ROLES = ("train", "validation", "test")
 MANIFEST_COLUMNS = ("seed", "fold", "inner", "role", "id", "group", "class", "sha256")
 
 
+def same_objects(
+    ra: np.ndarray, dec: np.ndarray, radius: float, *names: Sequence[str] | np.ndarray
+) -> np.ndarray:
+    """Number the physical objects of a list that was made of several catalogues.
+
+    Parameters
+    ----------
+    ra, dec : numpy.ndarray, shape (n,)
+        deg; a position that is missing or impossible links an entry to no other.
+    radius : float
+        Entries that are closer, or linked by others that are, are the same object, arcsec.
+    *names : array_like of str, shape (n,)
+        Such as names of stars or hashes of files: entries that have one in common are the same
+        object, too. An empty one links an entry to no other.
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (n,)
+        Index of the first entry of the same object.
+    """
+    from astropy import units as u
+    from astropy.coordinates import SkyCoord, search_around_sky
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ra, dec = np.asarray(ra, float), np.asarray(dec, float)
+    n = len(ra)
+    if not n:
+        return np.zeros(0, int)
+    first, second = np.arange(n), np.arange(n)
+    for values in names:
+        _, earliest, code = np.unique(
+            np.asarray(values, str), return_index=True, return_inverse=True
+        )
+        named = np.flatnonzero(np.asarray(values, str) != "")
+        first, second = np.append(first, named), np.append(second, earliest[code[named]])
+    known = np.flatnonzero((ra >= 0) & (ra <= 360) & (np.abs(dec) <= 90))
+    if len(known) > 1:
+        places = SkyCoord(ra[known], dec[known], unit=u.deg)
+        one, other, *_ = search_around_sky(places, places, radius * u.arcsec)
+        first, second = np.append(first, known[one]), np.append(second, known[other])
+    links = coo_array((np.ones(len(first), bool), (first, second)), shape=(n, n))
+    _, label = connected_components(links, directed=False)
+    _, earliest = np.unique(label, return_index=True)
+    return earliest[label]
+
+
 def largest_number_of_folds(objects: pd.DataFrame, n_folds: int) -> int:
     """Folds that can hold every class.
 

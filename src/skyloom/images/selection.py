@@ -8,49 +8,6 @@ import pandas as pd
 from skyloom.images.cutouts import label_islands
 
 
-def duplicate_groups(
-    ra: np.ndarray, dec: np.ndarray, radius: float, contents: np.ndarray | None = None
-) -> np.ndarray:
-    """Number the physical sources of a list that was made of several catalogues.
-
-    Parameters
-    ----------
-    ra, dec : numpy.ndarray, shape (n,)
-        deg; a position that is missing or impossible links a source to no other.
-    radius : float
-        Entries that are closer, or linked by others that are, are the same source, arcsec.
-    contents : numpy.ndarray, shape (n,), optional
-        Hashes of the files; entries of equal content are the same source, too.
-
-    Returns
-    -------
-    numpy.ndarray of int, shape (n,)
-        Index of the first entry of the same source.
-    """
-    from astropy import units as u
-    from astropy.coordinates import SkyCoord, search_around_sky
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    ra, dec = np.asarray(ra, float), np.asarray(dec, float)
-    n = len(ra)
-    if not n:
-        return np.zeros(0, int)
-    first, second = np.arange(n), np.arange(n)
-    if contents is not None:
-        _, earliest, code = np.unique(contents, return_index=True, return_inverse=True)
-        second = earliest[code]
-    known = np.flatnonzero((ra >= 0) & (ra <= 360) & (np.abs(dec) <= 90))
-    if len(known) > 1:
-        places = SkyCoord(ra[known], dec[known], unit=u.deg)
-        one, other, *_ = search_around_sky(places, places, radius * u.arcsec)
-        first, second = np.append(first, known[one]), np.append(second, known[other])
-    links = coo_array((np.ones(len(first), bool), (first, second)), shape=(n, n))
-    _, label = connected_components(links, directed=False)
-    _, earliest = np.unique(label, return_index=True)
-    return earliest[label]
-
-
 def inspect_cut_outs(
     images: np.ndarray,
     noise: np.ndarray,

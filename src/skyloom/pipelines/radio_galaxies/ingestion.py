@@ -15,9 +15,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from skyloom.archives.catalogues import labels_by_id
+from skyloom.evaluation.splits import same_objects
 from skyloom.images.cutouts import clip_background, cut, remove_specks, resize, stretch
 from skyloom.images.readers import members_of, read_cut_out
-from skyloom.images.selection import duplicate_groups, inspect_cut_outs
+from skyloom.images.selection import inspect_cut_outs
 from skyloom.pipelines.radio_galaxies.parameters import (
     AugmentationParameters,
     Configuration,
@@ -351,7 +352,7 @@ def _mark_duplicates(sample, radius):
     Of a given split the test part stays as it is: a twin in the training part would be a leak.
     """
     ra, dec, contents = (sample[name].to_numpy() for name in ("ra", "dec", "sha256"))
-    group = duplicate_groups(ra, dec, radius, contents)
+    group = same_objects(ra, dec, radius, contents)
     sample["group"] = sample["id"].to_numpy()[group]
     rank = sample["role"].map({"test": 0, "validation": 1}).fillna(2) + 3 * (sample["reason"] != "")
     order = rank.sort_values(kind="stable").index
