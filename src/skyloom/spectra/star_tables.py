@@ -1,0 +1,126 @@
+"""Tables that say what is known of stars: catalogues of spectra, and the parameters of MILES."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+
+import pandas as pd
+
+STAR_COLUMNS = ("name", "file", "type", "velocity", "ra", "dec")
+
+# What catalogues call these columns, in lower case, first choice first.
+_CALLED = {
+    "name": ("name", "star", "object", "designation"),
+    "file": ("filename", "file", "obsid", "id"),
+    "type": ("subclass", "spectral_type", "spt", "sptype", "type"),
+    "velocity": ("rv", "velocity", "radial_velocity"),
+    "ra": ("ra",),
+    "dec": ("dec",),
+}
+_MILES = re.compile(r"^Name\s+MILES\s+CaT\s+SpT", re.MULTILINE)
+_VELOCITIES = 2000.0  # km/s: what is beyond is a placeholder such as -9999
+
+
+def star_table(text: str) -> pd.DataFrame | None:
+    """Read a table of stars.
+
+    Parameters
+    ----------
+    text : str
+        The whole file: rows separated by bars, commas, semicolons or tabs, with a heading that
+        names a spectral type (``subclass`` ...) and a file or observation id; or the parameter
+        file of MILES.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        `STAR_COLUMNS`: ``name`` of the star (empty where there is none), ``file`` (stem of the
+        file name, observation id, or number of MILES), ``type`` as written, ``velocity`` (km/s)
+        and ``ra``, ``dec`` (deg), NaN where they are not told. None where the text is no such
+        table.
+
+    References
+    ----------
+    Sanchez-Blazquez et al. (2006), MNRAS 371, 703 (MILES).
+    """
+    if _MILES.search(text):
+        return _miles(text)
+    first = text.partition("\n")[0]
+    delimiters = [each for each in "|,;\t" if each in first]
+    if not delimiters:
+        return None
+    try:
+        table = pd.read_csv(
+            io.StringIO(text), sep=max(delimiters, key=first.count), dtype=str,
+            keep_default_na=False,
+        )  # fmt: skip
+    except (ValueError, pd.errors.ParserError):
+        return None
+    called = {str(name).strip().lower(): name for name in table.columns}
+    chosen = {
+        ours: next((called[name] for name in names if name in called), None)
+        for ours, names in _CALLED.items()
+    }
+    if chosen["type"] is None or chosen["file"] is None:
+        return None
+    found = pd.DataFrame(
+        {ours: table[name] if name else "" for ours, name in chosen.items()}, index=table.index
+    )
+    for column in ("velocity", "ra", "dec"):
+        found[column] = pd.to_numeric(found[column], errors="coerce")
+    found.loc[found["velocity"].abs() > _VELOCITIES, "velocity"] = float("nan")
+    found["file"] = found["file"].map(file_stem)
+    return found[list(STAR_COLUMNS)]
+
+
+def _miles(text):
+    """Columns at fixed places; the number of a star is that in the names of its files."""
+    lines = text.splitlines()
+    head = next(k for k, line in enumerate(lines) if _MILES.match(line))
+    starts = [lines[head].index(word) for word in ("Name", "MILES", "CaT", "SpT", "Teff")]
+    rows = [
+        [line[first:last].strip() for first, last in itertools.pairwise(starts)]
+        for line in lines[head + 1 :]
+    ]
+    table = pd.DataFrame(rows, columns=["name", "file", "cat", "type"])
+    table = table[table["file"].str.fullmatch(r"\d{4}")]
+    table["file"] = "miles " + table["file"]
+    return table.assign(velocity=0.0, ra=float("nan"), dec=float("nan"))[
+        list(STAR_COLUMNS)
+    ].reset_index(drop=True)
+
+
+def file_stem(name: str) -> str:
+    """What a file is called in every table.
+
+    Parameters
+    ----------
+    name : str
+        File name or observation id.
+
+    Returns
+    -------
+    str
+        Without folder and endings; of a MILES spectrum its number as `star_table` has it.
+    """
+    stem = re.sub(r"\.(fits|fit|csv|txt)(\.gz)?$", "", str(name).strip().rpartition("/")[2])
+    miles = re.match(r"MILES_\w*\.?\w*_star_m(\d{4})V?$", stem)
+    return f"miles {miles[1]}" if miles else stem
+
+
+def star_name(name: str) -> str:
+    """Name of a star as every catalogue would write it.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``HD 2857``, ``HD002857`` or ``hd2857``.
+
+    Returns
+    -------
+    str
+        Upper case, without blanks and leading zeros of numbers.
+    """
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"[\s_]+", "", name.upper()))
