@@ -90,6 +90,9 @@ def test_the_run_ends_with_a_table_and_the_paths(finished):
     assert "Bending angle, mean absolute error (deg): " in shown
     assert f"data/08_reporting/{STUDY}/report.html" in shown
     page = (project / f"data/08_reporting/{STUDY}/report.html").read_text()
+    info = json.loads((project / f"data/08_reporting/{STUDY}/model_info.json").read_text())
+    assert info["Bending angles"].startswith("Known of ")
+    assert "0 of them have no class" in info["Bending angles"]
     for title in ("Recall of each class", "Quality of the synthetic images", "Bending angle",
                   "Model info sheet", "Networks that make images"):  # fmt: skip
         assert title in page
@@ -197,6 +200,10 @@ def test_mlflow_has_a_child_for_each_configuration(finished):
     (regression,) = (r for r in children if r.data.tags["mlflow.runName"] == "bending angle: real")
     scores = reported(project, "angle_scores.csv").set_index("arm")
     assert regression.data.metrics["bending_mae"] == pytest.approx(scores.loc["real", "mae"])
+    trained = SMALL["bending"] | {"n_copies": "None"}
+    for key in ("epochs", "steps_per_epoch", "n_copies"):
+        assert regression.data.params[key] == str(trained[key])
+    assert regression.data.params["arm"] == "real"
     history = client.get_metric_history(regression.info.run_id, "epoch_bending_val_mae")
     assert len(history) == SMALL["bending"]["epochs"]
     keys = {frozenset(run.data.params) for run in children}
@@ -358,7 +365,7 @@ def test_the_cut_outs_of_a_source_list_are_fetched_once(project, tmp_path):
         options = {"sources": str(tmp_path / "list.csv"), "folder": str(folder)}
         options[STUDY] = {"archive": archive}
         run(project, ".download", **options)
-        manifest = pd.read_csv(project / f"data/01_raw/{STUDY}/download_manifest.csv")
+        manifest = pd.read_csv(project / f"data/01_raw/{STUDY}/downloads/list_manifest.csv")
         assert manifest["status"].tolist() == ["fetched", "fetched", "failed", "failed"]
         assert manifest["file"].tolist() == ["A.fits", "B.fits", "C.fits", "row 4"]
         assert sorted(path.name for path in folder.iterdir()) == ["A.fits", "B.fits"]
@@ -366,7 +373,7 @@ def test_the_cut_outs_of_a_source_list_are_fetched_once(project, tmp_path):
         run(project, ".download", **options)  # only what is missing is asked for again
         assert len(Survey.asked) == 6
         server.shutdown()
-    labels = pd.read_csv(project / f"data/01_raw/{STUDY}/download_labels.csv")
+    labels = pd.read_csv(project / f"data/01_raw/{STUDY}/downloads/list_labels.csv")
     assert labels["class"].tolist() == ["FRI", "FRII", "FRI"]
     assert labels["ra"].round(3).tolist() == [150.1, 155.125, 99.5]
 

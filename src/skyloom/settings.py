@@ -1,6 +1,7 @@
 """Kedro settings."""
 
 import os
+from pathlib import PurePath
 
 from kedro.config import OmegaConfigLoader
 
@@ -17,6 +18,10 @@ CONFIG_LOADER_ARGS = {
     "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**"]},
     # An environment names only what differs.
     "merge_strategy": {"parameters": "soft"},
+    # ${stem:/path/to/list.txt} is list.
     # ${prefixed:_,name} is _name, or nothing where there is no name.
-    "custom_resolvers": {"prefixed": lambda prefix, name: f"{prefix}{name}" if name else ""},
+    "custom_resolvers": {
+        "prefixed": lambda prefix, name: f"{prefix}{name}" if name else "",
+        "stem": lambda path: PurePath(path).stem,
+    },
 }

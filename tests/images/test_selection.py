@@ -38,6 +38,18 @@ def test_what_is_wrong_is_said(case):
     assert (row.reason, row.value) == (reason, value)
 
 
+def test_the_edge_is_that_of_the_data():
+    """A source that ends where nothing was observed is cut off, wherever that is in the array."""
+    image = spot(30, 30, half=6)
+    observed = np.ones(image.shape, bool)
+    observed[:, :, 37:] = False
+    (beside,) = inspect_cut_outs(image, np.ones(1), observed, radius=20).itertuples()
+    assert (beside.at_edge, beside.reason) == (True, "touches the edge")
+    observed[:, :, 37] = True
+    (away,) = inspect_cut_outs(image, np.ones(1), observed, radius=20).itertuples()
+    assert (away.at_edge, away.reason) == (False, "")
+
+
 def test_images_do_not_change_each_other():
     images = np.concatenate([image for image, *_ in CASES.values()])
     table = inspect_cut_outs(images, np.ones(len(images)), min_snr=5, radius=20)

@@ -190,16 +190,22 @@ def test_the_same_seed_gives_the_same_sample():
 # --- distributions --------------------------------------------------------------------------------
 
 
-def test_distributions_are_recovered_from_images():
+@pytest.mark.parametrize("beam_fwhm", [5.4, 10.0])
+def test_distributions_are_recovered_from_images(beam_fwhm):
     values = {"length_median": 38.0, "length_scatter": 0.25, "width_median": 3.4,
               "snr_median": 120.0, "snr_scatter": 0.5}  # fmt: skip
-    fixed = {"class_shares": (1, 1, 0, 0), "neighbour_rate": 0.0, "offset": 0.5}
-    images = observe(draw_truth(800, rng(7), **fixed, **values), rng(8), size=100)
+    fixed = {
+        "class_shares": (1, 1, 0, 0), "neighbour_rate": 0.0, "offset": 0.5, "beam_fwhm": beam_fwhm
+    }  # fmt: skip
+    truth = draw_truth(800, rng(7), **fixed, **values)
+    images = observe(truth, rng(8), size=100, beam_fwhm=beam_fwhm)
     fitted = fit_distributions(
         measure_images(images), rng(9), size=100, n_simulated=500, n_iterations=5, **fixed
     )
+    # A beam that is wider than the arms hides their width.
+    close = 0.1 if beam_fwhm < 6 else 0.15
     for name in ("length_median", "width_median", "snr_median"):
-        assert fitted[name] == pytest.approx(values[name], rel=0.1), name
+        assert fitted[name] == pytest.approx(values[name], rel=close), name
     for name in ("length_scatter", "snr_scatter"):
         assert fitted[name] == pytest.approx(values[name], rel=0.25), name
 

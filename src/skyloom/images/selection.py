@@ -11,6 +11,7 @@ from skyloom.images.cutouts import label_islands
 def inspect_cut_outs(
     images: np.ndarray,
     noise: np.ndarray,
+    observed: np.ndarray | None = None,
     *,
     min_snr: float = 10.0,
     radius: float = 40.0,
@@ -25,6 +26,8 @@ def inspect_cut_outs(
         Clipped, without specks: zero outside the sources.
     noise : numpy.ndarray, shape (n,)
         In the unit of the images; 0 where it is not known, and then no image is too faint.
+    observed : numpy.ndarray of bool, shape (n, height, width), optional
+        Where there are data; the edge of an image is that of these. By default everywhere.
     min_snr : float
         Peak of the source by noise.
     radius : float
@@ -38,7 +41,7 @@ def inspect_cut_outs(
     Returns
     -------
     pandas.DataFrame
-        One row an image: ``snr``, ``at_edge`` (whether the source touches the edge of the image),
+        One row an image: ``snr``, ``at_edge`` (whether the source touches the edge of the data),
         ``neighbour_share``, and ``reason`` and ``value`` of the first thing that is wrong, empty
         where nothing is.
     """
@@ -54,12 +57,15 @@ def inspect_cut_outs(
     own = np.where(belongs, images, 0)
     light, total = own.sum(axis=(1, 2)), images.sum(axis=(1, 2))
     peak = own.max(axis=(1, 2))
-    edge = np.zeros((height, width), bool)
-    edge[[0, -1]] = edge[:, [0, -1]] = True
+    edge = np.ones((n, height, width), bool)
+    edge[:, 1:-1, 1:-1] = False
+    if observed is not None:
+        beside = np.ones((1, 3, 3), bool)
+        edge |= ndimage.binary_dilation(~observed, beside)
     table = pd.DataFrame(
         {
             "snr": np.divide(peak, noise, out=np.full(n, np.nan), where=noise > 0),
-            "at_edge": (own[:, edge] > 0).any(axis=1),
+            "at_edge": ((own > 0) & edge).any(axis=(1, 2)),
             "neighbour_share": np.divide(
                 total - light, total, out=np.zeros(n), where=total > 0, casting="unsafe"
             ),

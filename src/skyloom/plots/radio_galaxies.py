@@ -244,7 +244,7 @@ def arms_figure(arms: pd.DataFrame, reference: str) -> Figure:
         ``configuration``, ``success_rate``, ``macro_f1``, ``difference``, each with ``_low`` and
         ``_high``; may be empty.
     reference : str
-        The configuration that the difference is to.
+        What the difference is to.
 
     Returns
     -------

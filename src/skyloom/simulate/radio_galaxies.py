@@ -383,10 +383,11 @@ def fit_distributions(
         for name in names
         if name
     }
+    beam_fwhm = fixed.get("beam_fwhm", BEAM_FWHM)
     wanted_middle, wanted_spread = _middle_and_spread(known)
     for _ in range(n_iterations):
         truth = draw_truth(n_simulated, rng, **(fixed | values))
-        images = observe(truth, rng, size=size, pixel_scale=pixel_scale)
+        images = observe(truth, rng, size=size, pixel_scale=pixel_scale, beam_fwhm=beam_fwhm)
         simulated = measure_images(images, pixel_scale=pixel_scale)[list(fitted)].dropna()
         middle, spread = _middle_and_spread(simulated)
         for column, (median, scatter) in fitted.items():

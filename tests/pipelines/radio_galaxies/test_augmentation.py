@@ -128,6 +128,22 @@ def test_too_few_sources_give_an_empty_split_and_a_warning_that_names_the_class(
     assert "class compact has 2 sources, 3 are needed" in caplog.text
 
 
+def test_one_class_alone_is_nothing_to_classify(caplog):
+    sample = sample_of().assign(**{"class": "bent"})
+    assert make_split(sample, AugmentationParameters()).empty
+    assert "all sources are of the class bent: nothing to classify" in caplog.text
+    given = sample_of(roles=("train", "validation", "test")).assign(**{"class": "bent"})
+    assert make_split(given, AugmentationParameters(split="given")).empty
+
+
+def test_a_given_training_part_with_too_few_of_a_class_is_said(caplog):
+    sample = sample_of(roles=("train", "test"))
+    rare = (sample["class"] == "compact") & (sample["role"] == "train")
+    sample = sample[~rare | (rare.cumsum() <= 2)].reset_index(drop=True)
+    assert make_split(sample, AugmentationParameters(split="given")).empty
+    assert "fewer than 3 sources of a class" in caplog.text
+
+
 def test_auto_takes_the_given_split_where_there_is_one():
     auto = AugmentationParameters(split="auto", seeds=(0,))
     given = sample_of(roles=("train", "validation", "test"))
@@ -163,22 +179,52 @@ def test_angles_without_classes_have_a_split_of_their_own(split):
     assert tested["id"].is_unique
     if split == "folds":
         assert set(tested["id"]) == set(sample["id"])
+    sizes = own[(own["seed"] == 0) & (own["fold"] == 0)]["role"].value_counts()
+    assert sizes.to_dict() == {"train": 64, "test": 40, "validation": 16}
     # Small and large angles are on every side.
     angle = sample.set_index("id")["bending_angle"]
     large = own["id"].map(angle > angle.median())
     shares = large.groupby([own["fold"], own["role"]]).mean()
-    assert shares.between(0.35, 0.65).all()
+    assert shares.between(0.4, 0.6).all()
 
 
-def test_a_few_angles_without_classes_do_not_touch_the_split_of_the_classes():
-    sample = with_angles(sample_of(), True)
+@pytest.mark.parametrize("split", ["holdout", "folds", "auto", "given"])
+def test_a_few_angles_without_classes_are_added_to_the_split_of_the_classes(split):
+    sample = (
+        sample_of(roles=("train", "train", "test")) if split in ("auto", "given") else sample_of()
+    )
+    sample = with_angles(sample, sample.index < 12)
     unclassified = sample.index % 10 == 0
-    sample.loc[unclassified, "class"] = ""
-    options = AugmentationParameters(seeds=(0,))
-    manifest = make_split(sample, options)
-    own = make_angle_split(sample, manifest, options)
-    assert set(own["id"]) == set(sample["id"])
-    assert not set(own["fold"]) & set(manifest["fold"])  # which simulations are whose
+    sample.loc[unclassified, ["class", "role"]] = ""  # nobody has given them a role either
+    sample.loc[unclassified, "bending_angle"] = 20.0
+    options = AugmentationParameters(split=split, n_folds=4, seeds=(0, 1))
+    manifest = make_split(sample[~unclassified] if split == "given" else sample, options)
+    whole = make_angle_split(sample, manifest, options)
+    pd.testing.assert_frame_equal(whole[: len(manifest)], manifest)
+    added = whole[len(manifest) :]
+    assert set(added["id"]) == set(sample.loc[unclassified, "id"])
+    assert (added["class"] == -1).all()
+    assert set(added["fold"]) == set(manifest["fold"])
+    assert (added.groupby("fold")["role"].nunique() == 3).all()
+
+
+def test_a_given_role_is_kept_and_a_missing_part_is_said(caplog):
+    sample = with_angles(sample_of(12).assign(**{"class": ""}, role="train"), True)
+    options = AugmentationParameters(split="given", seeds=(0,))
+    own = make_angle_split(sample, make_split(sample, options), options)
+    assert set(own["role"]) == {"train"}
+    assert "no source is in the part test or validation" in caplog.text
+
+
+def test_twins_of_a_classified_source_are_on_its_side():
+    sample = with_angles(sample_of(), False)
+    twin = sample.iloc[[5]].assign(id="twin", **{"class": ""}, bending_angle=30.0)
+    sample = pd.concat([sample, twin], ignore_index=True)
+    for seed in range(5):
+        options = AugmentationParameters(seeds=(0,), split_seed=seed)
+        manifest = make_split(sample, options)
+        whole = make_angle_split(sample, manifest, options).set_index("id")
+        assert whole.loc["twin", "role"] == whole.loc[sample["id"][5], "role"]
 
 
 def test_simulations_for_angles_alone_are_like_their_training_part(observed):
@@ -215,6 +261,25 @@ def observed():
     cutouts = observe(truth, rng, size=120)
     sample = sample_of(160).assign(**{"class": truth["class"]})
     return sample, cutouts, measure_sample(sample, cutouts, FeatureParameters())
+
+
+def test_a_regressor_sees_all_angles_whatever_is_classified(observed):
+    sample, _, measurements = observed
+    straight = sample["class"].isin(["FRI", "FRII"])
+    sample = with_angles(sample.assign(keep=straight), straight)
+    manifest = make_split(sample, AugmentationParameters(seeds=(0,)))
+    sources, cutouts = simulate_sources(
+        sample, measurements, manifest, manifest, plan_of(["real", "geometric"], bending=True),
+        SyntheticParameters(n_images=60, fit=False), FeatureParameters(),
+        IngestionParameters(size=120),
+    )  # fmt: skip
+    assert sources["bending_angle"].max() > 35
+    _, synthetic = draw_synthetic_images(
+        sample, sources, {"fold_0": lambda: cutouts["fold_0"]}, {},
+        plan_of(["real", "geometric"], bending=True), SyntheticParameters(),
+    )  # fmt: skip
+    own = sources["class"].map({"FRI": 0, "FRII": 1}).fillna(-1)
+    assert synthetic["class"].tolist() == own.tolist()
 
 
 def simulated(observed, arms, changes=None, synthetic=None):

@@ -146,11 +146,41 @@ def test_the_label_table_may_take_a_class_away():
     assert sources["class"].tolist() == ["", "FRI"]  # an empty cell says nothing
 
 
-def test_a_catalogue_of_angles_needs_no_classes():
+def test_a_catalogue_of_angles_needs_no_classes(caplog):
     table = TRUTH[["id", "bending_angle"]]
     sources, _, _ = ingest_cut_outs(fits_files(), table, PARAMETERS)
+    assert "no column 'class', so it tells no classes" in caplog.text
     np.testing.assert_allclose(sources["bending_angle"], TRUTH["bending_angle"])
     assert set(sources["class"]) == {""}
+
+
+def test_labels_of_no_cut_out_are_counted(caplog):
+    table = pd.concat([labels(), pd.DataFrame({"id": ["other"], "class": ["FRI"]})])
+    ingest_cut_outs(fits_files(), table, PARAMETERS)
+    assert "1 of 7 rows of the label table are of no cut-out, such as 'other'" in caplog.text
+
+
+def test_impossible_angles_count_as_missing_and_are_said(caplog):
+    table = labels().assign(bending_angle=[-999.0, 300.0, np.inf, 0.0, 180.0, np.nan])
+    sources, _, _ = ingest_cut_outs(fits_files(), table, PARAMETERS)
+    np.testing.assert_array_equal(sources["bending_angle"], [np.nan] * 3 + [0, 180, np.nan])
+    assert "3 bending angles are not between 0 and 180 deg" in caplog.text
+
+
+def test_a_catalogue_without_our_ids_is_matched_by_position():
+    table = labels().assign(
+        id=[f"RGZ {k}" for k in range(6)], ra=TRUTH["ra"], dec=TRUTH["dec"] + 5 / 3600
+    )
+    table.loc[5, "dec"] += 30 / 3600  # further than the radius
+    sources, _, _ = ingest_cut_outs(fits_files(), table, PARAMETERS)
+    assert sources["class"].tolist() == [*TRUTH["class"][:5], ""]
+
+
+@pytest.mark.parametrize("name", ["A.FITS", "A.fit", "A.fits.gz", "A.Png"])
+def test_endings_are_no_part_of_an_id(name):
+    content = as_png(IMAGES[0]) if name.endswith("Png") else as_fits(IMAGES[0])
+    sources, _, _ = ingest_cut_outs(files(**{name: content}), NO_LABELS, PARAMETERS)
+    assert sources["id"].tolist() == ["A"]
 
 
 def test_a_position_of_the_table_counts_only_as_a_pair():
@@ -272,6 +302,19 @@ def test_entries_linked_by_content_or_place_are_one_source_however_long_the_chai
     sample, *_ = selected(sources, cutouts[:3])
     assert set(sample["group"]) == {sample["id"].iloc[0]}
     assert sample["keep"].tolist() == [True, False, False]
+
+
+def test_of_twins_the_one_stays_that_more_is_known_of():
+    sources, cutouts, _ = ingest_cut_outs(fits_files(), labels(), PARAMETERS)
+    sources = sources.iloc[:3].assign(ra=100.0, dec=0.0, sha256=["a", "b", "c"])
+    sources["class"] = ["", "bent", "FRI"]
+    sources["bending_angle"] = [np.nan, 60.0, np.nan]
+    sample, *_ = selected(sources, cutouts[:3])
+    assert sample["keep"].tolist() == [False, True, False]
+    known = sample["id"].iloc[1]
+    assert sample["value"].tolist() == [
+        f"of {known}", "", f"of {known}, which has the class bent"
+    ]  # fmt: skip
 
 
 def test_an_impossible_position_links_nothing_and_stops_nothing():

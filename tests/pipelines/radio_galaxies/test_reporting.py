@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skyloom.pipelines.radio_galaxies import reporting
 from skyloom.pipelines.radio_galaxies.ingestion import configure_sweep
 from skyloom.pipelines.radio_galaxies.parameters import (
     AugmentationParameters,
@@ -102,7 +103,7 @@ def plan_and_names(grid):
 
 def arms_of(names):
     return pd.DataFrame(
-        [(name, "network", *[0.5] * 9) for name in names] + [("forest", "baseline", *[0.6] * 9)],
+        [(name, "network", *[0.5] * 10) for name in names] + [("forest", "baseline", *[0.6] * 10)],
         columns=list(ARM_COLUMNS),
     )
 
@@ -125,3 +126,24 @@ def test_a_study_without_an_axis_of_numbers_has_no_such_figure(grid):
     table, axis = along_axis(arms_of(configurations), plan, {"configurations": configurations})
     assert table.empty
     assert axis == ""
+
+
+def test_each_network_is_compared_with_that_which_differs_in_its_arm_only():
+    grid = {"augmentation.real_share": [0.1, 1.0], "augmentation.arm": ["real", "real + geometric"]}
+    _, configurations = plan_and_names(grid)
+    names = pd.Series([*configurations, "forest"])
+    beside = reporting._references(names, configurations)
+    assert beside == {
+        "01 real_share 0.1, real": "01 real_share 0.1, real",
+        "02 real_share 0.1, real + geometric": "01 real_share 0.1, real",
+        "03 real_share 1, real": "01 real_share 0.1, real",
+        "04 real_share 1, real + geometric": "03 real_share 1, real",
+        "forest": "01 real_share 0.1, real",
+    }
+
+
+def test_a_class_without_images_is_left_out_of_the_comparison():
+    shares = pd.Series({0: 0.5, 1: 0.25, 2: 0.25})
+    rows = rows_with_shares(np.repeat([0, 2], 40), shares, np.random.default_rng(0))
+    assert len(rows) == 60
+    assert len(rows_with_shares(np.zeros(0, int), shares, np.random.default_rng(0))) == 0

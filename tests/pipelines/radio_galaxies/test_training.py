@@ -85,7 +85,7 @@ def n_dark(images):
     [
         ("real", 1.0, 40, 0),
         ("real + geometric", 0.5, 40, 20),
-        ("real + vae", 5.0, 40, 30),  # no more than there are
+        ("real + vae", 5.0, 40, 200),  # more than there are: they come more than once
         ("geometric", 0.5, 0, 30),
     ],
 )
@@ -104,6 +104,17 @@ def test_copies_have_the_class_of_their_source():
     light = images.sum(axis=(1, 2, 3)).reshape(3, 40)
     assert not np.array_equal(images[:40], images[40:80])
     np.testing.assert_allclose(light[1], light[0], rtol=0.2)
+
+
+def test_synthetic_images_are_copied_as_observed_ones_are():
+    images, targets = data("real + geometric", augmentation__n_copies=2)
+    assert len(images) == len(targets) == 240
+    assert n_dark(images) == 120
+
+
+def test_a_share_of_the_observed_images_leaves_the_number_of_synthetic_ones():
+    images, _ = data("real + geometric", augmentation__real_share=0.25)
+    assert (len(images), n_dark(images)) == (50, 40)
 
 
 def test_synthetic_images_without_an_angle_teach_none():

@@ -51,7 +51,6 @@ _N_SHOWN = 8  # images of a class on a sheet
 _LEAST_DIVERSE, _MOST_UNLIKE, _DARKEST = 0.2, 1.0, 0.2
 _FEWEST_OF_A_CLASS = 3  # to train on, to choose the epoch, and to test
 _FEWEST_FITTED = 10  # sources to which distributions can be fitted
-_N_INTERVALS = 4  # of the bending angle, equally many sources in each
 SYNTHETIC_COLUMNS = ("pool", "row", "class", "bending_angle")
 
 
@@ -87,6 +86,8 @@ def make_split(sample: pd.DataFrame, parameters: AugmentationParameters) -> pd.D
                 "ingestion.class_values, or label more", CLASSES[label], count, _FEWEST_OF_A_CLASS,
             )  # fmt: skip
     present = sorted(objects["class"].unique())
+    if len(present) == 1:
+        logger.warning("all sources are of the class %s: nothing to classify", CLASSES[present[0]])
     objects["class"] = objects["class"].map({label: k for k, label in enumerate(present)})
     return _split(objects, parameters)
 
@@ -94,59 +95,94 @@ def make_split(sample: pd.DataFrame, parameters: AugmentationParameters) -> pd.D
 def make_angle_split(
     sample: pd.DataFrame, manifest: pd.DataFrame, parameters: AugmentationParameters
 ) -> pd.DataFrame:
-    """Split the sources whose bending angle is known, before anything is trained.
+    """Add sources whose bending angle is known to the split, where that has not all of them.
 
     Parameters
     ----------
     sample : pandas.DataFrame
         From `skyloom.pipelines.radio_galaxies.ingestion.select_sample`.
     manifest : pandas.DataFrame
-        From `make_split`.
+        From `make_split`; empty where there are no classes to be split.
     parameters : AugmentationParameters
         ``radio_galaxies.augmentation``.
 
     Returns
     -------
     pandas.DataFrame
-        The split of the classes, where that has every source whose angle is known. Else, as of a
-        catalogue of angles without classes, one of these sources alone: in place of classes
-        intervals of the angle are balanced, and the folds have numbers of their own.
+        The split of the classes, and of sources with an angle that have no class. These have the
+        role that is given to them where it is, and else parts in which angles are alike: every so
+        many of them in ascending order. Their ``class`` is -1.
     """
     known = sample[sample["keep"] & sample["bending_angle"].notna()]
-    if known["id"].isin(manifest["id"]).all():
+    extra = known[~known["id"].isin(manifest["id"])].sort_values("bending_angle", kind="stable")
+    if extra.empty:
         return manifest
-    angle = known.groupby("group")["bending_angle"].first()
-    rank = angle.rank(method="first")
-    interval = pd.qcut(
-        rank, min(_N_INTERVALS, max(1, len(rank) // _FEWEST_OF_A_CLASS)), labels=False
-    )
-    objects = known[["id", "group", "sha256", "role"]].assign(
-        **{"class": known["group"].map(interval).astype(int)}
-    )
-    own = _split(objects, parameters)
-    return own.assign(fold=own["fold"] + (0 if manifest.empty else manifest["fold"].max() + 1))
+    n_test, n_validation = _n_parts(parameters)
+    folds = [0] if manifest.empty else sorted(manifest["fold"].unique())
+    if manifest.empty and parameters.split == "folds":
+        folds = list(range(n_test))
+    group, _ = pd.factorize(extra["group"])  # in ascending order of the angle
+    rng = np.random.default_rng(parameters.split_seed)
+    test, validation = rng.integers(n_test), rng.integers(n_validation)
+    given = extra["role"].to_numpy() if parameters.split in ("given", "auto") else ""
+    parts = []
+    for number, fold in enumerate(folds):
+        tested = group % n_test == (test + number) % n_test
+        rest = np.cumsum(~tested)
+        role = np.where(rest % n_validation == validation, "validation", "train")
+        role = np.where(tested, "test", role)
+        role = pd.Series(np.where(given == "", role, given), index=extra.index)
+        # Entries of one source stay together, also with those of the classes.
+        of_group = role.groupby(extra["group"]).first().to_dict()
+        beside = manifest[manifest["fold"] == fold]
+        of_group |= dict(zip(beside["group"], beside["role"], strict=True))
+        parts.append(
+            extra[["id", "group", "sha256"]].assign(
+                fold=fold, inner=0, role=extra["group"].map(of_group), **{"class": -1}
+            )
+        )
+    once = pd.concat(parts, ignore_index=True)
+    added = [once.assign(seed=seed) for seed in parameters.seeds]
+    whole = pd.concat([manifest, *added] if len(manifest) else added, ignore_index=True)
+    whole = whole[list(MANIFEST_COLUMNS)]
+    for fold, part in whole.groupby("fold"):
+        missing = {"train", "validation", "test"} - set(part["role"])
+        if missing:
+            logger.warning(
+                "bending angles, fold %d: no source is in the part %s of the split",
+                fold, " or ".join(sorted(missing)),
+            )  # fmt: skip
+    check_no_leak(whole, all_tested=False)
+    return whole
+
+
+def _n_parts(parameters):
+    """Of how many sources one is tested, and of how many of the rest one is validated."""
+    shares = (parameters.test_share, parameters.validation_share)
+    n_test, n_validation = (max(2, round(1 / share)) for share in shares)
+    return parameters.n_folds if parameters.split == "folds" else n_test, n_validation
 
 
 def _split(objects, parameters):
     """Split of some objects with classes, the same for every seed."""
+    nothing = pd.DataFrame(columns=list(MANIFEST_COLUMNS))
+    n_folds, n_inner = _n_parts(parameters)
+    n_folds = largest_number_of_folds(objects, n_folds)
+    if not n_folds:
+        return nothing
     if parameters.split == "given" or (
-        parameters.split == "auto" and len(objects) and (objects["role"] != "").all()
+        parameters.split == "auto" and (objects["role"] != "").all()
     ):
         once = _given_split(objects, parameters)
     else:
-        shares = (parameters.test_share, parameters.validation_share)
-        n_folds, n_inner = (max(2, round(1 / share)) for share in shares)
-        if parameters.split == "folds":
-            n_folds = parameters.n_folds
-        n_folds = largest_number_of_folds(objects, n_folds)
-        if not n_folds:
-            return pd.DataFrame(columns=list(MANIFEST_COLUMNS))
         once = split_manifest(
             objects, n_folds=n_folds, n_inner_folds=n_inner, seeds=[parameters.split_seed]
         )
         once = once[once["inner"] == 0]
         if parameters.split != "folds":
             once = once[once["fold"] == 0]
+    if once.empty:
+        return nothing
     manifest = pd.concat([once.assign(seed=seed) for seed in parameters.seeds], ignore_index=True)
     check_no_leak(manifest, all_tested=parameters.split == "folds")
     return manifest
@@ -164,9 +200,16 @@ def _given_split(objects, parameters):
     roles = objects["role"].to_numpy().copy()
     if not (roles == "validation").any():
         rest = objects[objects["role"] == "train"]
+        n_parts = largest_number_of_folds(rest, max(2, round(1 / parameters.validation_share)))
+        if not n_parts:
+            logger.warning(
+                "the given training part has fewer than %d sources of a class: no validation part "
+                "can be taken from it, nothing is trained", _FEWEST_OF_A_CLASS,
+            )  # fmt: skip
+            return pd.DataFrame(columns=list(MANIFEST_COLUMNS))
         part = split_manifest(
             rest,
-            n_folds=max(2, round(1 / parameters.validation_share)),
+            n_folds=n_parts,
             n_inner_folds=2,
             seeds=[parameters.split_seed],
         )
@@ -230,7 +273,8 @@ def simulate_sources(
     Parameters
     ----------
     sample, measurements, manifest, angle_manifest : pandas.DataFrame
-        The sample, its measurements and the splits.
+        The sample, its measurements and the splits. Where bending angles are learnt too, what is
+        simulated is like the training part of the second, and of all classes.
     plan : dict
         The sweep.
     parameters : SyntheticParameters
@@ -249,24 +293,18 @@ def simulate_sources(
         As observed, by fold; none where no configuration is trained on them.
     """
     sweep = Sweep.model_validate(plan)
-    used = [manifest] * ("geometric" in sweep.synthetic) + [
-        angle_manifest
-    ] * sweep.parameters.bending
-    learnt = {
-        int(fold): training_ids(table, fold)["id"]
-        for table in used
-        for fold in table["fold"].unique()
-    }
-    if not learnt:
+    used = angle_manifest if sweep.parameters.bending else manifest
+    if used.empty or not (sweep.parameters.bending or "geometric" in sweep.synthetic):
         return pd.DataFrame(columns=["id", "fold", "class"]), {}
     tables, cutouts = [], {}
     scales = sample["pixel_scale"].dropna()
     scale = float(scales.median()) if len(scales) else PIXEL_SCALE
-    names = class_names(sample) or list(CLASSES)
+    # A regressor of angles has to see all of them, whatever is to be classified.
+    names = list(CLASSES) if sweep.parameters.bending else class_names(sample)
     class_of = sample.set_index("id")["class"]
-    for fold, ids in sorted(learnt.items()):
-        rng = np.random.default_rng([parameters.seed, fold])
-        classes = class_of.loc[ids]
+    for fold in sorted(used["fold"].unique()):
+        rng = np.random.default_rng([parameters.seed, int(fold)])
+        classes = class_of.loc[training_ids(used, fold)["id"]]
         extended = classes.index[classes != "compact"]
         measured = measurements[measurements["id"].isin(extended)]
         fixed = parameters.sources.model_dump() | {"field": ingestion.size * scale}

@@ -121,7 +121,7 @@ def settings_of_split(
 def training_data(
     settings: dict[str, Any], rows: np.ndarray, targets: np.ndarray, shared: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images and targets to train on: observed ones, their copies, and synthetic ones.
+    """Images and targets to train on: observed ones, synthetic ones, and copies of both.
 
     Parameters
     ----------
@@ -141,29 +141,30 @@ def training_data(
     from skyloom.learning.augmentation import rotate_and_flip
 
     rng = np.random.default_rng([settings["seed"], 1])
+    n_whole = len(rows)
     classes = targets if targets.dtype.kind == "i" else np.zeros(len(targets), int)
     if settings["real_share"] < 1:
         chosen = share_of_classes(classes, settings["real_share"], rng)
         rows, targets = rows[chosen], targets[chosen]
     pictures, labels = [], []
     if settings["uses_real"]:
-        real = np.asarray(shared[settings["images"]][rows])
-        pictures.append(real)
+        pictures.append(np.asarray(shared[settings["images"]][rows]))
         labels.append(targets)
-        for _ in range(settings["n_copies"] or 0):
-            angles, flip = rng.uniform(0, 360, len(real)), rng.random(len(real)) < 0.5
-            pictures.append(np.asarray(rotate_and_flip(real, angles, flip)))
-            labels.append(targets)
     if settings["synthetic"]:
         pool = shared[settings["synthetic"]]
         known = pool["class"] if targets.dtype.kind == "i" else pool["angle"]
-        usable = np.flatnonzero(np.isfinite(known))
+        usable = np.flatnonzero(known >= 0)  # of a class that is to be told, of a known angle
         if settings["uses_real"]:
-            n = min(len(usable), round(settings["synthetic_ratio"] * len(rows)))
-            usable = rng.permutation(usable)[:n]
+            n = round(settings["synthetic_ratio"] * n_whole)
+            usable = np.resize(rng.permutation(usable), n)
         pictures.append(np.asarray(pool["images"][usable]))
         labels.append(known[usable].astype(targets.dtype))
-    return np.concatenate(pictures), np.concatenate(labels)
+    images, known = np.concatenate(pictures), np.concatenate(labels)
+    turned = [images]
+    for _ in range(settings["n_copies"] or 0):
+        angles, flip = rng.uniform(0, 360, len(images)), rng.random(len(images)) < 0.5
+        turned.append(np.asarray(rotate_and_flip(images, angles, flip)))
+    return np.concatenate(turned), np.tile(known, len(turned))
 
 
 def share_of_classes(classes: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:

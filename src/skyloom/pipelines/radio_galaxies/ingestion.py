@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ SOURCE_COLUMNS = (
     "bending_angle", "label_source",
 )  # fmt: skip
 ROLES = {"train": "train", "valid": "validation", "validation": "validation", "test": "test"}
+logger = logging.getLogger(__name__)
+
 _CHUNK = 128
 _THUMBNAIL = 75  # pixels
 
@@ -126,7 +129,6 @@ def ingest_cut_outs(
             cut_out = read_cut_out(file, content)
             if row["id"] in taken:
                 raise UnusableError("duplicate id", f"{row['id']}, as {taken[row['id']]}")
-            row |= _told_by_table(row, table, class_of, parameters)
         except UnusableError as error:
             rejected.append((file, error.reason, error.value))
             continue
@@ -144,6 +146,8 @@ def ingest_cut_outs(
         reasons = refused["reason"].value_counts().to_dict()
         msg = f"none of {len(members)} files holds a usable cut-out: {reasons or 'no files'}"
         raise ValueError(msg)
+    if table is not None:
+        _tell_by_table(rows, table, class_of, parameters)
     sources = pd.DataFrame(rows, columns=list(SOURCE_COLUMNS))
     accepted = [(file, members[file]) for file in sources["file"]]
     return sources, _read_when_saved(accepted, parameters.size), refused
@@ -221,22 +225,65 @@ def _class_said(value, source, class_of):
     return {"class": "", "label_source": f"class {value!r} is none of {sorted(class_of)}"}
 
 
-def _told_by_table(row, table, class_of, parameters):
-    """What the label table says of the source; it has the last word."""
-    if table is None or row["id"] not in table.index:
-        return {}
-    found, said = table.loc[row["id"]], {}
-    if parameters.class_column in table.columns and pd.notna(found[parameters.class_column]):
-        value = str(found[parameters.class_column]).strip()
-        said |= _class_said(value, "label table", class_of)
-    if parameters.angle_column in table.columns:
-        angle = pd.to_numeric(found[parameters.angle_column], errors="coerce")
-        said["bending_angle"] = float(angle)
-    if {"ra", "dec"} <= set(table.columns):
-        place = pd.to_numeric(found[["ra", "dec"]], errors="coerce")
-        if place.notna().all():
-            said |= {name: float(place[name]) for name in ("ra", "dec")}
-    return said
+def _tell_by_table(rows, table, class_of, parameters):
+    """Add what the label table says of the sources; it has the last word."""
+    keys = _rows_of_table(rows, table, parameters.duplicate_radius)
+    impossible = []
+    for row, key in zip(rows, keys, strict=True):
+        if key is None:
+            continue
+        found = table.loc[key]
+        if parameters.class_column in table.columns and pd.notna(found[parameters.class_column]):
+            value = str(found[parameters.class_column]).strip()
+            row |= _class_said(value, "label table", class_of)
+        if parameters.angle_column in table.columns:
+            angle = float(pd.to_numeric(found[parameters.angle_column], errors="coerce"))
+            if not (np.isnan(angle) or 0 <= angle <= 180):
+                impossible.append(f"{row['id']}: {angle:g}")
+                angle = np.nan
+            row["bending_angle"] = angle
+        if {"ra", "dec"} <= set(table.columns):
+            place = pd.to_numeric(found[["ra", "dec"]], errors="coerce")
+            if place.notna().all():
+                row |= {name: float(place[name]) for name in ("ra", "dec")}
+    used = len({key for key in keys if key is not None})
+    if used < len(table):
+        logger.warning(
+            "%d of %d rows of the label table are of no cut-out, such as %r; ids of cut-outs are "
+            "like %r", len(table) - used, len(table), next(k for k in table.index if k not in keys),
+            rows[0]["id"],
+        )  # fmt: skip
+    if parameters.class_column not in table.columns:
+        logger.warning(
+            "the label table has no column %r, so it tells no classes", parameters.class_column
+        )
+    if impossible:
+        logger.warning(
+            "%d bending angles are not between 0 and 180 deg and count as missing, such as %s",
+            len(impossible), impossible[0],
+        )  # fmt: skip
+
+
+def _rows_of_table(rows, table, radius):
+    """Key of the row of the table that tells of each source: by its id, else by its position."""
+    keys = [row["id"] if row["id"] in table.index else None for row in rows]
+    if not {"ra", "dec"} <= set(table.columns):
+        return keys
+    from astropy import units as u
+    from astropy.coordinates import SkyCoord
+
+    places = table[["ra", "dec"]].apply(pd.to_numeric, errors="coerce").dropna()
+    places = places[places["ra"].between(0, 360) & places["dec"].between(-90, 90)]
+    rest = [k for k, key in enumerate(keys) if key is None and abs(rows[k]["dec"]) <= 90]
+    if places.empty or not rest:
+        return keys
+    ra, dec = (np.array([rows[k][name] for k in rest]) for name in ("ra", "dec"))
+    catalogue = SkyCoord(places["ra"].to_numpy(), places["dec"].to_numpy(), unit=u.deg)
+    nearest, distance, _ = SkyCoord(ra, dec, unit=u.deg).match_to_catalog_sky(catalogue)
+    for k, row, apart in zip(rest, nearest, distance.arcsec, strict=True):
+        if apart <= radius:
+            keys[k] = places.index[row]
+    return keys
 
 
 def select_sample(
@@ -330,11 +377,13 @@ def inspect_sources(
     """
     seen = []
     for first in range(0, len(sources), _CHUNK):
-        clipped, noise = clip_background(np.asarray(cutouts[first : first + _CHUNK]))
+        part = np.asarray(cutouts[first : first + _CHUNK])
+        clipped, noise = clip_background(part)
         seen.append(
             inspect_cut_outs(
                 remove_specks(clipped),
                 noise,
+                np.isfinite(part),
                 min_snr=parameters.min_snr,
                 radius=parameters.radius,
                 max_neighbour_share=parameters.max_neighbour_share,
@@ -350,16 +399,27 @@ def _mark_duplicates(sample, radius):
     """Give entries of one source its group, and drop all but one that can be used.
 
     Of a given split the test part stays as it is: a twin in the training part would be a leak.
+    Else the one stays that more is known of.
     """
     ra, dec, contents = (sample[name].to_numpy() for name in ("ra", "dec", "sha256"))
     group = same_objects(ra, dec, radius, contents)
     sample["group"] = sample["id"].to_numpy()[group]
-    rank = sample["role"].map({"test": 0, "validation": 1}).fillna(2) + 3 * (sample["reason"] != "")
-    order = rank.sort_values(kind="stable").index
-    first = sample.loc[order].groupby("group")["id"].transform("first").loc[sample.index]
-    twin = (sample["id"] != first) & (sample["reason"] == "")
+    rank = pd.DataFrame(
+        {
+            "unusable": sample["reason"] != "",
+            "role": sample["role"].map({"test": 0, "validation": 1}).fillna(2),
+            "no class": sample["class"] == "",
+            "no angle": sample["bending_angle"].isna(),
+        }
+    )
+    order = rank.sort_values(list(rank), kind="stable").index
+    firsts = sample.loc[order].groupby("group")[["id", "class"]].transform("first")
+    first = firsts.loc[sample.index]
+    twin = (sample["id"] != first["id"]) & (sample["reason"] == "")
+    other = twin & (sample["class"] != "") & (sample["class"] != first["class"])
     sample.loc[twin, "reason"] = "duplicate"
-    sample.loc[twin, "value"] = "of " + first[twin]
+    sample.loc[twin, "value"] = "of " + first["id"][twin]
+    sample.loc[other, "value"] += ", which has the class " + first["class"][other]
 
 
 def _apply_review(sample, review):

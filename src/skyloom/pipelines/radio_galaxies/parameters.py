@@ -82,7 +82,7 @@ class IngestionParameters(Parameters):
     """Reading cut-outs, their labels, and the selection of a sample."""
 
     file_pattern: str = Field(
-        r"(?P<id>[^/]+?)(\.fits|\.png|\.jpe?g)?(\.gz)?$",
+        r"(?P<id>[^/]+?)(?i:\.(fits?|png|jpe?g))?(\.gz)?$",
         description="regular expression found in the path of a file, inside archives too; its "
         "named groups, all optional, say what the name tells: id, class, role (of a given split), "
         "ra and dec (deg)",
@@ -161,7 +161,9 @@ class AugmentationParameters(Parameters):
     )
     arm: Arm = Field("real", description="what is trained on")
     synthetic_ratio: Positive = Field(
-        1.0, description="synthetic images by observed ones, where both are trained on"
+        1.0,
+        description="synthetic images by observed ones of the whole training part, where both are "
+        "trained on; those of a smaller pool come more than once",
     )
     real_share: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="of the observed training images, by class; for learning curves"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,19 +35,25 @@ from skyloom.learning.comparison import (
     workbooks_of,
 )
 from skyloom.pipelines.radio_galaxies.augmentation import class_names
-from skyloom.pipelines.radio_galaxies.parameters import Configuration, ReportingParameters, Sweep
+from skyloom.pipelines.radio_galaxies.parameters import (
+    BendingParameters,
+    Configuration,
+    ReportingParameters,
+    Sweep,
+)
 from skyloom.pipelines.radio_galaxies.training import (
     ANGLE_BASELINES,
     ANGLE_CURVES,
     FOREST_BASELINE,
     MAJORITY_BASELINE,
+    angle_configuration,
 )
 from skyloom.plots import classification
 from skyloom.plots import radio_galaxies as plots
 
 ARM_COLUMNS = (
     "configuration", "kind", "success_rate", "success_rate_low", "success_rate_high", "macro_f1",
-    "macro_f1_low", "macro_f1_high", "difference", "difference_low", "difference_high",
+    "macro_f1_low", "macro_f1_high", "minus", "difference", "difference_low", "difference_high",
 )  # fmt: skip
 ANGLE_SCORES = (
     "arm", "kind", "mae", "mae_low", "mae_high", "rmse", "minus_best_baseline",
@@ -58,7 +65,9 @@ QUALITY_COLUMNS = (
     "diversity", "share_of_copies",
 )  # fmt: skip
 HISTOGRAM_COLUMNS = ("images", "quantity", "low", "high", "share")
-_N_SHOWN = 6  # configurations in the figures with a panel or a line for each
+_N_SHOWN = 8  # configurations in the figures with a panel or a line for each
+
+logger = logging.getLogger(__name__)
 
 
 def score_configurations(
@@ -68,6 +77,7 @@ def score_configurations(
     inner: pd.DataFrame,
     permutations: pd.DataFrame,
     baselines: pd.DataFrame,
+    sweep: dict[str, Any],
     parameters: ReportingParameters,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Score every configuration and the baselines on the same sources.
@@ -76,6 +86,8 @@ def score_configurations(
     ----------
     manifest, sample, predictions, inner, permutations, baselines : pandas.DataFrame
         Tables of the earlier stages.
+    sweep : dict
+        What came of the sweep: its configurations.
     parameters : ReportingParameters
         ``radio_galaxies.reporting``.
 
@@ -86,7 +98,8 @@ def score_configurations(
         recall.
     arms : pandas.DataFrame
         `ARM_COLUMNS`, one row a network or baseline: with 95 % intervals (Wilson, or bootstrapped
-        over sources), and the paired difference of the success rate to the first network.
+        over sources), and the paired difference of the success rate to ``minus``: the network that
+        differs in nothing but that it is trained on what the first one is, else the first one.
     """
     score = scorer(baselines, FOREST_BASELINE, manifest, parameters.seed)
     source = ", ".join(sorted(sample.loc[sample["class"] != "", "label_source"].unique()))
@@ -103,8 +116,10 @@ def score_configurations(
         ends = map(success_interval, scores[f"recall_{k}"], counts[k].to_numpy())
         scores[[f"recall_{k}_low", f"recall_{k}_high"]] = list(ends)
     rows, networks = [], scores[scores["kind"] != "nested"]
-    reference = everything[everything["configuration"] == networks["configuration"].iloc[0]]
+    beside_which = _references(networks["configuration"], sweep["configurations"])
     for _, row in networks.iterrows():
+        other = beside_which[row["configuration"]]
+        reference = everything[everything["configuration"] == other]
         own = everything[everything["configuration"] == row["configuration"]]
         rng = np.random.default_rng(parameters.seed)
         # A search tries a configuration in one fold only.
@@ -114,9 +129,31 @@ def score_configurations(
         rows.append(
             (row["configuration"], row["kind"], row["success_rate"], row["success_low"],
              row["success_high"], row["macro_f1"], *macro_f1_interval(own, n_classes, rng),
-             *apart)
+             other, *apart)
         )  # fmt: skip
     return scores, everything, selected, pd.DataFrame(rows, columns=list(ARM_COLUMNS))
+
+
+def _references(names, configurations):
+    """The network that each one is compared with: the same, trained on what the first one is."""
+    first = names.iloc[0]
+    if first not in configurations:
+        return dict.fromkeys(names, first)
+
+    def without_arm(name):
+        content = configurations[name] | {"name": ""}
+        return content | {"augmentation": content["augmentation"] | {"arm": ""}}
+
+    arm = configurations[first]["augmentation"]["arm"]
+    found = {}
+    for name in names:
+        alike = [
+            other for other, content in configurations.items()
+            if content and other in set(names) and content["augmentation"]["arm"] == arm
+            and name in configurations and without_arm(other) == without_arm(name)
+        ]  # fmt: skip
+        found[name] = alike[0] if alike and alike[0] != name else first
+    return found
 
 
 def score_bending_angles(
@@ -238,15 +275,20 @@ def measure_synthetic_quality(
             name: many[rows_with_shares(classes, shares, rng)]
             for name, (many, classes) in groups.items()
         }
-        if histograms is None:
+        if histograms is None and len(train):
             histograms = image_histograms({"training": train} | drawn)
         for name, made in drawn.items():
+            if min(len(made), len(train)) < 2:
+                logger.warning("of %s there are too few images to judge them", name)
+                continue
             theirs, errors = predict(features, made), histogram_error(train, made)
             rows.append(
                 (name, fold, len(made), *(errors[each] for each in HISTOGRAMS),
                  kernel_distance(ours, theirs), diversity(theirs) / diversity(ours),
                  share_of_copies(theirs, around, usual))
             )  # fmt: skip
+    if histograms is None:
+        histograms = pd.DataFrame(columns=list(HISTOGRAM_COLUMNS))
     return pd.DataFrame(rows, columns=list(QUALITY_COLUMNS)), histograms
 
 
@@ -254,6 +296,8 @@ def rows_with_shares(
     classes: np.ndarray, shares: pd.Series, rng: np.random.Generator
 ) -> np.ndarray:
     """As many rows as there are with given shares of the classes, each at most once.
+
+    A class of which there are none is left out.
 
     Parameters
     ----------
@@ -269,6 +313,9 @@ def rows_with_shares(
     numpy.ndarray of int
     """
     members = {label: rng.permutation(np.flatnonzero(classes == label)) for label in shares.index}
+    members = {label: rows for label, rows in members.items() if len(rows)}
+    if not members:
+        return np.zeros(0, int)
     total = min(len(rows) / shares[label] for label, rows in members.items())
     return np.concatenate([rows[: round(total * shares[k])] for k, rows in members.items()])
 
@@ -297,6 +344,7 @@ def model_info(
     sample: pd.DataFrame,
     rejected: pd.DataFrame,
     manifest: pd.DataFrame,
+    angle_manifest: pd.DataFrame,
     synthetic_sources: pd.DataFrame,
     synthetic: pd.DataFrame,
     generators: pd.DataFrame,
@@ -307,7 +355,8 @@ def model_info(
 
     Parameters
     ----------
-    sample, rejected, manifest, synthetic_sources, synthetic, generators : pandas.DataFrame
+    sample, rejected, manifest, angle_manifest, synthetic_sources, synthetic, generators : \
+pandas.DataFrame
         Tables of the earlier stages.
     plan : dict
         The sweep as laid out.
@@ -344,6 +393,7 @@ def model_info(
         "Split": f"{augmentation.split}; sources by role: {roles}; the same for every seed "
         f"({sorted(int(seed) for seed in manifest['seed'].unique())}), which stands for initial "
         "weights, batches and rotations; made before augmentation and written down.",
+        "Bending angles": _about_angles(kept, angle_manifest, laid_out.parameters.bending),
         "Leakage checks": "Entries closer than the duplicate radius and identical files are one "
         "source, of which one entry is kept; no source on two sides of the split. Copies are made "
         "of training images only; simulated distributions and generators are fitted to the "
@@ -366,6 +416,20 @@ def model_info(
         "Where a catalogue's authors kept clear sources only, success rates are those of clear "
         "sources.",
     }
+
+
+def _about_angles(kept, manifest, bending):
+    """Whose angle is known, and on which side of the split they are."""
+    if not bending:
+        return "Not learnt in this study."
+    known = kept.loc[kept["bending_angle"].notna(), "id"]
+    roles = manifest[manifest["id"].isin(known)].drop_duplicates(["id", "role"])["role"]
+    extra = manifest.loc[manifest["class"] < 0, "id"].nunique()
+    return (
+        f"Known of {len(known)} sources, from the label table; by role: "
+        f"{roles.value_counts().to_dict()}. {extra} of them have no class and were added to the "
+        "split in the order of their angles."
+    )
 
 
 def write_report(
@@ -430,7 +494,7 @@ def write_report(
     figures = {
         "Success rates": classification.success_rate_figure(scores),
         "Networks and baselines on the same test sources": plots.arms_figure(
-            arms, arms["configuration"].iloc[0] if len(arms) else ""
+            arms, " or ".join(arms["minus"].unique())
         ),
         "Along the axis of the study": plots.axis_figure(*along_axis(arms, plan, sweep)),
         "Learning curves": classification.learning_curves_figure(
@@ -570,6 +634,7 @@ def describe_runs(
     angle_curves: pd.DataFrame,
     plan: dict[str, Any],
     sweep: dict[str, Any],
+    bending: BendingParameters,
 ) -> dict[str, Any]:
     """What MLflow is told: the run, and a child for each configuration and baseline.
 
@@ -579,6 +644,8 @@ def describe_runs(
         Results of the earlier stages.
     plan, sweep : dict
         What was compared, and what came of it.
+    bending : BendingParameters
+        ``radio_galaxies.bending``.
 
     Returns
     -------
@@ -604,16 +671,17 @@ def describe_runs(
         "metrics": {},
         "curves": {},
         "children": describe_children(Configuration, scores, inner, curves, sweep)
-        + _angle_children(angle_scores, angle_curves),
+        + _angle_children(angle_scores, angle_curves, Sweep.model_validate(plan).base, bending),
     }
 
 
-def _angle_children(scores, curves):
+def _angle_children(scores, curves, base, bending):
     """Child runs of the regressions of the bending angle and of their baselines."""
     children = []
     for _, row in scores.iterrows():
-        name = f"bending angle: {row['arm']}"
-        own = curves[curves["arm"] == row["arm"]].groupby("epoch")
+        name, arm = f"bending angle: {row['arm']}", row["arm"]
+        known = angle_configuration(base, arm, bending) if row["kind"] == "network" else None
+        own = curves[curves["arm"] == arm].groupby("epoch")
         metrics = {
             f"bending_{column}": float(row[column])
             for column in ("mae", "mae_low", "mae_high", "rmse", "minus_best_baseline", "scatter")
@@ -621,8 +689,7 @@ def _angle_children(scores, curves):
         children.append(
             {
                 "name": name,
-                "params": run_parameters(Configuration, None, name, row["kind"])
-                | {"arm": row["arm"]},
+                "params": run_parameters(Configuration, known, name, row["kind"]),
                 "metrics": metrics,
                 "curves": {
                     f"epoch_bending_{column}": own[column].mean().tolist()

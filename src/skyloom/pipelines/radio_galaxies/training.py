@@ -278,16 +278,7 @@ def fit_bending_angles(
 
     def procedure(key):
         arm, seed, fold = key
-        member = base.changed(
-            arm,
-            {
-                "augmentation.arm": arm,
-                "augmentation.synthetic_ratio": parameters.synthetic_ratio,
-                "network.dropout": parameters.dropout,
-                "training.epochs": parameters.epochs,
-                "training.steps_per_epoch": parameters.steps_per_epoch,
-            },
-        )
+        member = angle_configuration(base, arm, parameters)
         own = int(np.random.default_rng([seed, fold, 7]).integers(2**20))
         settings = fit_settings([member], 1, fold, own)
         rows = jobs[key]
@@ -351,6 +342,36 @@ def fit_bending_angles(
         predictions.sort_values(order, kind="stable", ignore_index=True),
         errors,
         {angle_network_name(sample, base): partial(_angle_network, base, weights[chosen])},
+    )
+
+
+def angle_configuration(
+    base: Configuration, arm: str, parameters: BendingParameters
+) -> Configuration:
+    """How the regressor of an arm is trained.
+
+    Parameters
+    ----------
+    base : Configuration
+        Values of what the regression does not change.
+    arm : str
+        What is trained on.
+    parameters : BendingParameters
+        ``radio_galaxies.bending``.
+
+    Returns
+    -------
+    Configuration
+    """
+    return base.changed(
+        f"bending angle: {arm}",
+        {
+            "augmentation.arm": arm,
+            "augmentation.synthetic_ratio": parameters.synthetic_ratio,
+            "network.dropout": parameters.dropout,
+            "training.epochs": parameters.epochs,
+            "training.steps_per_epoch": parameters.steps_per_epoch,
+        },
     )
 
 
