@@ -190,7 +190,7 @@ def fit_classifier(
     return [keeper.snapshots.get(length, keeper.best) for length in epochs], history
 
 
-def predict(model: keras.Model, inputs: np.ndarray, *, chunk: int = 256) -> np.ndarray:
+def predict(model: keras.Model, inputs: np.ndarray, *, chunk: int = 64) -> np.ndarray:
     """Outputs of a network, a chunk of inputs at a time.
 
     Parameters

@@ -223,7 +223,7 @@ def train_pair(
 
 
 def make_images(
-    maker: Any, classes: np.ndarray, rng: np.random.Generator, *, chunk: int = 256
+    maker: Any, classes: np.ndarray, rng: np.random.Generator, *, chunk: int = 64
 ) -> np.ndarray:
     """Draw images of some classes.
 
