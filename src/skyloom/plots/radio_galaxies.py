@@ -131,7 +131,7 @@ def sample_sheet(
     matplotlib.figure.Figure
     """
     columns = max(map(len, made))
-    figure = new_figure(10, 0.5 + 1.4 * len(names))
+    figure = new_figure(10, 0.5 + 2.4 * len(names))
     axes = figure.subplots(len(names), 2, squeeze=False)
     for row, name in enumerate(names):
         for axis, images, title in zip(
