@@ -11,7 +11,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from skyloom.compute import ClusterParameters, connect
-from skyloom.evaluation.scores import confusion_table, score_beside
+from skyloom.evaluation.scores import (
+    confusion_table,
+    macro_f1_interval,
+    paired_difference,
+    score_beside,
+    success_interval,
+)
 from skyloom.learning.configurations import Configuration, Sweep
 from skyloom.learning.nested import (
     CURVES,
@@ -32,6 +38,10 @@ from skyloom.learning.sweep import Result, ResultStore, Task, run_procedures
 NESTED = "nested: best of the inner folds"
 PREDICTION_COLUMNS = ("configuration", "seed", "fold", "id", "class", "predicted")
 INNER_COLUMNS = ("configuration", "seed", "fold", "inner", "score", "best_epoch")
+ARM_COLUMNS = (
+    "configuration", "kind", "success_rate", "success_rate_low", "success_rate_high", "macro_f1",
+    "macro_f1_low", "macro_f1_high", "minus", "difference", "difference_low", "difference_high",
+)  # fmt: skip
 CURVE_COLUMNS = ("configuration", "seed", "fold", "inner", "epoch", *CURVES, "best_epoch")
 
 
@@ -385,6 +395,144 @@ def score_comparison(
             rows.append(row | {"label_source": label_source})
             parts.append(table.assign(kind=kind))
     return pd.DataFrame(rows), pd.concat(parts, ignore_index=True), selected
+
+
+def compare_arms(
+    scores: pd.DataFrame,
+    predictions: pd.DataFrame,
+    configurations: dict[str, dict[str, Any]],
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is gained by what a network is trained on, with intervals.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `score_comparison`; not empty.
+    predictions : pandas.DataFrame
+        From there.
+    configurations : dict of str to dict
+        By name; each has an ``arm`` among the values of its ``augmentation``.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    scores : pandas.DataFrame
+        With the 95 % intervals of each recall, ``recall_<class>_low`` and ``_high`` (Wilson).
+    arms : pandas.DataFrame
+        `ARM_COLUMNS`, one row a network or baseline: with 95 % intervals (Wilson, or bootstrapped
+        over objects), and the paired difference of the success rate to ``minus``: the network that
+        differs in nothing but that it is trained on what the first one is, else the first one.
+    """
+    scores = scores.copy()
+    n_classes = sum(column.startswith("recall_") for column in scores)
+    tested = predictions.drop_duplicates(["configuration", "id"])
+    counts = tested.groupby("configuration")["class"].value_counts().unstack(fill_value=0)
+    counts = counts.reindex(index=scores["configuration"], columns=range(n_classes), fill_value=0)
+    for k in range(n_classes):
+        ends = map(success_interval, scores[f"recall_{k}"], counts[k].to_numpy())
+        scores[[f"recall_{k}_low", f"recall_{k}_high"]] = list(ends)
+    rows, networks = [], scores[scores["kind"] != "nested"]
+    minus = reference_networks(networks["configuration"].tolist(), configurations)
+    for _, row in networks.iterrows():
+        other = minus[row["configuration"]]
+        reference = predictions[predictions["configuration"] == other]
+        own = predictions[predictions["configuration"] == row["configuration"]]
+        rng = np.random.default_rng(seed)
+        # A search tries a configuration in one fold only.
+        same = own.merge(reference[["seed", "id"]], on=["seed", "id"])
+        beside = reference.merge(own[["seed", "id"]], on=["seed", "id"])
+        apart = paired_difference(same, beside, rng) if len(same) else (np.nan,) * 3
+        rows.append(
+            (row["configuration"], row["kind"], row["success_rate"], row["success_low"],
+             row["success_high"], row["macro_f1"], *macro_f1_interval(own, n_classes, rng),
+             other, *apart)
+        )  # fmt: skip
+    return scores, pd.DataFrame(rows, columns=list(ARM_COLUMNS))
+
+
+def reference_networks(
+    names: Sequence[str], configurations: dict[str, dict[str, Any]]
+) -> dict[str, str]:
+    """The network that each one is compared with.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of networks and baselines.
+    configurations : dict of str to dict
+        As in `compare_arms`; baselines have none.
+
+    Returns
+    -------
+    dict of str to str
+        By name: the network that differs in nothing but that it is trained on what the first one
+        is, else the first one.
+    """
+    first = names[0]
+    known = {name: configurations[name] for name in names if configurations.get(name)}
+    if first not in known:
+        return dict.fromkeys(names, first)
+
+    def but_arm(content):
+        return content | {"name": "", "augmentation": content["augmentation"] | {"arm": ""}}
+
+    arm = known[first]["augmentation"]["arm"]
+    found = dict.fromkeys(names, first)
+    for name, content in known.items():
+        alike = [
+            other for other, values in known.items()
+            if values["augmentation"]["arm"] == arm and but_arm(values) == but_arm(content)
+        ]  # fmt: skip
+        if alike and alike[0] != name:
+            found[name] = alike[0]
+    return found
+
+
+def along_axis(
+    arms: pd.DataFrame, sweep: Sweep, configurations: dict[str, dict[str, Any]]
+) -> tuple[pd.DataFrame, str]:
+    """Results by the value of a sweep's axis, where it has one of numbers.
+
+    Parameters
+    ----------
+    arms : pandas.DataFrame
+        From `compare_arms`.
+    sweep : Sweep
+        What was compared.
+    configurations : dict of str to dict
+        By name.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        The arms with ``value`` and ``series``; empty where no axis has numbers for values.
+    axis : str
+        What its parameter is, in its own words.
+    """
+    grid = sweep.parameters.grid or {}
+    varied = [key for key, values in grid.items() if len(values) > 1]
+    numeric = [
+        key for key in varied
+        if all(isinstance(v, int | float) and not isinstance(v, bool) for v in grid[key])
+    ]  # fmt: skip
+    if not numeric:
+        return arms.iloc[:0].assign(value=[], series=[]), ""
+    axis, rest = numeric[0], [key for key in varied if key != numeric[0]]
+
+    def value_of(name, key):
+        section, _, field = key.partition(".")
+        return configurations[name][section][field]
+
+    networks = arms[arms["kind"] == "network"]
+    names = networks["configuration"]
+    section, _, field = axis.partition(".")
+    about = type(sweep.base).model_fields[section].annotation.model_fields[field].description
+    return networks.assign(
+        value=[value_of(name, axis) for name in names],
+        series=[", ".join(str(value_of(name, key)) for key in rest) for name in names],
+    ), f"{field}: {about.partition(';')[0]}" if about else field
 
 
 # --- what MLflow and Excel are told of a configuration -------------------------------------------

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skyloom.pipelines.radio_galaxies import reporting
+from skyloom.learning.comparison import ARM_COLUMNS, along_axis, reference_networks
 from skyloom.pipelines.radio_galaxies.ingestion import configure_sweep
 from skyloom.pipelines.radio_galaxies.parameters import (
     AugmentationParameters,
@@ -12,11 +12,10 @@ from skyloom.pipelines.radio_galaxies.parameters import (
     NetworkParameters,
     ReportingParameters,
     StudyParameters,
+    Sweep,
     TrainingParameters,
 )
 from skyloom.pipelines.radio_galaxies.reporting import (
-    ARM_COLUMNS,
-    along_axis,
     rows_with_shares,
     score_bending_angles,
 )
@@ -111,7 +110,7 @@ def arms_of(names):
 def test_a_study_is_drawn_along_its_numbers_with_a_line_for_each_other_value():
     grid = {"augmentation.real_share": [0.1, 1.0], "augmentation.arm": ["real", "geometric"]}
     plan, configurations = plan_and_names(grid)
-    table, axis = along_axis(arms_of(configurations), plan, {"configurations": configurations})
+    table, axis = along_axis(arms_of(configurations), Sweep.model_validate(plan), configurations)
     assert axis == "real_share: of the observed training images, by class"
     assert table["value"].tolist() == [0.1, 0.1, 1.0, 1.0]
     assert table["series"].tolist() == ["real", "geometric"] * 2
@@ -123,7 +122,7 @@ def test_a_study_is_drawn_along_its_numbers_with_a_line_for_each_other_value():
 )  # fmt: skip
 def test_a_study_without_an_axis_of_numbers_has_no_such_figure(grid):
     plan, configurations = plan_and_names(grid)
-    table, axis = along_axis(arms_of(configurations), plan, {"configurations": configurations})
+    table, axis = along_axis(arms_of(configurations), Sweep.model_validate(plan), configurations)
     assert table.empty
     assert axis == ""
 
@@ -132,7 +131,7 @@ def test_each_network_is_compared_with_that_which_differs_in_its_arm_only():
     grid = {"augmentation.real_share": [0.1, 1.0], "augmentation.arm": ["real", "real + geometric"]}
     _, configurations = plan_and_names(grid)
     names = pd.Series([*configurations, "forest"])
-    beside = reporting._references(names, configurations)
+    beside = reference_networks(list(names), configurations)
     assert beside == {
         "01 real_share 0.1, real": "01 real_share 0.1, real",
         "02 real_share 0.1, real + geometric": "01 real_share 0.1, real",

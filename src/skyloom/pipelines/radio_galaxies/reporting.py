@@ -12,12 +12,7 @@ import pandas as pd
 
 import skyloom
 from skyloom.evaluation.report import data_fingerprint, render_report, summary_text
-from skyloom.evaluation.scores import (
-    confusion_table,
-    macro_f1_interval,
-    paired_difference,
-    success_interval,
-)
+from skyloom.evaluation.scores import confusion_table
 from skyloom.evaluation.synthetic import (
     diversity,
     histogram_error,
@@ -26,7 +21,10 @@ from skyloom.evaluation.synthetic import (
     share_of_copies,
 )
 from skyloom.learning.comparison import (
+    ARM_COLUMNS,
     NESTED,
+    along_axis,
+    compare_arms,
     describe_children,
     file_name,
     run_parameters,
@@ -51,10 +49,6 @@ from skyloom.pipelines.radio_galaxies.training import (
 from skyloom.plots import classification
 from skyloom.plots import radio_galaxies as plots
 
-ARM_COLUMNS = (
-    "configuration", "kind", "success_rate", "success_rate_low", "success_rate_high", "macro_f1",
-    "macro_f1_low", "macro_f1_high", "minus", "difference", "difference_low", "difference_high",
-)  # fmt: skip
 ANGLE_SCORES = (
     "arm", "kind", "mae", "mae_low", "mae_high", "rmse", "minus_best_baseline",
     "minus_best_baseline_low", "minus_best_baseline_high", "scatter", "n_sources", "n_seeds",
@@ -97,9 +91,7 @@ def score_configurations(
         From `skyloom.learning.comparison.score_comparison`; the scores with the intervals of each
         recall.
     arms : pandas.DataFrame
-        `ARM_COLUMNS`, one row a network or baseline: with 95 % intervals (Wilson, or bootstrapped
-        over sources), and the paired difference of the success rate to ``minus``: the network that
-        differs in nothing but that it is trained on what the first one is, else the first one.
+        From `skyloom.learning.comparison.compare_arms`.
     """
     score = scorer(baselines, FOREST_BASELINE, manifest, parameters.seed)
     source = ", ".join(sorted(sample.loc[sample["class"] != "", "label_source"].unique()))
@@ -108,52 +100,8 @@ def score_configurations(
     )
     if scores.empty:
         return scores, everything, selected, pd.DataFrame(columns=list(ARM_COLUMNS))
-    n_classes = int(manifest["class"].max()) + 1
-    tested = everything.drop_duplicates(["configuration", "id"])
-    counts = tested.groupby("configuration")["class"].value_counts().unstack(fill_value=0)
-    counts = counts.reindex(index=scores["configuration"], columns=range(n_classes), fill_value=0)
-    for k in range(n_classes):
-        ends = map(success_interval, scores[f"recall_{k}"], counts[k].to_numpy())
-        scores[[f"recall_{k}_low", f"recall_{k}_high"]] = list(ends)
-    rows, networks = [], scores[scores["kind"] != "nested"]
-    beside_which = _references(networks["configuration"], sweep["configurations"])
-    for _, row in networks.iterrows():
-        other = beside_which[row["configuration"]]
-        reference = everything[everything["configuration"] == other]
-        own = everything[everything["configuration"] == row["configuration"]]
-        rng = np.random.default_rng(parameters.seed)
-        # A search tries a configuration in one fold only.
-        same = own.merge(reference[["seed", "id"]], on=["seed", "id"])
-        beside = reference.merge(own[["seed", "id"]], on=["seed", "id"])
-        apart = paired_difference(same, beside, rng) if len(same) else (np.nan,) * 3
-        rows.append(
-            (row["configuration"], row["kind"], row["success_rate"], row["success_low"],
-             row["success_high"], row["macro_f1"], *macro_f1_interval(own, n_classes, rng),
-             other, *apart)
-        )  # fmt: skip
-    return scores, everything, selected, pd.DataFrame(rows, columns=list(ARM_COLUMNS))
-
-
-def _references(names, configurations):
-    """The network that each one is compared with: the same, trained on what the first one is."""
-    first = names.iloc[0]
-    if first not in configurations:
-        return dict.fromkeys(names, first)
-
-    def without_arm(name):
-        content = configurations[name] | {"name": ""}
-        return content | {"augmentation": content["augmentation"] | {"arm": ""}}
-
-    arm = configurations[first]["augmentation"]["arm"]
-    found = {}
-    for name in names:
-        alike = [
-            other for other, content in configurations.items()
-            if content and other in set(names) and content["augmentation"]["arm"] == arm
-            and name in configurations and without_arm(other) == without_arm(name)
-        ]  # fmt: skip
-        found[name] = alike[0] if alike and alike[0] != name else first
-    return found
+    scores, arms = compare_arms(scores, everything, sweep["configurations"], parameters.seed)
+    return scores, everything, selected, arms
 
 
 def score_bending_angles(
@@ -496,7 +444,9 @@ def write_report(
         "Networks and baselines on the same test sources": plots.arms_figure(
             arms, " or ".join(arms["minus"].unique())
         ),
-        "Along the axis of the study": plots.axis_figure(*along_axis(arms, plan, sweep)),
+        "Along the axis of the study": plots.axis_figure(
+            *along_axis(arms, Sweep.model_validate(plan), sweep["configurations"])
+        ),
         "Learning curves": classification.learning_curves_figure(
             curves[curves["configuration"].isin(shown)]
         ),
@@ -523,7 +473,9 @@ def write_report(
         scores, head, "sources", FOREST_BASELINE, _words(angle_scores, generators)
     )
     empty = {
-        "Along the axis of the study": not len(along_axis(arms, plan, sweep)[0]),
+        "Along the axis of the study": not len(
+            along_axis(arms, Sweep.model_validate(plan), sweep["configurations"])[0]
+        ),
         "Networks that make images": generators.empty,
         "Histograms of synthetic images": histograms.empty,
         "Bending angles of test sources": measured.empty,
@@ -559,57 +511,6 @@ def _words(angles, generators):
     bad = chosen[chosen["verdict"] != ""]
     words += [f"Warning, {row.kind} of fold {row.fold}: {row.verdict}." for row in bad.itertuples()]
     return " ".join(words)
-
-
-def along_axis(
-    arms: pd.DataFrame, plan: dict[str, Any], sweep: dict[str, Any]
-) -> tuple[pd.DataFrame, str]:
-    """Results by the value of the study's axis, where it has one of numbers.
-
-    Parameters
-    ----------
-    arms : pandas.DataFrame
-        From `score_configurations`.
-    plan, sweep : dict
-        What was compared, and what came of it.
-
-    Returns
-    -------
-    table : pandas.DataFrame
-        The arms with ``value`` and ``series``; empty where no axis has numbers for values.
-    axis : str
-        What its parameter is.
-    """
-    grid = Sweep.model_validate(plan).parameters.grid or {}
-    varied = [key for key, values in grid.items() if len(values) > 1]
-    numeric = [
-        key for key in varied
-        if all(isinstance(v, int | float) and not isinstance(v, bool) for v in grid[key])
-    ]  # fmt: skip
-    nothing = arms.iloc[:0].assign(value=[], series=[])
-    if not numeric:
-        return nothing, ""
-    axis, rest = numeric[0], [key for key in varied if key != numeric[0]]
-
-    def value_of(name, key):
-        section, _, field = key.partition(".")
-        return sweep["configurations"][name][section][field]
-
-    networks = arms[arms["kind"] == "network"]
-    return networks.assign(
-        value=[value_of(name, axis) for name in networks["configuration"]],
-        series=[
-            ", ".join(str(value_of(name, key)) for key in rest)
-            for name in networks["configuration"]
-        ],
-    ), _description(axis)
-
-
-def _description(axis):
-    """What a parameter is, in its own words."""
-    section, _, field = axis.partition(".")
-    words = Configuration.model_fields[section].annotation.model_fields[field].description
-    return f"{field}: {words.partition(';')[0]}" if words else field
 
 
 def _examples(sample, images, predictions, names, n):
