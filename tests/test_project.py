@@ -144,7 +144,7 @@ def test_every_documented_parameter_is_read_somewhere(root, study):
 
     folder = root / "src" / "skyloom" / "pipelines" / study
     code = "\n".join(p.read_text() for p in folder.glob("*.py") if p.name != "parameters.py")
-    for name in ("comparison", "equal_steps"):
+    for name in ("comparison", "equal_steps", "splitting"):
         code += (root / f"src/skyloom/learning/{name}.py").read_text()
     # Of the modules of the parameters, what lays out a sweep: that a validator looks at a field is
     # no use of it.

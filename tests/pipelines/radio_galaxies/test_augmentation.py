@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from skyloom.evaluation.splits import check_no_leak
+from skyloom.learning.splitting import training_ids
 from skyloom.pipelines.radio_galaxies import augmentation
 from skyloom.pipelines.radio_galaxies.augmentation import (
     class_names,
@@ -12,7 +13,6 @@ from skyloom.pipelines.radio_galaxies.augmentation import (
     make_angle_split,
     make_split,
     simulate_sources,
-    training_ids,
 )
 from skyloom.pipelines.radio_galaxies.features import measure_sample, prepare_images
 from skyloom.pipelines.radio_galaxies.ingestion import configure_sweep
@@ -96,7 +96,7 @@ def test_without_given_validation_sources_some_are_taken_from_the_training_part(
 
 @pytest.mark.parametrize(
     ("roles", "message"),
-    [(("",), "120 sources have no role, such as 'S000'"), (("train",), r"has the role \['test'\]")],
+    [(("",), "120 objects have no role, such as 'S000'"), (("train",), r"has the role \['test'\]")],
 )
 def test_a_given_split_that_is_not_there_is_an_error(roles, message):
     with pytest.raises(ValueError, match=message):
@@ -141,7 +141,7 @@ def test_a_given_training_part_with_too_few_of_a_class_is_said(caplog):
     rare = (sample["class"] == "compact") & (sample["role"] == "train")
     sample = sample[~rare | (rare.cumsum() <= 2)].reset_index(drop=True)
     assert make_split(sample, AugmentationParameters(split="given")).empty
-    assert "fewer than 3 sources of a class" in caplog.text
+    assert "fewer than 3 objects of a class" in caplog.text
 
 
 def test_auto_takes_the_given_split_where_there_is_one():

@@ -12,14 +12,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from skyloom.compute import ClusterParameters, connect
-from skyloom.evaluation.splits import (
-    MANIFEST_COLUMNS,
-    check_no_leak,
-    largest_number_of_folds,
-    split_manifest,
-)
+from skyloom.evaluation.splits import MANIFEST_COLUMNS, check_no_leak
 from skyloom.images.cutouts import resize, stretch
 from skyloom.learning.generative import KINDS
+from skyloom.learning.splitting import FEWEST_OF_A_CLASS, split_once, training_ids
 from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
 from skyloom.pipelines.radio_galaxies.features import prepare_images
 from skyloom.pipelines.radio_galaxies.fitting import code, maker_with, train_generator_task
@@ -49,7 +45,6 @@ _N_SHOWN = 8  # images of a class on a sheet
 # A checkpoint beyond these is of no use: diversity in units of that of the training images, error
 # of the histograms (0 to 2), and the typical brightest pixel (0 to 1). Noise has an error of 1.2.
 _LEAST_DIVERSE, _MOST_UNLIKE, _DARKEST = 0.2, 1.0, 0.2
-_FEWEST_OF_A_CLASS = 3  # to train on, to choose the epoch, and to test
 _FEWEST_FITTED = 10  # sources to which distributions can be fitted
 SYNTHETIC_COLUMNS = ("pool", "row", "class", "bending_angle")
 
@@ -80,16 +75,16 @@ def make_split(sample: pd.DataFrame, parameters: AugmentationParameters) -> pd.D
         **{"class": used["class"].map(CLASSES.index).astype(int)}
     )
     for label, count in objects.groupby("class")["group"].nunique().items():
-        if count < _FEWEST_OF_A_CLASS:
+        if count < FEWEST_OF_A_CLASS:
             logger.warning(
                 "class %s has %d sources, %d are needed: nothing is trained; leave it out of "
-                "ingestion.class_values, or label more", CLASSES[label], count, _FEWEST_OF_A_CLASS,
+                "ingestion.class_values, or label more", CLASSES[label], count, FEWEST_OF_A_CLASS,
             )  # fmt: skip
     present = sorted(objects["class"].unique())
     if len(present) == 1:
         logger.warning("all sources are of the class %s: nothing to classify", CLASSES[present[0]])
     objects["class"] = objects["class"].map({label: k for k, label in enumerate(present)})
-    return _split(objects, parameters)
+    return split_once(objects, parameters)
 
 
 def make_angle_split(
@@ -117,7 +112,7 @@ def make_angle_split(
     extra = known[~known["id"].isin(manifest["id"])].sort_values("bending_angle", kind="stable")
     if extra.empty:
         return manifest
-    n_test, n_validation = _n_parts(parameters)
+    n_test, n_validation = parameters.n_parts
     folds = [0] if manifest.empty else sorted(manifest["fold"].unique())
     if manifest.empty and parameters.split == "folds":
         folds = list(range(n_test))
@@ -154,92 +149,6 @@ def make_angle_split(
             )  # fmt: skip
     check_no_leak(whole, all_tested=False)
     return whole
-
-
-def _n_parts(parameters):
-    """Of how many sources one is tested, and of how many of the rest one is validated."""
-    shares = (parameters.test_share, parameters.validation_share)
-    n_test, n_validation = (max(2, round(1 / share)) for share in shares)
-    return parameters.n_folds if parameters.split == "folds" else n_test, n_validation
-
-
-def _split(objects, parameters):
-    """Split of some objects with classes, the same for every seed."""
-    nothing = pd.DataFrame(columns=list(MANIFEST_COLUMNS))
-    n_folds, n_inner = _n_parts(parameters)
-    n_folds = largest_number_of_folds(objects, n_folds)
-    if not n_folds:
-        return nothing
-    if parameters.split == "given" or (
-        parameters.split == "auto" and (objects["role"] != "").all()
-    ):
-        once = _given_split(objects, parameters)
-    else:
-        once = split_manifest(
-            objects, n_folds=n_folds, n_inner_folds=n_inner, seeds=[parameters.split_seed]
-        )
-        once = once[once["inner"] == 0]
-        if parameters.split != "folds":
-            once = once[once["fold"] == 0]
-    if once.empty:
-        return nothing
-    manifest = pd.concat([once.assign(seed=seed) for seed in parameters.seeds], ignore_index=True)
-    check_no_leak(manifest, all_tested=parameters.split == "folds")
-    return manifest
-
-
-def _given_split(objects, parameters):
-    """The split of the survey's authors; validation objects are taken from the training part."""
-    without = objects.loc[objects["role"] == "", "id"]
-    if len(without):
-        msg = (
-            f"augmentation.split is given, but {len(without)} sources have no role, such as "
-            f"{without.iloc[0]!r}: let a group of file_pattern tell it"
-        )
-        raise ValueError(msg)
-    roles = objects["role"].to_numpy().copy()
-    if not (roles == "validation").any():
-        rest = objects[objects["role"] == "train"]
-        n_parts = largest_number_of_folds(rest, max(2, round(1 / parameters.validation_share)))
-        if not n_parts:
-            logger.warning(
-                "the given training part has fewer than %d sources of a class: no validation part "
-                "can be taken from it, nothing is trained", _FEWEST_OF_A_CLASS,
-            )  # fmt: skip
-            return pd.DataFrame(columns=list(MANIFEST_COLUMNS))
-        part = split_manifest(
-            rest,
-            n_folds=n_parts,
-            n_inner_folds=2,
-            seeds=[parameters.split_seed],
-        )
-        chosen = part[(part["fold"] == 0) & (part["role"] == "test")]["id"]
-        roles[objects["id"].isin(chosen)] = "validation"
-    missing = {"train", "validation", "test"} - set(roles)
-    if missing:
-        msg = f"augmentation.split is given, but no source has the role {sorted(missing)}"
-        raise ValueError(msg)
-    manifest = objects.assign(seed=0, fold=0, inner=0, role=roles)
-    return manifest[list(MANIFEST_COLUMNS)].reset_index(drop=True)
-
-
-def training_ids(manifest: pd.DataFrame, fold: int) -> pd.DataFrame:
-    """Training part of a fold.
-
-    Parameters
-    ----------
-    manifest : pandas.DataFrame
-        From `make_split`; the split is the same for every seed.
-    fold : int
-        Outer fold.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``id`` and ``class`` (number).
-    """
-    first = manifest[manifest["seed"] == manifest["seed"].iloc[0]]
-    return first[(first["fold"] == fold) & (first["role"] == "train")][["id", "class"]]
 
 
 def class_names(sample: pd.DataFrame) -> list[str]:

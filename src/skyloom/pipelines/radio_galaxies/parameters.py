@@ -13,6 +13,7 @@ from skyloom.learning import configurations
 from skyloom.learning.configurations import Parameters, Positive, Seed, Share
 from skyloom.learning.equal_steps import TrainingParameters
 from skyloom.learning.generative import KINDS
+from skyloom.learning.splitting import SplitParameters
 from skyloom.simulate.radio_galaxies import BEAM_FWHM, CLASSES, PIXEL_SCALE
 
 Arm = Literal["real", "real + geometric", "real + dcgan", "real + vae", "geometric", "dcgan", "vae"]
@@ -138,27 +139,9 @@ class FeatureParameters(Parameters):
     stretch: Literal["min_max", "asinh"] = Field("min_max", description="min_max is published")
 
 
-class AugmentationParameters(Parameters):
+class AugmentationParameters(SplitParameters):
     """Split, and what is trained on beside the observed images."""
 
-    split: Literal["given", "auto", "holdout", "folds"] = Field(
-        "holdout",
-        description="that of the survey's authors; that where every source has a role, else a "
-        "holdout; one test part; or every source tested once",
-    )
-    test_share: Annotated[float, Field(gt=0, le=0.5)] = Field(
-        1 / 3, description="of a holdout; one over a whole number, the nearest is taken"
-    )
-    n_folds: int = Field(5, ge=2, description="where split is folds")
-    validation_share: Annotated[float, Field(gt=0, le=0.5)] = Field(
-        0.2,
-        description="of what is not tested: it chooses the epoch and the configuration; one over "
-        "a whole number, the nearest is taken",
-    )
-    split_seed: Seed = 0
-    seeds: tuple[Seed, ...] = Field(
-        (0, 1, 2, 3, 4), min_length=1, description="repetitions of each training on the same split"
-    )
     arm: Arm = Field("real", description="what is trained on")
     synthetic_ratio: Positive = Field(
         1.0,
@@ -173,14 +156,6 @@ class AugmentationParameters(Parameters):
         "in every gradient step",
     )  # fmt: skip
     balance_classes: bool = Field(True, description="every class weighs the same in training")
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, value):
-        if len(set(value)) < len(value):
-            msg = f"seeds must differ, got {value}"
-            raise ValueError(msg)
-        return value
 
 
 class SyntheticParameters(Parameters):
