@@ -439,11 +439,11 @@ def write_report(
         and (name in shown or part["kind"].iloc[0] == "baseline")
     }
     measured = angle_predictions[angle_predictions["angle"].notna()]
+    minus = arms["minus"].unique()
+    references = minus[0] if len(minus) == 1 else "its reference (see the table)"
     figures = {
         "Success rates": classification.success_rate_figure(scores),
-        "Networks and baselines on the same test sources": plots.arms_figure(
-            arms, " or ".join(arms["minus"].unique())
-        ),
+        "Networks and baselines on the same test sources": plots.arms_figure(arms, references),
         "Along the axis of the study": plots.axis_figure(
             *along_axis(arms, Sweep.model_validate(plan), sweep["configurations"])
         ),
