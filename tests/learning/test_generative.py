@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from skyloom.learning.generative import KINDS, build_pair, make_images, train_pair
+from skyloom.learning.generative import (
+    KINDS,
+    SPECTRAL_KINDS,
+    build_pair,
+    make_images,
+    train_pair,
+)
 
 SIZE = 16
 CLASSES = np.arange(48) % 2
@@ -53,6 +59,14 @@ def test_a_training_taken_up_again_goes_on_as_if_it_had_not_stopped(kind):
     for one, other in zip(again.variables, whole, strict=True):
         np.testing.assert_allclose(np.array(one), other, rtol=1e-3, atol=1e-5)
     assert list(rest["epoch"]) == [2, 3]
+
+
+@pytest.mark.parametrize("kind", KINDS + SPECTRAL_KINDS)
+def test_networks_begin_alike_in_every_process(kind):
+    first = pair_of(kind).untrained
+    build_pair.cache_clear()
+    for one, other in zip(first, pair_of(kind).untrained, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_an_autoencoder_learns_what_the_classes_look_like():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from skyloom.nets.spectral_norm import seed_spectral_norms
+
 if TYPE_CHECKING:
     import keras
 
@@ -139,4 +141,6 @@ def discriminator(
         x = layers.Dropout(dropout, seed=next(seeds))(x)
     x = layers.Flatten()(x)
     logit = layers.Dense(1, kernel_initializer=keras.initializers.GlorotNormal(next(seeds)))(x)
-    return keras.Model([image, kind], logit, name="discriminator")
+    model = keras.Model([image, kind], logit, name="discriminator")
+    seed_spectral_norms(model, seed)
+    return model

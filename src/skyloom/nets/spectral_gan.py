@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from skyloom.nets.dcgan import first_size
+from skyloom.nets.spectral_norm import seed_spectral_norms
 
 if TYPE_CHECKING:
     import keras
@@ -121,7 +122,9 @@ def discriminator(
         x = layers.Dropout(dropout, seed=next(seeds))(x)
     x = layers.Flatten()(x)
     logit = layers.Dense(1, kernel_initializer=keras.initializers.GlorotNormal(next(seeds)))(x)
-    return keras.Model([spectrum, kind], logit, name="discriminator")
+    model = keras.Model([spectrum, kind], logit, name="discriminator")
+    seed_spectral_norms(model, seed)
+    return model
 
 
 def published_generator(

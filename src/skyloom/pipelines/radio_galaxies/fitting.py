@@ -445,6 +445,7 @@ def code() -> str:
         "skyloom.learning.generative",
         "skyloom.nets.alhassan",
         "skyloom.nets.dcgan",
+        "skyloom.nets.spectral_norm",
         "skyloom.nets.vae",
         "skyloom.pipelines.radio_galaxies.fitting",
     )
