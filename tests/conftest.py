@@ -43,10 +43,16 @@ def copy_project(folder):
     return folder
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_tracking_server_of_another_module():
+    """Fixtures of a module never log to a server that is configured, or was used before them."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture(autouse=True)
-def _no_tracking_server(monkeypatch):
-    """Tests never log to a server that happens to be configured."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def _no_tracking_server():
+    """Tests never do; MLflow writes down in the environment what it was told."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ class ParameterHooks:
 
         names = {name for pipeline in pipelines.values() for name in pipeline.inputs()}
         asked = {name.removeprefix("params:") for name in names if name.startswith("params:")}
-        for name in catalog.keys():  # noqa: SIM118  # a catalog is no dictionary
+        for name in sorted(catalog.keys()):  # the same one is named in every run
             given = name.removeprefix("params:")
             if given == name or given in RUNTIME_PARAMETERS:
                 continue
