@@ -151,13 +151,12 @@ class ParentRun:
         Parameters
         ----------
         runs : dict
-            ``tags``, ``params``, perhaps ``metrics`` and ``curves``, and ``children`` as made by
-            the reporting stage; a child's ``file`` names its workbook.
+            ``tags``, ``params`` and ``children`` as made by the reporting stage; a child's
+            ``file`` names its workbook.
         workbooks : list of pathlib.Path
             Folders with a file for each child, named after it.
         """
-        own = {name: runs.get(name) for name in ("params", "tags", "metrics", "curves")}
-        self._batch(self.run_id, **own)
+        self._batch(self.run_id, params=runs["params"], tags=runs["tags"])
         for child in runs["children"]:
             self.log_child(child)
             for folder in workbooks:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skyloom.spectra.spectral_types import parse_spectral_type
-from skyloom.spectra.star_tables import file_stem, star_name, star_table
+from skyloom.spectra.star_tables import star_name, star_table, table_key
 
 MILES = """Name                  MILES   CaT   SpT            Teff   log g   [Fe/H]  Refs
                       s????
@@ -21,7 +21,7 @@ def test_the_parameters_of_miles_name_stars_types_and_numbers():
     assert table["type"].tolist() == ["sd:F", "07Ia", "HB"]
     assert table["file"].tolist() == ["miles 0272", "miles 0021", "miles 0983"]
     assert (table["velocity"] == 0).all()  # the library is at rest
-    assert file_stem("x/MILES_res2.50_star_m0272V.fits") == "miles 0272"
+    assert table_key("x/MILES_res2.50_star_m0272V.fits") == "miles 0272"
 
 
 @pytest.mark.parametrize("delimiter", ["|", ",", ";", "\t"])
@@ -64,10 +64,10 @@ def test_different_stars_have_different_names():
 def test_real_tables_name_the_real_files(real_observations):
     folder = real_observations.parent / "stellar_spectra"
     miles = star_table((folder / "miles/paramsMILES_v9.1.txt").read_text())
-    files = [file_stem(path.name) for path in folder.glob("miles/*.fits")]
+    files = [table_key(path.name) for path in folder.glob("miles/*.fits")]
     assert len(set(files) & set(miles["file"])) == len(files) - 1 == 681
     lamost = star_table((folder / "lamost/my_data3.csv").read_text())
-    files = [file_stem(path.name) for path in folder.glob("lamost/*.fits")]
+    files = [table_key(path.name) for path in folder.glob("lamost/*.fits")]
     assert len(set(files) & set(lamost["file"])) == 96
     classes = miles["type"].map(lambda text: parse_spectral_type(text).spectral_class)
     assert set(classes) == {"", *"OBAFGKM"}

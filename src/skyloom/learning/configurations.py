@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -21,6 +22,16 @@ from pydantic import (
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _differ(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        msg = f"seeds must differ, got {seeds}"
+        raise ValueError(msg)
+    return seeds
+
+
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_differ)]
 
 
 class Parameters(BaseModel):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Hashable
 from typing import Any, Literal
 
 import numpy as np
@@ -26,12 +27,12 @@ class TrainingParameters(Parameters):
 
 
 def fit_equal_steps(
-    build: Callable[[int], Any],
+    build: Callable[..., Any],
+    architecture: tuple[Hashable, ...],
     training: TrainingParameters,
     train: tuple[np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray] | None,
     *,
-    key: str,
     epochs: list[int],
     seed: int,
     balance: bool = False,
@@ -43,14 +44,13 @@ def fit_equal_steps(
     Parameters
     ----------
     build : callable
-        Makes the untrained network of a seed.
+        Makes the untrained network of an architecture and a seed: ``build(*architecture, seed)``.
+    architecture : tuple
+        What `build` needs, hashable: networks of one architecture share one that is compiled.
     training : TrainingParameters
         How it is trained; of its epochs nothing is read.
     train, validation : tuple of (inputs, targets)
         The second may be None.
-    key : str
-        The same for all networks that `build` makes alike but for their seed: one of them is
-        compiled for all fits of this process, for tracing it takes seconds.
     epochs : list of int
         Numbers of epochs; one training run serves all of them.
     seed : int
@@ -71,8 +71,8 @@ def fit_equal_steps(
     """
     from skyloom.learning.fitting import balanced_rows, fit_classifier, restart
 
-    model = _compiled(build, training.optimizer, regression, key)
-    restart(model, build(seed), training.learning_rate)
+    model = _compiled(build, architecture, training.optimizer, regression)
+    restart(model, build(*architecture, seed), training.learning_rate)
     if balance and not regression:
         rows = balanced_rows(train[1], np.random.default_rng(seed))
         train = train[0][rows], train[1][rows]
@@ -92,25 +92,18 @@ def fit_equal_steps(
     return model, snapshots, history
 
 
-_MOST_COMPILED = 8
-_networks: dict[tuple[str, str, bool], Any] = {}
-
-
-def _compiled(build, optimizer, regression, key):
+@functools.lru_cache(maxsize=8)
+def _compiled(build, architecture, optimizer, regression):
+    """Compiled network, to be reused by all fits of this process: tracing it takes seconds."""
     import keras
 
-    known = (key, optimizer, regression)
-    if known not in _networks:
-        model = build(0)
-        model.compile(
-            optimizer=keras.optimizers.RMSprop(1.0, rho=0.9, epsilon=1e-8, clipnorm=1.0)
-            if optimizer == "rmsprop"
-            else keras.optimizers.Adam(1.0),
-            loss="mse" if regression else "sparse_categorical_crossentropy",
-            metrics=["mae" if regression else "accuracy"],
-        )
-        model.optimizer.build(model.trainable_variables)
-        _networks[known] = model
-        while len(_networks) > _MOST_COMPILED:
-            del _networks[next(iter(_networks))]
-    return _networks[known]
+    model = build(*architecture, 0)
+    model.compile(
+        optimizer=keras.optimizers.RMSprop(1.0, rho=0.9, epsilon=1e-8, clipnorm=1.0)
+        if optimizer == "rmsprop"
+        else keras.optimizers.Adam(1.0),
+        loss="mse" if regression else "sparse_categorical_crossentropy",
+        metrics=["mae" if regression else "accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model

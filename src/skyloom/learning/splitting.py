@@ -6,7 +6,7 @@ import logging
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from skyloom.evaluation.splits import (
     MANIFEST_COLUMNS,
@@ -14,7 +14,7 @@ from skyloom.evaluation.splits import (
     largest_number_of_folds,
     split_manifest,
 )
-from skyloom.learning.configurations import Parameters, Seed
+from skyloom.learning.configurations import Parameters, Seed, Seeds
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +39,9 @@ class SplitParameters(Parameters):
         "a whole number, the nearest is taken",
     )
     split_seed: Seed = 0
-    seeds: tuple[Seed, ...] = Field(
-        (0, 1, 2, 3, 4), min_length=1, description="repetitions of each training on the same split"
+    seeds: Seeds = Field(
+        (0, 1, 2, 3, 4), description="repetitions of each training on the same split"
     )
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, value):
-        if len(set(value)) < len(value):
-            msg = f"seeds must differ, got {value}"
-            raise ValueError(msg)
-        return value
 
     @property
     def n_parts(self) -> tuple[int, int]:

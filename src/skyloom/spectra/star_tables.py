@@ -8,6 +8,8 @@ import re
 
 import pandas as pd
 
+from skyloom.raw_files import file_stem
+
 STAR_COLUMNS = ("name", "file", "type", "velocity", "ra", "dec")
 
 # What catalogues call these columns, in lower case, first choice first.
@@ -71,7 +73,7 @@ def star_table(text: str) -> pd.DataFrame | None:
     for column in ("velocity", "ra", "dec"):
         found[column] = pd.to_numeric(found[column], errors="coerce")
     found.loc[found["velocity"].abs() > _VELOCITIES, "velocity"] = float("nan")
-    found["file"] = found["file"].map(file_stem)
+    found["file"] = found["file"].map(table_key)
     return found[list(STAR_COLUMNS)]
 
 
@@ -92,8 +94,8 @@ def _miles(text):
     ].reset_index(drop=True)
 
 
-def file_stem(name: str) -> str:
-    """What a file is called in every table.
+def table_key(name: str) -> str:
+    """What a file is called in the tables of `star_table`.
 
     Parameters
     ----------
@@ -103,9 +105,9 @@ def file_stem(name: str) -> str:
     Returns
     -------
     str
-        Without folder and endings; of a MILES spectrum its number as `star_table` has it.
+        Without folder and endings; of a MILES spectrum its number.
     """
-    stem = re.sub(r"\.(fits|fit|csv|txt)(\.gz)?$", "", str(name).strip().rpartition("/")[2])
+    stem = file_stem(name)
     miles = re.match(r"MILES_\w*\.?\w*_star_m(\d{4})V?$", stem)
     return f"miles {miles[1]}" if miles else stem
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 
-from skyloom.raw_files import RawFile, Reader, UnusableError, read_file
+from skyloom.raw_files import RawFile, Reader, UnusableError, file_stem, read_file
 
 SPEED_OF_LIGHT = 299792.458  # km/s
 _FEWEST_PIXELS = 100
@@ -91,49 +90,16 @@ def vacuum_wavelength(spectrum: StellarSpectrum) -> np.ndarray:
 # --- LAMOST ---------------------------------------------------------------------------------------
 
 
-def is_lamost_image(file: RawFile) -> bool:
-    """Whether a file is a LAMOST spectrum as releases before DR8 have it: rows of an image.
-
-    Parameters
-    ----------
-    file : skyloom.raw_files.RawFile
-        Bytes and name.
-
-    Returns
-    -------
-    bool
-    """
+def _is_lamost_image(file: RawFile) -> bool:
     hdu = file.image_hdu
     return hdu is not None and hdu.data.ndim == 2 and hdu.data.shape[0] == 5 and _is_lamost(file)
 
 
-def is_lamost_table(file: RawFile) -> bool:
-    """Whether a file is a LAMOST spectrum as releases from DR8 on have it: arrays in a table.
+def _read_lamost_image(file: RawFile) -> StellarSpectrum:
+    """Releases before DR8: rows of flux, inverse variance, wavelength, masks.
 
-    Parameters
-    ----------
-    file : skyloom.raw_files.RawFile
-        Bytes and name.
-
-    Returns
-    -------
-    bool
-    """
-    return {"FLUX", "IVAR", "WAVELENGTH"} <= _columns(file) and _is_lamost(file)
-
-
-def read_lamost_image(file: RawFile) -> StellarSpectrum:
-    """Rows: flux, inverse variance, wavelength or (pilot survey) flux without continuum, masks.
-
-    Parameters
-    ----------
-    file : skyloom.raw_files.RawFile
-        Bytes and name.
-
-    Returns
-    -------
-    StellarSpectrum
-        Wavelengths are those of the third row, and of the header where that row has none.
+    In place of the wavelength the pilot survey has the flux without continuum, and then the header
+    tells the wavelengths.
     """
     header, rows = file.image_hdu.header, file.image_hdu.data.astype(float)
     flux, inverse_variance, third, and_mask, _ = rows
@@ -145,18 +111,12 @@ def read_lamost_image(file: RawFile) -> StellarSpectrum:
     return _lamost(file, header, wavelength, flux, inverse_variance, and_mask, "LAMOST pilot image")
 
 
-def read_lamost_table(file: RawFile) -> StellarSpectrum:
-    """One row with an array in each column.
+def _is_lamost_table(file: RawFile) -> bool:
+    return {"FLUX", "IVAR", "WAVELENGTH"} <= _columns(file) and _is_lamost(file)
 
-    Parameters
-    ----------
-    file : skyloom.raw_files.RawFile
-        Bytes and name.
 
-    Returns
-    -------
-    StellarSpectrum
-    """
+def _read_lamost_table(file: RawFile) -> StellarSpectrum:
+    """DR8 and later: a table of one row with an array in each column."""
     table = file.hdus[1].data
     if len(table) != 1:
         raise UnusableError("not a single spectrum", f"{len(table)} rows")
@@ -181,7 +141,7 @@ def _lamost(file, header, wavelength, flux, inverse_variance, and_mask, layout):
             (and_mask != 0) | ~(inverse_variance > 0),
             layout,
             medium="vacuum" if header.get("VACUUM", True) else "air",
-            identifier=str(header.get("OBSID", "")).strip() or _stem(file.name),
+            identifier=str(header.get("OBSID", "")).strip() or file_stem(file.name),
             spectral_type=str(header.get("SUBCLASS", "")).strip(),
             # -9999 where the pipeline found none
             radial_velocity=redshift * SPEED_OF_LIGHT if abs(redshift) < 0.1 else np.nan,
@@ -216,7 +176,7 @@ def _read_sdss(file: RawFile) -> StellarSpectrum:
             "SDSS",
             medium="vacuum",
             flux_unit=str(header.get("BUNIT", "1E-17 erg/cm^2/s/Ang")).strip(),
-            identifier=_stem(file.name),
+            identifier=file_stem(file.name),
             spectral_type=str(found.get("SUBCLASS", "")).strip()
             if str(found.get("CLASS", "")).strip() == "STAR"
             else str(found.get("CLASS", "")).strip(),
@@ -238,7 +198,7 @@ def _read_template(file: RawFile) -> StellarSpectrum:
     error = table["PROPERR"].astype(float)
     usable = np.isfinite(error) & (error > 0)
     inverse_variance = np.divide(1, error**2, out=np.zeros_like(error), where=usable)
-    name = _stem(file.name)
+    name = file_stem(file.name)
     return _checked(
         StellarSpectrum(
             10 ** table["LOGLAM"].astype(float), table["FLUX"].astype(float), inverse_variance,
@@ -280,7 +240,7 @@ def _read_one_dimensional(file: RawFile) -> StellarSpectrum:
             "1-D image",
             medium="vacuum" if vacuum else "air",
             flux_unit=str(header.get("BUNIT", "relative")).strip(),
-            identifier=str(header.get("OBJECT", "")).strip() or _stem(file.name),
+            identifier=str(header.get("OBJECT", "")).strip() or file_stem(file.name),
             spectral_type=str(header.get("SPECTYPE", "")).strip(),
             # STELIB writes radians
             ra=np.degrees(ra) if abs(ra) < 2 * np.pi else ra,
@@ -327,14 +287,14 @@ def _read_text(file: RawFile) -> StellarSpectrum:
     return _checked(
         StellarSpectrum(
             wavelength, flux, np.full(len(flux), np.nan), np.zeros(len(flux), bool), "text",
-            identifier=_stem(file.name),
+            identifier=file_stem(file.name),
         )
     )  # fmt: skip
 
 
 READERS = (
-    Reader("LAMOST image", is_lamost_image, read_lamost_image),
-    Reader("LAMOST table", is_lamost_table, read_lamost_table),
+    Reader("LAMOST image", _is_lamost_image, _read_lamost_image),
+    Reader("LAMOST table", _is_lamost_table, _read_lamost_table),
     Reader("SDSS", _is_sdss, _read_sdss),
     Reader("BOSS template", _is_template, _read_template),
     Reader("1-D image", _is_one_dimensional, _read_one_dimensional),
@@ -389,10 +349,6 @@ def _number(header, *names):
         except (KeyError, TypeError, ValueError):
             continue
     return np.nan
-
-
-def _stem(name):
-    return PurePosixPath(name).name.partition(".fits")[0].removesuffix(".csv").removesuffix(".txt")
 
 
 def _checked(spectrum):

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from skyloom.learning import configurations
-from skyloom.learning.configurations import Parameters, Positive, Seed, Share, variant_name
+from skyloom.learning.configurations import Parameters, Positive, Seed, Seeds, Share, variant_name
 from skyloom.spectra.preparation import DEFAULT_WIDTH_RANGE
 
 
@@ -157,7 +157,7 @@ class AugmentationParameters(Parameters):
     n_inner_folds: int = Field(
         3, ge=2, description="inner folds of each outer one: they stop the training and select"
     )
-    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="one cross-validation for each")
+    seeds: Seeds = Field((0,), description="one cross-validation for each")
     a_flux_edges: tuple[Positive, ...] = Field(
         (1.13, 1.26), min_length=1, description="classes by measured A_flux where no table is given"
     )
@@ -176,14 +176,6 @@ class AugmentationParameters(Parameters):
     balance_classes: bool = Field(
         True, description="every class weighs the same in training, also for the baselines"
     )
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, value):
-        if len(set(value)) < len(value):
-            msg = f"seeds must differ, got {value}"
-            raise ValueError(msg)
-        return value
 
     @field_validator("a_flux_edges")
     @classmethod

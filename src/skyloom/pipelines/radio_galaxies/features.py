@@ -43,16 +43,22 @@ def prepare_images(cutouts: np.ndarray, features: FeatureParameters) -> np.ndarr
     prepared = np.empty((len(cutouts), features.size, features.size, 1), np.float32)
     for first in range(0, len(cutouts), _CHUNK):
         part = np.asarray(cutouts[first : first + _CHUNK])
-        clipped, _ = clip_background(
-            part, n_sigma=features.clip_sigma, max_iterations=features.clip_iterations
-        )
-        if features.min_pixels:
-            clipped = remove_specks(clipped, min_pixels=features.min_pixels)
+        clipped = _clipped(part, features)
         centres = source_centres(clipped, features.centre)
         light = clipped if features.clip else np.nan_to_num(part)
         light = resize(cut(light, centres, features.crop), features.size)
         prepared[first : first + _CHUNK, :, :, 0] = stretch(light, features.stretch)
     return prepared
+
+
+def _clipped(part, features):
+    """Some cut-outs without background and specks."""
+    clipped, _ = clip_background(
+        part, n_sigma=features.clip_sigma, max_iterations=features.clip_iterations
+    )
+    if features.min_pixels:
+        clipped = remove_specks(clipped, min_pixels=features.min_pixels)
+    return clipped
 
 
 def draw_images(cutouts: np.ndarray, plan: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
@@ -103,10 +109,9 @@ def measure_sample(
     parts = []
     for first in range(0, len(sample), _CHUNK):
         part = np.asarray(cutouts[first : first + _CHUNK])
-        clipped, _ = clip_background(
-            part, n_sigma=features.clip_sigma, max_iterations=features.clip_iterations
-        )
-        centres = source_centres(clipped, features.centre)
+        # The middle of the image is known without a look at it.
+        lit = part if features.centre == "image" else _clipped(part, features)
+        centres = source_centres(lit, features.centre)
         seen = cut(part, centres, min(features.crop, *part.shape[1:]))
         parts.append(measure_images(seen, pixel_scale=1.0))
     table = pd.concat(parts, ignore_index=True)

@@ -32,7 +32,7 @@ _N_FRAME = 32  # images in a frame of the film of a training
 
 
 def build_network(
-    network: NetworkParameters, size: int, n_outputs: int, seed: int, *, regression: bool = False
+    network: NetworkParameters, size: int, n_outputs: int, regression: bool, seed: int
 ) -> Any:
     """Untrained network.
 
@@ -44,10 +44,10 @@ def build_network(
         Pixels on a side of the input.
     n_outputs : int
         Classes, or numbers to be predicted.
-    seed : int
-        Of the weights.
     regression : bool
         Whether it predicts numbers.
+    seed : int
+        Of the weights.
 
     Returns
     -------
@@ -218,13 +218,13 @@ def fit_network(
     from skyloom.learning.augmentation import random_rotations
 
     network = NetworkParameters.model_validate(settings["network"])
-    seed, n_outputs, size = (settings[name] for name in ("seed", "n_outputs", "size"))
+    seed = settings["seed"]
     return fit_equal_steps(
-        lambda seed: build_network(network, size, n_outputs, seed, regression=regression),
+        build_network,
+        (network, settings["size"], settings["n_outputs"], regression),
         TrainingParameters.model_validate(settings["training"]),
         train,
         validation,
-        key=f"{network.model_dump_json()} {size} {n_outputs}",
         epochs=settings["epochs"],
         seed=seed,
         balance=settings["balance_classes"],

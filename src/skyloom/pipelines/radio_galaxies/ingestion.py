@@ -246,12 +246,11 @@ def _tell_by_table(rows, table, class_of, parameters):
             place = pd.to_numeric(found[["ra", "dec"]], errors="coerce")
             if place.notna().all():
                 row |= {name: float(place[name]) for name in ("ra", "dec")}
-    used = len({key for key in keys if key is not None})
-    if used < len(table):
+    unused = table.index.difference([key for key in keys if key is not None], sort=False)
+    if len(unused):
         logger.warning(
             "%d of %d rows of the label table are of no cut-out, such as %r; ids of cut-outs are "
-            "like %r", len(table) - used, len(table), next(k for k in table.index if k not in keys),
-            rows[0]["id"],
+            "like %r", len(unused), len(table), unused[0], rows[0]["id"],
         )  # fmt: skip
     if parameters.class_column not in table.columns:
         logger.warning(

@@ -441,12 +441,11 @@ def write_report(
     measured = angle_predictions[angle_predictions["angle"].notna()]
     minus = arms["minus"].unique()
     references = minus[0] if len(minus) == 1 else "its reference (see the table)"
+    along, axis = along_axis(arms, Sweep.model_validate(plan), sweep["configurations"])
     figures = {
         "Success rates": classification.success_rate_figure(scores),
         "Networks and baselines on the same test sources": plots.arms_figure(arms, references),
-        "Along the axis of the study": plots.axis_figure(
-            *along_axis(arms, Sweep.model_validate(plan), sweep["configurations"])
-        ),
+        "Along the axis of the study": plots.axis_figure(along, axis),
         "Learning curves": classification.learning_curves_figure(
             curves[curves["configuration"].isin(shown)]
         ),
@@ -473,9 +472,7 @@ def write_report(
         scores, head, "sources", FOREST_BASELINE, _words(angle_scores, generators)
     )
     empty = {
-        "Along the axis of the study": not len(
-            along_axis(arms, Sweep.model_validate(plan), sweep["configurations"])[0]
-        ),
+        "Along the axis of the study": along.empty,
         "Networks that make images": generators.empty,
         "Histograms of synthetic images": histograms.empty,
         "Bending angles of test sources": measured.empty,
@@ -551,10 +548,10 @@ def describe_runs(
     Returns
     -------
     dict
-        ``tags``, ``params``, ``metrics`` and ``curves`` of the parent; ``children`` as
+        ``tags`` and ``params`` of the parent; ``children`` as
         `skyloom.tracking.ParentRun.log_child` takes them.
     """
-    used = manifest.drop_duplicates("id")
+    used, base = manifest.drop_duplicates("id"), Sweep.model_validate(plan).base
     return {
         "name": "radio_galaxies",
         "tags": {
@@ -566,13 +563,11 @@ def describe_runs(
             "n_objects": len(used),
             "n_classes": int(used["class"].nunique()),
             "n_folds": int(manifest["fold"].nunique()),
-            "split": Sweep.model_validate(plan).base.augmentation.split,
+            "split": base.augmentation.split,
             "seeds": [int(seed) for seed in manifest["seed"].unique()],
         },
-        "metrics": {},
-        "curves": {},
         "children": describe_children(Configuration, scores, inner, curves, sweep)
-        + _angle_children(angle_scores, angle_curves, Sweep.model_validate(plan).base, bending),
+        + _angle_children(angle_scores, angle_curves, base, bending),
     }
 
 

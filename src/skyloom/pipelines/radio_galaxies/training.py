@@ -396,7 +396,7 @@ def angle_network_name(sample: pd.DataFrame, base: Configuration) -> str:
 def _angle_network(base, result):
     from skyloom.learning.fitting import unpack
 
-    model = build_network(base.network, base.features.size, 1, 0, regression=True)
+    model = build_network(base.network, base.features.size, 1, True, 0)
     model.set_weights(unpack(result, "weight"))  # the dropout has none
     return model
 
@@ -443,7 +443,7 @@ def fit_final_network(
     if sweep["chosen"] is None:
         base = laid_out.base
         size = base.features.size
-        untrained = build_network(base.network, size, 2, 0)
+        untrained = build_network(base.network, size, 2, False, 0)
         return untrained, {"trained": False}, np.zeros((1, size, size, 1), np.float32)
     chosen = Configuration.model_validate(sweep["chosen"])
     objects = manifest.drop_duplicates("id")
