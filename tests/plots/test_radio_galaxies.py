@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from skyloom.evaluation.synthetic import image_histograms
+from skyloom.plots import classification
 from skyloom.plots import radio_galaxies as plots
 from skyloom.plots.radio_galaxies import contact_sheets, film_frame, mosaic
 
@@ -82,8 +83,13 @@ UNMEASURED = pd.DataFrame(
 @pytest.mark.parametrize(
     ("figure", "n_axes"),
     [
-        (lambda: plots.arms_figure(ARMS, "01 a"), 2),
-        (lambda: plots.axis_figure(ARMS.assign(value=[1, 2], series=""), "features.size"), 2),
+        (lambda: classification.arms_figure(ARMS, "01 a"), 2),
+        (
+            lambda: classification.axis_figure(
+                ARMS.assign(value=[1, 2], series=""), "features.size"
+            ),
+            2,
+        ),
         (lambda: plots.angles_figure(ANGLES, KINDS), 2),
         (lambda: plots.generators_figure(HISTORY), 4),
         (lambda: plots.histograms_figure(HISTOGRAMS), 4),
@@ -102,8 +108,8 @@ def test_every_axis_says_what_it_shows(figure, n_axes):
 @pytest.mark.parametrize(
     "figure",
     [
-        lambda: plots.arms_figure(ARMS[:0], ""),
-        lambda: plots.axis_figure(ARMS[:0].assign(value=[], series=[]), ""),
+        lambda: classification.arms_figure(ARMS[:0], ""),
+        lambda: classification.axis_figure(ARMS[:0].assign(value=[], series=[]), ""),
         lambda: plots.angles_figure(ANGLES[:0], KINDS[:0]),
         lambda: plots.generators_figure(HISTORY[:0]),
         lambda: plots.histograms_figure(HISTOGRAMS[:0]),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 
@@ -155,8 +158,10 @@ def score_predictions(
     }
 
 
-def confusion_table(predictions: pd.DataFrame, n_classes: int) -> pd.DataFrame:
-    """Confusion matrix normalised by the true class.
+def confusion_table(
+    predictions: pd.DataFrame, n_classes: int, *, by: Literal["true", "predicted"] = "true"
+) -> pd.DataFrame:
+    """Confusion matrix normalised by the true or by the predicted class.
 
     Parameters
     ----------
@@ -164,22 +169,89 @@ def confusion_table(predictions: pd.DataFrame, n_classes: int) -> pd.DataFrame:
         Columns ``class`` and ``predicted``.
     n_classes : int
         Number of classes.
+    by : {"true", "predicted"}
+        The diagonal holds recalls, or precisions, which depend on how frequent the classes are.
 
     Returns
     -------
     pandas.DataFrame, shape (n_classes, n_classes)
-        Rows are true classes and sum to one; columns are predicted classes.
+        Rows are true classes, columns are predicted classes; rows or columns sum to one, or to
+        zero where there is nothing.
     """
     from sklearn.metrics import confusion_matrix  # slow to import
 
     labels = list(range(n_classes))
     matrix = confusion_matrix(predictions["class"], predictions["predicted"], labels=labels)
-    total = matrix.sum(axis=1, keepdims=True)
+    total = matrix.sum(axis=1 if by == "true" else 0, keepdims=True)
     return pd.DataFrame(
         matrix / np.maximum(total, 1),
         index=pd.Index(labels, name="true class"),
         columns=pd.Index(labels, name="predicted class"),
     )
+
+
+def class_scores(
+    predictions: pd.DataFrame, shares: Sequence[float], *, level: float = 0.95
+) -> pd.DataFrame:
+    """Recall and precision of each class, and its purity in a population with other shares.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Columns ``seed``, ``id``, ``class``, ``predicted``; every object once a seed.
+    shares : sequence of float
+        Of the classes in the population; 0 where it has none of a class.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a class: ``class``, ``n_objects``, ``n_predicted`` (mean over seeds), ``recall``
+        and ``precision``, mean over seeds, with Wilson intervals of those numbers; ``purity``,
+        the share of those named so that were of the class if the classes had these shares. Its
+        interval combines the lower end of the recall with the upper ends of all rates of false
+        alarms and the other way round, so that it is wider than its level. NaN where nothing is
+        known.
+    """
+    n_classes, n_seeds = len(shares), max(1, predictions["seed"].nunique())
+    weight = np.asarray(shares, float)
+    truth, named = (predictions[name].to_numpy(int) for name in ("class", "predicted"))
+    counts = np.zeros((n_classes, n_classes))
+    np.add.at(counts, (truth, named), 1 / n_seeds)
+    n_true, n_named = counts.sum(axis=1), counts.sum(axis=0)
+    rates = counts / np.where(n_true > 0, n_true, np.nan)[:, None]
+    ends = np.array(
+        [
+            [success_interval(rate, round(n), level=level) for rate in np.nan_to_num(row)]
+            for row, n in zip(rates, n_true, strict=True)
+        ]
+    )
+    # A class that was not tested sends nobody knows how many; it counts only if there are any.
+    unknown = np.isnan(rates).any(axis=1) & (weight > 0)
+    rows = []
+    for k in range(n_classes):
+        low, high = success_interval(counts[k, k] / max(n_named[k], 1e-12), round(n_named[k]))
+        others = np.arange(n_classes) != k
+        known = not unknown.any()
+
+        def purity(own, alarms, k=k, others=others, known=known):
+            right = own * weight[k]
+            wrong = np.nansum(alarms[others] * weight[others])
+            return right / (right + wrong) if known and right + wrong > 0 else np.nan
+
+        rows.append(
+            {
+                "class": k, "n_objects": round(n_true[k]), "n_predicted": n_named[k],
+                "recall": rates[k, k], "recall_low": ends[k, k, 0], "recall_high": ends[k, k, 1],
+                "precision": counts[k, k] / n_named[k] if n_named[k] else np.nan,
+                "precision_low": low, "precision_high": high,
+                "purity": purity(rates[k, k], rates[:, k]),
+                "purity_low": purity(ends[k, k, 0], ends[:, k, 1]),
+                "purity_high": purity(ends[k, k, 1], ends[:, k, 0]),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def paired_difference(

@@ -1,4 +1,4 @@
-"""Training of networks that make images, in pieces that can be taken up after any stop.
+"""Training of networks that make images or spectra, in pieces that can be taken up after any stop.
 
 The state of a training is a list of arrays: all weights, the averages of the optimisers and the
 counters of the dropout. Every other random number follows from the seed and the epoch.
@@ -7,17 +7,42 @@ counters of the dropout. Every other random number follows from the seed and the
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
+from skyloom.compute import ClusterParameters, connect
 from skyloom.learning.augmentation import rotate_and_flip
+from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
 
 KINDS = ("dcgan", "vae")
 SPECTRAL_KINDS = ("spectral_gan", "published_gan")
+_OF_A_PAIR = (
+    "kind", "size", "n_classes", "latent", "width", "learning_rate", "kl_weight", "seed",
+)  # fmt: skip
 _PUBLISHED_FAKES = 3  # made spectra in a gradient step beside each real one
+
+
+class Training(NamedTuple):
+    """One training of a pair.
+
+    Attributes
+    ----------
+    settings : dict
+        Plain values that `continue_training` needs, but the epochs; ``images`` names what it is
+        trained on.
+    arrays : dict of str to numpy.ndarray
+        Small arrays of this training, such as the classes of the images.
+    epochs : int
+        In all; not among the settings, so that a longer training goes on from a shorter one.
+    """
+
+    settings: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    epochs: int
 
 
 class Pair(NamedTuple):
@@ -83,11 +108,8 @@ def build_pair(
         raise ValueError(msg)
     published = kind == "published_gan"
     widths = (width // 4, width // 2, width)
-    if published:
-        maker = spectral_gan.published_generator(size, n_classes, latent=latent, seed=seed)
-    else:
-        nets = spectral_gan if kind in SPECTRAL_KINDS else dcgan
-        maker = nets.generator(size, n_classes, latent=latent, width=width, seed=seed)
+    maker = _build_maker(kind, size, n_classes, latent, width, seed)
+    nets = spectral_gan if kind in SPECTRAL_KINDS else dcgan
     if kind != "vae":
         other = (
             spectral_gan.published_discriminator(size, n_classes, seed=seed)
@@ -111,6 +133,155 @@ def build_pair(
         variables += optimiser.variables
     untrained = [np.array(variable) for variable in variables]
     return Pair(maker, other, variables, untrained, step)
+
+
+def _build_maker(kind, size, n_classes, latent, width, seed):
+    from skyloom.nets import dcgan, spectral_gan
+
+    if kind == "published_gan":
+        return spectral_gan.published_generator(size, n_classes, latent=latent, seed=seed)
+    nets = spectral_gan if kind in SPECTRAL_KINDS else dcgan
+    return nets.generator(size, n_classes, latent=latent, width=width, seed=seed)
+
+
+def maker_with(settings: dict[str, Any], state: Sequence[np.ndarray]) -> Any:
+    """The network that makes images or spectra, with the weights of a checkpoint.
+
+    Parameters
+    ----------
+    settings : dict
+        ``kind``, ``size``, ``n_classes``, ``latent``, ``width`` and ``seed``, and perhaps others.
+    state : sequence of numpy.ndarray
+        Of the checkpoint.
+
+    Returns
+    -------
+    keras.Model
+    """
+    names = ("kind", "size", "n_classes", "latent", "width", "seed")
+    model = _build_maker(*(settings[name] for name in names))
+    for variable, value in zip(model.variables, state, strict=False):
+        variable.assign(value)
+    return model
+
+
+def continue_training(
+    settings: dict[str, Any],
+    images: np.ndarray,
+    classes: np.ndarray,
+    state: Sequence[np.ndarray],
+) -> tuple[Pair, pd.DataFrame]:
+    """Train a pair for some epochs, from the state that was left before.
+
+    Parameters
+    ----------
+    settings : dict
+        What `build_pair` and `train_pair` need, with the ``first`` and the ``last`` epoch.
+    images, classes : numpy.ndarray
+        To train on.
+    state : sequence of numpy.ndarray
+        Of the piece before; empty at the beginning.
+
+    Returns
+    -------
+    pair : Pair
+        Trained; its variables are the state.
+    history : pandas.DataFrame
+        From `train_pair`.
+    """
+    pair = build_pair(**{name: settings[name] for name in _OF_A_PAIR})
+    for variable, value in zip(pair.variables, state or pair.untrained, strict=True):
+        variable.assign(value)
+    history = train_pair(
+        pair,
+        images,
+        classes,
+        epochs=range(settings["first"], settings["last"]),
+        batch_size=settings["batch_size"],
+        rotate=settings["rotate"],
+        seed=settings["seed"],
+    )
+    return pair, history
+
+
+def train_in_pieces(
+    trainings: dict[str, Training],
+    work: Callable[..., dict[str, np.ndarray]],
+    shared: dict[str, np.ndarray],
+    store: ResultStore,
+    cluster: ClusterParameters,
+    *,
+    every: int,
+    size: int,
+    code: str,
+) -> Iterator[tuple[str, int, dict[str, np.ndarray]]]:
+    """Train pairs side by side, each a chain of pieces that are kept as they are finished.
+
+    Parameters
+    ----------
+    trainings : dict of str to Training
+        By name.
+    work : callable
+        Trains a piece: ``work(settings, arrays, shared, threads=n)``, with ``state_0`` ... of the
+        piece before among the arrays; of its result these are handed to the next piece.
+    shared : dict of str to numpy.ndarray
+        What they are trained on, by the ``images`` of their settings.
+    store : skyloom.learning.sweep.ResultStore
+        Where finished pieces are kept; what is there is not trained again.
+    cluster : skyloom.compute.ClusterParameters
+        Where they run.
+    every : int
+        Epochs of a piece.
+    size : int
+        Pixels on a side, for the number of threads.
+    code : str
+        Digest of the code of a piece.
+
+    Yields
+    ------
+    name : str
+        Of the training.
+    last : int
+        Last epoch of a piece.
+    result : dict of numpy.ndarray
+        Of it.
+
+    Raises
+    ------
+    RuntimeError
+        If a piece fails.
+    """
+    n_pieces = sum(-(-training.epochs // every) for training in trainings.values())
+    bar = tqdm(total=n_pieces, desc="generators", unit="checkpoint")
+
+    def procedure(name):
+        training = trainings[name]
+        state: dict[str, np.ndarray] = {}
+        for first in range(0, training.epochs, every):
+            last = min(first + every, training.epochs)
+            piece = training.settings | {"first": first, "last": last}
+            task = Task(piece, training.arrays | state, (training.settings["images"],))
+            (result,) = yield [task]
+            yield Finished((name, last, result))
+            if isinstance(result, FailedTask):
+                return
+            state = {key: result[key] for key in result if key.startswith("state_")}
+
+    with connect(cluster, size) as (client, threads):
+        for name, last, result in run_procedures(
+            [procedure(name) for name in trainings],
+            functools.partial(work, threads=threads),
+            shared,
+            store,
+            client,
+            code=code,
+        ):
+            if isinstance(result, FailedTask):
+                msg = f"the training of {name} failed: {result.error}"
+                raise RuntimeError(msg)
+            bar.update()
+            yield name, last, result
+    bar.close()
 
 
 def _adversarial_step(

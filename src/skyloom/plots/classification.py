@@ -259,6 +259,80 @@ def reliability_figure(predictions: pd.DataFrame, n_bins: int = 8) -> Figure:
     return figure
 
 
+def arms_figure(arms: pd.DataFrame, reference: str) -> Figure:
+    """Success rate and macro-F1 of each configuration, and what it gains over one of them.
+
+    Parameters
+    ----------
+    arms : pandas.DataFrame
+        ``configuration``, ``success_rate``, ``macro_f1``, ``difference``, each with ``_low`` and
+        ``_high``; may be empty.
+    reference : str
+        What the difference is to.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(10, 1.2 + 0.4 * max(len(arms), 2))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    position = np.arange(len(arms))[::-1].astype(float)
+    for column, label, colour, shift in (
+        ("success_rate", "success rate", BLUE, 0.12), ("macro_f1", "macro-F1", ORANGE, -0.12),
+    ):  # fmt: skip
+        _points(left, arms, column, position + shift, colour, label)
+    _points(right, arms, "difference", position, BLUE, None)
+    right.axvline(0, color=RED, ls="--", lw=1)
+    left.set_yticks(position, arms["configuration"])
+    left.set(xlabel="on test objects, mean over seeds, 95 % interval")
+    right.set(xlabel=f"success rate minus that of\n{reference}, 95 % paired")
+    if len(arms):
+        left.legend(loc="best")
+    return figure
+
+
+def _points(axis, table, column, position, colour, label):
+    value = table[column].to_numpy(float)
+    low, high = (table[f"{column}_{end}"].to_numpy(float) for end in ("low", "high"))
+    axis.errorbar(
+        value, position, xerr=[np.maximum(value - low, 0), np.maximum(high - value, 0)], fmt="o",
+        color=colour, capsize=3, label=label,
+    )  # fmt: skip
+
+
+def axis_figure(arms: pd.DataFrame, axis_name: str) -> Figure:
+    """Success rate and macro-F1 along one numeric axis of a study.
+
+    Parameters
+    ----------
+    arms : pandas.DataFrame
+        As of `arms_figure`, with ``value`` and ``series`` (a line for each).
+    axis_name : str
+        Of the horizontal axis.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(9, 4)
+    axes = figure.subplots(1, 2)
+    for axis, column, label in (
+        (axes[0], "success_rate", "success rate"), (axes[1], "macro_f1", "macro-F1"),
+    ):  # fmt: skip
+        for number, (name, part) in enumerate(arms.groupby("series", sort=False)):
+            ordered = part.sort_values("value")
+            low, high = (ordered[f"{column}_{end}"] for end in ("low", "high"))
+            axis.errorbar(
+                ordered["value"], ordered[column], marker="o", capsize=3, label=name or None,
+                yerr=[ordered[column] - low, high - ordered[column]],
+                color=CYCLE[number % len(CYCLE)],
+            )  # fmt: skip
+        axis.set(xlabel=axis_name, ylabel=f"{label}, 95 % interval")
+    if arms["series"].any():
+        axes[0].legend()
+    return figure
+
+
 def audit_figure(
     fits: pd.DataFrame, null: pd.DataFrame, labels: dict[str, str], n_classes: int
 ) -> Figure:

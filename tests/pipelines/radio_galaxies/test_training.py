@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skyloom.learning.generative import maker_with
 from skyloom.pipelines.radio_galaxies.fitting import (
     ANGLE_SCALE,
     fit_angle_task,
     fit_settings,
     fit_task,
-    maker_with,
     share_of_classes,
     train_generator_task,
     training_data,

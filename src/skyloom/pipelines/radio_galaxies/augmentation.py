@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from skyloom.compute import ClusterParameters, connect
+from skyloom.compute import ClusterParameters
 from skyloom.evaluation.splits import MANIFEST_COLUMNS, check_no_leak
 from skyloom.images.cutouts import resize, stretch
-from skyloom.learning.generative import KINDS
+from skyloom.learning.generative import KINDS, Training, maker_with, train_in_pieces
 from skyloom.learning.splitting import FEWEST_OF_A_CLASS, split_once, training_ids
-from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
+from skyloom.learning.sweep import ResultStore
 from skyloom.pipelines.radio_galaxies.features import prepare_images
-from skyloom.pipelines.radio_galaxies.fitting import code, maker_with, train_generator_task
+from skyloom.pipelines.radio_galaxies.fitting import code, train_generator_task
 from skyloom.pipelines.radio_galaxies.parameters import (
     AugmentationParameters,
     FeatureParameters,
@@ -330,46 +329,26 @@ def train_generators(
         }
         for name, (kind, _, classes, _) in jobs.items()
     }
-    every = parameters.checkpoint_every
-    n_pieces = sum(-(-parameters.epochs[kind] // every) for kind, *_ in jobs.values())
-    bar = tqdm(total=n_pieces, desc="generators", unit="checkpoint")
-
-    def procedure(name):
-        kind, _, _, known = jobs[name]
-        arrays = {"classes": known["class"].to_numpy(np.int32)}
-        state: dict[str, np.ndarray] = {}
-        for first in range(0, parameters.epochs[kind], every):
-            last = min(first + every, parameters.epochs[kind])
-            task = settings[name] | {"first": first, "last": last}
-            (result,) = yield [Task(task, arrays | state, (shown_to[name],))]
-            if isinstance(result, FailedTask):
-                yield Finished((name, last, result))
-                return
-            state = {key: result[key] for key in result if key.startswith("state_")}
-            yield Finished((name, last, result))
-
+    trainings = {
+        name: Training(
+            settings[name],
+            {"classes": known["class"].to_numpy(np.int32)},
+            parameters.epochs[kind],
+        )
+        for name, (kind, _, _, known) in jobs.items()
+    }
     best, history, frames = {}, [], {name: [] for name in jobs}
-    with connect(cluster, parameters.size) as (client, threads):
-        for name, last, result in run_procedures(
-            [procedure(name) for name in jobs],
-            partial(train_generator_task, threads=threads),
-            shown,
-            store,
-            client,
-            code=code(),
-        ):
-            if isinstance(result, FailedTask):
-                msg = f"the training of {name} failed: {result.error}"
-                raise RuntimeError(msg)
-            bar.update()
-            history.append(_history(name, jobs[name], last, result))
-            frames[name].append(film_frame(result["frame"], f"{name}, epoch {last}"))
-            error = float(result["histogram_error"])
-            # One that has collapsed is taken only where there is nothing else.
-            rank = (_verdict(result) != "", error)
-            if name not in best or rank < best[name][0]:
-                best[name] = (rank, last, unpack(result, "state"))
-    bar.close()
+    for name, last, result in train_in_pieces(
+        trainings, train_generator_task, shown, store, cluster,
+        every=parameters.checkpoint_every, size=parameters.size, code=code(),
+    ):  # fmt: skip
+        history.append(_history(name, jobs[name], last, result))
+        frames[name].append(film_frame(result["frame"], f"{name}, epoch {last}"))
+        error = float(result["histogram_error"])
+        # One that has collapsed is taken only where there is nothing else.
+        rank = (_verdict(result) != "", error)
+        if name not in best or rank < best[name][0]:
+            best[name] = (rank, last, unpack(result, "state"))
     table = pd.concat(history, ignore_index=True)
     for name, (_, last, _) in best.items():
         own = table["name"] == name

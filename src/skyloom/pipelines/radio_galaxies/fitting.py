@@ -24,9 +24,6 @@ from skyloom.pipelines.radio_galaxies.parameters import (
 
 INPUTS = ("images", "synthetic")  # settings of a fit that name shared inputs
 ANGLE_SCALE = 90.0  # deg; what a regressor of the bending angle calls 1
-_OF_A_PAIR = (
-    "kind", "size", "n_classes", "latent", "width", "learning_rate", "kl_weight", "seed",
-)  # fmt: skip
 _N_COMPARED = 256  # made images from which a checkpoint is judged
 _N_FRAME = 32  # images in a frame of the film of a training
 
@@ -366,23 +363,10 @@ def train_generator_task(
     """
     prepare_process(threads)
     from skyloom.learning.fitting import pack, unpack
-    from skyloom.learning.generative import build_pair, make_images, train_pair
+    from skyloom.learning.generative import continue_training, make_images
 
-    pair = build_pair(**{name: settings[name] for name in _OF_A_PAIR})
-    for variable, value in zip(
-        pair.variables, unpack(arrays, "state") or pair.untrained, strict=True
-    ):
-        variable.assign(value)
     images, classes = np.asarray(shared[settings["images"]]), arrays["classes"]
-    history = train_pair(
-        pair,
-        images,
-        classes,
-        epochs=range(settings["first"], settings["last"]),
-        batch_size=settings["batch_size"],
-        rotate=settings["rotate"],
-        seed=settings["seed"],
-    )
+    pair, history = continue_training(settings, images, classes, unpack(arrays, "state"))
     rng = np.random.default_rng([settings["seed"], 3])
     labels = np.sort(rng.choice(classes, _N_COMPARED))
     drawn = make_images(pair.maker, labels, rng)
@@ -400,34 +384,6 @@ def train_generator_task(
         "diversity": np.array(np.nanmin(spread)),
         "brightness": np.array(np.median(drawn.max(axis=(1, 2, 3)))),
     }
-
-
-def maker_with(settings: dict[str, Any], state: list[np.ndarray]) -> Any:
-    """The network that makes images, with the weights of a checkpoint.
-
-    Parameters
-    ----------
-    settings : dict
-        As in `train_generator_task`.
-    state : list of numpy.ndarray
-        Of the checkpoint.
-
-    Returns
-    -------
-    keras.Model
-    """
-    from skyloom.nets.dcgan import generator
-
-    model = generator(
-        settings["size"],
-        settings["n_classes"],
-        latent=settings["latent"],
-        width=settings["width"],
-        seed=settings["seed"],
-    )
-    for variable, value in zip(model.variables, state, strict=False):
-        variable.assign(value)
-    return model
 
 
 def code() -> str:

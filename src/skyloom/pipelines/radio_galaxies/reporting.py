@@ -444,8 +444,10 @@ def write_report(
     along, axis = along_axis(arms, Sweep.model_validate(plan), sweep["configurations"])
     figures = {
         "Success rates": classification.success_rate_figure(scores),
-        "Networks and baselines on the same test sources": plots.arms_figure(arms, references),
-        "Along the axis of the study": plots.axis_figure(along, axis),
+        "Networks and baselines on the same test sources": classification.arms_figure(
+            arms, references
+        ),
+        "Along the axis of the study": classification.axis_figure(along, axis),
         "Learning curves": classification.learning_curves_figure(
             curves[curves["configuration"].isin(shown)]
         ),

@@ -1,0 +1,210 @@
+"""One fit of the study, on any machine: everything its result depends on comes as arguments.
+
+A change of this file makes finished fits stale, see `code`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from skyloom.learning.equal_steps import TrainingParameters, fit_equal_steps
+from skyloom.learning.fitting import prepare_process, split_result
+from skyloom.learning.nested import Split
+from skyloom.learning.sweep import code_digest
+from skyloom.pipelines.stellar_spectra.parameters import Configuration, NetworkParameters
+
+INPUTS = ("spectra", "synthetic")  # settings of a fit that name shared inputs
+
+
+def build_network(network: NetworkParameters, input_shape: Sequence[int], n: int, seed: int) -> Any:
+    """Untrained network.
+
+    Parameters
+    ----------
+    network : NetworkParameters
+        Architecture.
+    input_shape : sequence of int
+        Of one input.
+    n : int
+        Classes.
+    seed : int
+        Of the weights.
+
+    Returns
+    -------
+    keras.Model
+    """
+    from skyloom.nets.star_cnn import star_cnn
+
+    return star_cnn(tuple(input_shape), n, **network.model_dump(), seed=seed)
+
+
+def fit_settings(
+    family: Sequence[Configuration], n_classes: int, rare: int, fold: int, seed: int
+) -> dict[str, Any]:
+    """Everything but the data that one fit depends on.
+
+    Parameters
+    ----------
+    family : sequence of Configuration
+        That differ only in their epochs.
+    n_classes : int
+        Number of classes.
+    rare : int
+        Number of the rare class.
+    fold : int
+        Outer fold, whose synthetic spectra it may see.
+    seed : int
+        Of the weights, dropout and batches.
+
+    Returns
+    -------
+    dict
+    """
+    first = family[0]
+    arm, variant = first.augmentation.arm, first.image_variant
+    made = arm in ("jitter", "simulated", "gan")
+    return {
+        "network": first.network.model_dump(mode="json"),
+        "training": first.training.model_dump(mode="json") | {"epochs": 1},
+        "epochs": [configuration.training.epochs for configuration in family],
+        "input_shape": list(first.features.input_shape),
+        "spectra": f"spectra {variant}",
+        "synthetic": f"{arm}_fold_{fold}_{variant}" if made else None,
+        "balance": arm == "class weights",
+        "n_classes": n_classes,
+        "rare": rare,
+        "seed": seed,
+    }
+
+
+def settings_of_split(
+    n_classes: int, rare: int, family: Sequence[Configuration], split: Split, seed: int
+) -> dict[str, Any]:
+    """`fit_settings` as `skyloom.learning.comparison.make_task` asks for them.
+
+    Parameters
+    ----------
+    n_classes, rare, family, split, seed
+        As there.
+
+    Returns
+    -------
+    dict
+    """
+    return fit_settings(family, n_classes, rare, split.fold, seed)
+
+
+def training_data(
+    settings: dict[str, Any], rows: np.ndarray, classes: np.ndarray, shared: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Spectra and classes to train on: observed ones, and made ones of the rare class.
+
+    Parameters
+    ----------
+    settings : dict
+        From `fit_settings`.
+    rows, classes : numpy.ndarray of int, shape (n,)
+        Observed training spectra and their classes.
+    shared : dict
+        Spectra; made ones by pool.
+
+    Returns
+    -------
+    inputs : numpy.ndarray of float32, shape (k, ...)
+    classes : numpy.ndarray of int32, shape (k,)
+        With so many made ones that the rare class is as frequent as the median class.
+    """
+    inputs = np.asarray(shared[settings["spectra"]][rows])
+    if not settings["synthetic"]:
+        return inputs, classes
+    counts = np.bincount(classes, minlength=settings["n_classes"])
+    missing = max(0, int(np.median(counts)) - int(counts[settings["rare"]]))
+    pool = shared[settings["synthetic"]]
+    rng = np.random.default_rng([settings["seed"], 1])
+    chosen = np.resize(rng.permutation(len(pool)), missing)
+    made = np.full(missing, settings["rare"], classes.dtype)
+    return np.concatenate([inputs, np.asarray(pool[chosen])]), np.concatenate([classes, made])
+
+
+def fit_network(
+    settings: dict[str, Any],
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray] | None,
+) -> tuple[Any, list[Any], Any]:
+    """Fit one network; every one makes the same number of gradient steps.
+
+    Parameters
+    ----------
+    settings : dict
+        From `fit_settings`.
+    train, validation : tuple of (inputs, classes)
+        The second may be None.
+
+    Returns
+    -------
+    model, snapshots, history
+        From `skyloom.learning.equal_steps.fit_equal_steps`.
+    """
+    network = NetworkParameters.model_validate(settings["network"])
+    shape, n_classes = settings["input_shape"], settings["n_classes"]
+    return fit_equal_steps(
+        lambda seed: build_network(network, shape, n_classes, seed),
+        TrainingParameters.model_validate(settings["training"]),
+        train,
+        validation,
+        key=f"{network.model_dump_json()} {shape} {n_classes}",
+        epochs=settings["epochs"],
+        seed=settings["seed"],
+        balance=settings["balance"],
+    )
+
+
+def fit_task(
+    settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
+) -> dict[str, np.ndarray]:
+    """Fit a classifier on one split and predict its validation and test spectra.
+
+    Parameters
+    ----------
+    settings : dict
+        From `fit_settings`.
+    arrays : dict
+        Rows ``train``, ``validation``, ``test``, and the classes of the first two.
+    shared : dict
+        Spectra and made ones.
+    threads : int
+        TensorFlow threads.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        From `skyloom.learning.fitting.split_result`.
+    """
+    prepare_process(threads)
+    spectra = shared[settings["spectra"]]
+    inputs = {role: np.asarray(spectra[arrays[role]]) for role in ("validation", "test")}
+    train = training_data(settings, arrays["train"], arrays["train_classes"], shared)
+    validation = (inputs["validation"], arrays["validation_classes"])
+    model, snapshots, history = fit_network(settings, train, validation)
+    return split_result(model, snapshots, history, settings["epochs"], inputs)
+
+
+def code() -> str:
+    """Digest of the code that a fit runs; part of the key of every result.
+
+    Returns
+    -------
+    str
+    """
+    return code_digest(
+        "skyloom.learning.equal_steps",
+        "skyloom.learning.fitting",
+        "skyloom.learning.generative",
+        "skyloom.nets.spectral_gan",
+        "skyloom.nets.star_cnn",
+        "skyloom.pipelines.stellar_spectra.fitting",
+    )

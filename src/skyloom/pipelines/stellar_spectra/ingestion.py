@@ -1,0 +1,160 @@
+"""Node functions of the ingestion: files in, stars with their classes and rejections out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from skyloom.evaluation.splits import same_objects
+from skyloom.pipelines.stellar_spectra.parameters import IngestionParameters
+from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, load_bytes
+from skyloom.spectra.spectral_types import parse_spectral_type
+from skyloom.spectra.star_tables import STAR_COLUMNS, file_stem, star_name, star_table
+from skyloom.spectra.stellar_readers import read_spectrum
+
+STAR_TABLE_COLUMNS = (
+    "id", "file", "sha256", "survey", "layout", "name", "spectral_type", "class", "subtype",
+    "velocity", "ra", "dec", "snr", "label_source", "group", "keep", "reason", "value",
+)  # fmt: skip
+_SPECTRA = (".fits", ".fit", ".gz")  # what else has text may be a table
+
+
+def ingest_spectra(
+    files: dict[str, Callable[[], bytes]], labels: pd.DataFrame, parameters: IngestionParameters
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read every file and find out which star it shows.
+
+    Parameters
+    ----------
+    files : dict of str to callable
+        Path below the folder to a function that returns the bytes. Tables of stars among them,
+        such as LAMOST's catalogue or the parameter file of MILES, are used as such.
+    labels : pandas.DataFrame
+        The user's own table of stars, which has the last word; empty where there is none.
+    parameters : IngestionParameters
+        ``stellar_spectra.ingestion``.
+
+    Returns
+    -------
+    stars : pandas.DataFrame
+        `STAR_TABLE_COLUMNS`, one row a spectrum that was read: ``survey`` is the folder it lies in
+        (the layout where it lies in none), ``velocity`` (km/s) that of a table, else of the file;
+        ``group`` the first spectrum of the same star, by position, name or content; ``reason`` and
+        ``value`` tell why one is not kept.
+    rejected : pandas.DataFrame
+        ``file``, ``reason`` and ``value`` of everything else.
+
+    Raises
+    ------
+    ValueError
+        If no spectrum was read, or the label table is none of stars.
+    """
+    spectra, table, sources = _sort_out(files, labels)
+    rows, rejected, taken = [], [], {}
+    for file in tqdm(spectra, desc="reading spectra", unit="file"):
+        try:
+            content = load_bytes(files[file])
+            row = _row(file, content, table, sources)
+            if row["id"] in taken:
+                raise UnusableError("duplicate id", f"{row['id']}, as {taken[row['id']]}")
+        except UnusableError as error:
+            rejected.append((file, error.reason, error.value))
+            continue
+        taken[row["id"]] = file
+        rows.append(row)
+    refused = pd.DataFrame(rejected, columns=list(REJECTION_COLUMNS))
+    if not rows:
+        reasons = refused["reason"].value_counts().to_dict()
+        msg = f"none of {len(files)} files holds a usable spectrum: {reasons or 'no files'}"
+        raise ValueError(msg)
+    stars = pd.DataFrame(rows)
+    group = same_objects(
+        stars["ra"], stars["dec"], parameters.duplicate_radius,
+        stars["name"].map(star_name), stars["sha256"],
+    )  # fmt: skip
+    stars["group"] = stars["id"].to_numpy()[group]
+    _judge(stars, parameters)
+    return stars[list(STAR_TABLE_COLUMNS)], refused
+
+
+def _sort_out(files, labels):
+    """Files that hold spectra, and the tables of stars among the others, by what they name."""
+    tables, spectra = [], []
+    for file in sorted(files):
+        found = None
+        if not file.lower().endswith(_SPECTRA):
+            found = star_table(_text(files[file]))
+        if found is None:
+            spectra.append(file)
+        else:
+            tables.append(found.assign(source=f"table {PurePosixPath(file).name}"))
+    if not labels.empty:
+        own = star_table(labels.to_csv(index=False))
+        if own is None:
+            msg = (
+                "the label table needs a column of files or observation ids (filename, obsid, id) "
+                f"and one of spectral types (subclass, spectral_type), but has {list(labels)}"
+            )
+            raise ValueError(msg)
+        tables.append(own.assign(source="label table"))
+    if not tables:
+        return spectra, pd.DataFrame(columns=list(STAR_COLUMNS)), {}
+    whole = pd.concat(tables, ignore_index=True).drop_duplicates("file", keep="last")
+    whole = whole.set_index("file")
+    return spectra, whole, whole["source"].to_dict()
+
+
+def _text(read):
+    try:
+        return load_bytes(read).decode("utf-8-sig")
+    except (UnusableError, UnicodeDecodeError):
+        return ""
+
+
+def _row(file, content, table, sources):
+    """What the file and the tables say of a spectrum."""
+    read = read_spectrum(file, content)
+    stem = file_stem(file)
+    known = next((key for key in (stem, read.identifier) if key in sources), None)
+    told = table.loc[known] if known is not None else None
+    row = {
+        "id": stem, "file": file, "sha256": hashlib.sha256(content).hexdigest(),
+        "survey": file.partition("/")[0] if "/" in file else read.layout, "layout": read.layout,
+        "name": _star(read, stem), "spectral_type": read.spectral_type,
+        "velocity": read.radial_velocity, "ra": read.ra, "dec": read.dec, "snr": read.snr,
+        "label_source": "file header" if read.spectral_type else "no label",
+    }  # fmt: skip
+    if told is not None:
+        row |= {"spectral_type": told["type"], "label_source": sources[known]}
+        row |= {"name": told["name"]} if told["name"] else {}
+        numbers = told[["velocity", "ra", "dec"]].dropna()
+        row |= {name: float(value) for name, value in numbers.items()}
+    kind = parse_spectral_type(row["spectral_type"])
+    return row | {
+        "class": kind.spectral_class,
+        "subtype": kind.subtype,
+        "reason": "" if kind.spectral_class else kind.reason,
+    }
+
+
+def _star(read, stem):
+    """Name of the star, where the file tells more than its own name."""
+    return (
+        "" if read.identifier in ("", stem) or read.layout.startswith("LAMOST") else read.identifier
+    )
+
+
+def _judge(stars, parameters):
+    """Say which spectra are kept, and why the others are not."""
+    stars["value"] = np.where(stars["reason"] != "", stars["spectral_type"], "")
+    faint = (stars["reason"] == "") & (stars["snr"] < parameters.min_snr)
+    stars.loc[faint, "reason"] = "too noisy"
+    stars.loc[faint, "value"] = stars["snr"].map("S/N {:.1f}".format)
+    copy = stars["sha256"].duplicated() & (stars["reason"] == "")
+    stars.loc[copy, ["reason", "value"]] = ["duplicate", "the same file again"]
+    stars["keep"] = stars["reason"] == ""

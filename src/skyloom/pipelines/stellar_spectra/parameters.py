@@ -1,0 +1,219 @@
+"""Every parameter of the study of stellar spectra, with its unit, bounds and default."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from skyloom.learning import configurations
+from skyloom.learning.configurations import Parameters, Positive, Seed, Share
+from skyloom.learning.equal_steps import TrainingParameters
+from skyloom.learning.splitting import SplitParameters
+from skyloom.spectra.stellar_preparation import PUBLISHED_PIXELS, log_grid
+
+_EQUAL = (1.0,) * 7
+
+
+class StarParameters(Parameters):
+    """Distributions of made-up stars, see `skyloom.simulate.stellar_spectra.draw_truth`."""
+
+    class_shares: tuple[Share, Share, Share, Share, Share, Share, Share] = Field(
+        _EQUAL, description="of O, B, A, F, G, K, M"
+    )
+    snr: tuple[float, float] = Field((8.0, 100.0), description="of a pixel in g, log-uniform")
+    velocity: Positive = Field(60.0, description="standard deviation, km/s")
+    reddening: Positive = Field(0.2, description="mean E(B-V), mag")
+    calibration: float = Field(
+        0.05, ge=0, description="standard deviation of the step between the arms and their tilts"
+    )
+    scatter: float = Field(0.15, ge=0, description="of line strengths, e-folds")
+
+    @model_validator(mode="after")
+    def _possible(self):
+        low, high = self.snr
+        if not 0 < low < high:
+            msg = f"snr must ascend above 0, got {self.snr}"
+            raise ValueError(msg)
+        if not sum(self.class_shares):
+            msg = "class_shares must not all be 0"
+            raise ValueError(msg)
+        return self
+
+
+class SimulationParameters(Parameters):
+    """A made-up survey with known truth."""
+
+    seed: Seed = Field(0, description="everything random in the sample follows from it")
+    n_stars: int = Field(1000, ge=1)
+    repeat_share: Share = Field(0.05, description="of the stars that are observed twice")
+    stars: StarParameters = StarParameters()
+
+
+class IngestionParameters(Parameters):
+    """Reading spectra and what is known of their stars."""
+
+    min_snr: float = Field(5.0, ge=0, description="in g, where the file tells it")
+    duplicate_radius: float = Field(
+        3.0, ge=0, description="spectra closer than this are of one star, arcsec"
+    )
+
+
+class FeatureParameters(Parameters):
+    """From a spectrum to what a network sees."""
+
+    preparation: Literal["corrected", "published"] = "corrected"
+    low: Positive = Field(3850.0, description="of the corrected spectra: blue end, Angstrom")
+    high: Positive = Field(7300.0, description="red end, Angstrom, in vacuum")
+    step: Positive = Field(2e-4, description="pixel, in log10(wavelength); LAMOST has 1e-4")
+    continuum_width: Positive = Field(
+        0.02, description="standard deviation of the pseudo-continuum, in log10(wavelength)"
+    )
+    min_coverage: Share = Field(0.85, description="least share of good pixels")
+    form: Literal["spectrum", "published", "wrapped", "scalogram"] = Field(
+        "spectrum",
+        description="along the wavelength; with every pixel a channel, as published; as an image "
+        "of rows; as an image of wavelet coefficients",
+    )
+    height: int = Field(32, ge=4, le=256, description="rows of an image")
+
+    @model_validator(mode="after")
+    def _possible(self):
+        if self.low >= self.high:
+            msg = f"low must be below high, got {self.low} and {self.high}"
+            raise ValueError(msg)
+        if self.n_pixels < 4 * self.height:
+            msg = f"{self.n_pixels} pixels are too few for {self.height} rows"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def n_pixels(self) -> int:
+        """Pixels of a spectrum."""
+        if self.preparation == "published":
+            return PUBLISHED_PIXELS
+        return len(log_grid(self.low, self.high, self.step))
+
+    @property
+    def size(self) -> int:
+        """Side of an image of as many pixels; fits of larger ones get more threads."""
+        return round(self.n_pixels**0.5)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of what a network is given."""
+        n = self.n_pixels
+        return {
+            "spectrum": (n, 1),
+            "published": (1, n),
+            "wrapped": (self.height, n // self.height, 1),
+            "scalogram": (self.height, self.n_columns, 1),
+        }[self.form]
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of a scalogram."""
+        return min(3 * self.height, self.n_pixels)
+
+
+Arm = Literal["none", "class weights", "jitter", "simulated", "gan"]
+
+
+class AugmentationParameters(SplitParameters):
+    """Split, and what is done for the rare class."""
+
+    split: Literal["holdout", "folds", "surveys"] = Field(
+        "folds",
+        description="one test part; every star tested once; or trained on some surveys and "
+        "tested on the others",
+    )
+    test_surveys: tuple[str, ...] = Field(
+        (), description="where split is surveys: those that are tested, by folder or layout"
+    )
+    rare_class: Literal["O", "B", "A", "F", "G", "K", "M"] = Field(
+        "O", description="of which there are too few"
+    )
+    arm: Arm = Field(
+        "class weights",
+        description="what is done for it: nothing; every class weighs the same; changed copies, "
+        "simulated or made spectra until it is as frequent as the median class",
+    )
+
+
+class JitterParameters(Parameters):
+    """Changed copies of spectra of the rare class."""
+
+    velocity: float = Field(30.0, ge=0, description="standard deviation of a shift, km/s")
+    noise: float = Field(0.02, ge=0, description="standard deviation, in units of the continuum")
+    tilt: float = Field(0.03, ge=0, description="standard deviation of a change of the slope")
+
+
+class SyntheticParameters(Parameters):
+    """Spectra of the rare class that are made up."""
+
+    n_spectra: int = Field(400, ge=1, description="simulated ones, and of each generator")
+    seed: Seed = 1
+    jitter: JitterParameters = JitterParameters()
+    stars: StarParameters = StarParameters()
+
+
+class GeneratorParameters(Parameters):
+    """Adversarial networks that make spectra of the rare class."""
+
+    kind: Literal["spectral_gan", "published_gan"] = "spectral_gan"
+    latent: int = Field(32, ge=2, description="random numbers of a spectrum; 900 are published")
+    width: int = Field(64, ge=16, description="filters of the shortest feature maps")
+    epochs: int = Field(300, ge=1, description="passes through the training spectra")
+    checkpoint_every: int = Field(
+        100, ge=1, description="epochs; a stopped training goes on from the last checkpoint"
+    )
+    batch_size: int = Field(32, ge=1, description="1 is published")
+    learning_rate: Positive = 2e-4
+    seed: Seed = 0
+
+
+class NetworkParameters(Parameters):
+    """Architecture, see `skyloom.nets.star_cnn`."""
+
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (10, 20, 40, 50), min_length=1, description="filters of the convolutions"
+    )
+    kernel_size: int = Field(
+        3, ge=1, description="pixels of a filter; 2 to 5 in the published study"
+    )
+    pool: int = Field(4, ge=1, description="pixels that a pooling makes one of; 2 is published")
+    dense: int = Field(128, ge=1, description="width of the dense layer; 11500 is published")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.3, description="share dropped after the dense layer; none is published"
+    )
+
+
+class Configuration(configurations.Configuration):
+    """One configuration of a sweep: everything a fit depends on but the data and the split."""
+
+    swept: ClassVar[dict[str, tuple[str, ...]]] = {
+        "features": tuple(FeatureParameters.model_fields),
+        "augmentation": ("arm",),
+        "network": tuple(NetworkParameters.model_fields),
+        "training": tuple(TrainingParameters.model_fields),
+    }
+    ranged: ClassVar[tuple[str, ...]] = ("network", "training")
+
+    features: FeatureParameters
+    augmentation: AugmentationParameters
+    network: NetworkParameters
+    training: TrainingParameters
+
+
+class SweepParameters(configurations.SweepParameters):
+    """Which configurations are compared."""
+
+    configuration: ClassVar[type[configurations.Configuration]] = Configuration
+
+
+class Sweep(configurations.Sweep):
+    """A sweep laid out."""
+
+    base: Configuration
+    configurations: tuple[Configuration, ...]
+    parameters: SweepParameters
