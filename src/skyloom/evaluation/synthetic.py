@@ -107,6 +107,27 @@ def _values(images):
     return {"pixel": images[images > _BRIGHT]} | {name: table[name].to_numpy() for name in table}
 
 
+def spectrum_error(real: np.ndarray, made: np.ndarray) -> float:
+    """How far the mean and the scatter of made spectra are from those of real ones.
+
+    Parameters
+    ----------
+    real, made : numpy.ndarray, shape (n, m) and (k, m)
+        Spectra on one grid.
+
+    Returns
+    -------
+    float
+        Root mean square over the pixels of the difference of the means, plus that of the
+        difference of the standard deviations, in units of the scatter of the real ones: 0 where
+        both agree, 1 or more where the made ones are all alike.
+    """
+    scatter = real.std(axis=0)
+    apart = [real.mean(axis=0) - made.mean(axis=0), scatter - made.std(axis=0)]
+    unit = max(float(np.sqrt(np.mean(scatter**2))), 1e-12)
+    return float(sum(np.sqrt(np.mean(each**2)) for each in apart) / unit)
+
+
 def diversity(images: np.ndarray) -> float:
     """Median distance between two of some images.
 

@@ -257,6 +257,65 @@ def corrected_spectra(
     return flux.astype(np.float32), weight.astype(np.float32), errors
 
 
+def stack_spectra(spectra: Sequence[StellarSpectrum]) -> np.ndarray:
+    """Spectra of different lengths in one array, from which `unstack_spectra` makes them again.
+
+    Parameters
+    ----------
+    spectra : sequence of StellarSpectrum
+        As read.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (pixels of all, 4)
+        Wavelength in vacuum (Angstrom), flux in units of the median of its absolute values,
+        inverse variance of that (NaN where none is given), and mask (1 where a pixel must not be
+        used), one spectrum after the other.
+    """
+    parts = [np.zeros((0, 4), np.float32)]
+    for spectrum in spectra:
+        # Else the inverse variance of fluxes in erg/s/cm^2/A would not fit into 32 bits.
+        unit = float(np.median(np.abs(spectrum.flux[~spectrum.mask]))) or 1.0
+        columns = (
+            vacuum_wavelength(spectrum), spectrum.flux / unit,
+            spectrum.inverse_variance * unit**2, spectrum.mask,
+        )  # fmt: skip
+        parts.append(np.stack(columns, axis=1).astype(np.float32))
+    return np.concatenate(parts)
+
+
+def unstack_spectra(
+    stack: np.ndarray, lengths: Sequence[int], velocities: Sequence[float]
+) -> list[StellarSpectrum]:
+    """Spectra out of an array of `stack_spectra`.
+
+    Parameters
+    ----------
+    stack : numpy.ndarray, shape (sum of lengths, 4)
+        Of that function.
+    lengths : sequence of int
+        Pixels of each spectrum.
+    velocities : sequence of float
+        Radial velocities, km/s; NaN where none is known.
+
+    Returns
+    -------
+    list of StellarSpectrum
+        In vacuum, in relative units.
+    """
+    parts = np.split(np.asarray(stack, float), np.cumsum(lengths)[:-1])
+    return [
+        StellarSpectrum(
+            *part[:, :3].T,
+            part[:, 3] > 0,
+            "stack",
+            medium="vacuum",
+            radial_velocity=float(velocity),
+        )  # fmt: skip
+        for part, velocity in zip(parts, velocities, strict=True)
+    ]
+
+
 def published_spectrum(spectrum: StellarSpectrum) -> np.ndarray:
     """A spectrum as the published recipe prepares it, on its own pixels.
 

@@ -3,32 +3,56 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from skyloom.learning.splitting import FEWEST_OF_A_CLASS, split_once
-from skyloom.pipelines.stellar_spectra.features import prepare_spectra
+from skyloom.compute import ClusterParameters
+from skyloom.learning.generative import Training, maker_with, train_in_pieces
+from skyloom.learning.splitting import FEWEST_OF_A_CLASS, split_once, training_ids
+from skyloom.learning.sweep import ResultStore
+from skyloom.pipelines.stellar_spectra.features import prepare_spectra, wavelengths
+from skyloom.pipelines.stellar_spectra.fitting import code, train_generator_task
 from skyloom.pipelines.stellar_spectra.parameters import (
     AugmentationParameters,
     FeatureParameters,
+    GeneratorParameters,
     JitterParameters,
+    Sweep,
     SyntheticParameters,
 )
 from skyloom.simulate.stellar_spectra import draw_truth, observe, wavelength_grid
 from skyloom.spectra.spectral_types import CLASSES
+from skyloom.spectra.stellar_preparation import LAMOST_STEP
 from skyloom.spectra.stellar_readers import SPEED_OF_LIGHT, StellarSpectrum
 
 logger = logging.getLogger(__name__)
 
+HISTORY_COLUMNS = (
+    "kind", "fold", "class", "epoch", "loss_1", "loss_2", "spectrum_error", "diversity",
+    "verdict", "chosen",
+)  # fmt: skip
+SYNTHETIC_COLUMNS = ("pool", "arm", "fold", "n_trained_on", "n_spectra")
+# A checkpoint beyond these is of no use, see `skyloom.evaluation.synthetic`; diversity in units of
+# that of the training spectra.
+_LEAST_DIVERSE, _MOST_UNLIKE = 0.2, 1.2
+_N_SHOWN = 6  # spectra in a figure or a film
 
-def make_split(sample: pd.DataFrame, parameters: AugmentationParameters) -> pd.DataFrame:
+
+def make_split(
+    sample: pd.DataFrame, plan: dict[str, Any], parameters: AugmentationParameters
+) -> pd.DataFrame:
     """Split the stars once, before anything is augmented, synthesised or trained.
 
     Parameters
     ----------
     sample : pandas.DataFrame
         From `skyloom.pipelines.stellar_spectra.features.measure_stars`.
+    plan : dict
+        The sweep: whether some surveys are to be tested.
     parameters : AugmentationParameters
         ``stellar_spectra.augmentation``.
 
@@ -36,40 +60,54 @@ def make_split(sample: pd.DataFrame, parameters: AugmentationParameters) -> pd.D
     -------
     pandas.DataFrame
         As of `skyloom.learning.splitting.split_once`; all spectra of one star are on one side.
-        Where it is by survey, a star of both sides is left out of the training.
+        Where it is by survey, a star of both sides is left out of the training, and stars of
+        classes that cannot be trained on out of the test.
 
     Raises
     ------
     ValueError
         If a survey that is to be tested is not there, or none is left to train on.
     """
+    tested = Sweep.model_validate(plan).parameters.test_surveys
     used = sample[sample["keep"] & (sample["class"] != "")]
-    counts = used.groupby("class")["group"].nunique()
+    role = pd.Series("", index=used.index)
+    if tested:
+        used, role = _by_survey(used, tested)
+    learnt = used[role != "test"]
+    counts = learnt.groupby("class")["group"].nunique()
+    counts = counts.reindex(sorted(set(used["class"])), fill_value=0)
     few = counts[counts < FEWEST_OF_A_CLASS]
     for name, count in few.items():
         logger.warning(
-            "class %s has %d stars, %d are needed: it is left out", name, count, FEWEST_OF_A_CLASS
-        )
+            "class %s has %d stars to train on, %d are needed: it is left out, %d spectra of it",
+            name, count, FEWEST_OF_A_CLASS, (used["class"] == name).sum(),
+        )  # fmt: skip
     used = used[~used["class"].isin(few.index)]
     present = [name for name in CLASSES if name in set(used["class"])]
-    objects = used[["id", "group", "sha256", "survey"]].assign(
-        role="", **{"class": used["class"].map(present.index).astype(int)}
+    objects = used[["id", "group", "sha256"]].assign(
+        role=role.loc[used.index], **{"class": used["class"].map(present.index).astype(int)}
     )
-    if parameters.split != "surveys":
-        return split_once(objects, parameters)
-    surveys = set(objects["survey"])
-    unknown = set(parameters.test_surveys) - surveys
-    if unknown or not parameters.test_surveys or surveys <= set(parameters.test_surveys):
+    if tested:
+        # There is no other split of it: that given by the surveys.
+        parameters = parameters.model_copy(update={"split": "given"})
+    return split_once(objects, parameters)
+
+
+def _by_survey(used, tested):
+    """Stars and their roles where some surveys are tested and the others trained on."""
+    surveys = set(used["survey"])
+    if set(tested) - surveys or surveys <= set(tested):
         msg = (
-            f"augmentation.test_surveys must be some of {sorted(surveys)} and leave one to train "
-            f"on, got {list(parameters.test_surveys)}"
+            f"test_surveys must be some of {sorted(surveys)} and leave one to train on, got "
+            f"{list(tested)}"
         )
         raise ValueError(msg)
-    tested = objects["survey"].isin(parameters.test_surveys)
-    both = ~tested & objects["group"].isin(objects.loc[tested, "group"])
-    objects["role"] = np.where(tested, "test", "train")
-    given = parameters.model_copy(update={"split": "given"})
-    return split_once(objects[~both], given)
+    test = used["survey"].isin(tested)
+    both = ~test & used["group"].isin(used.loc[test, "group"])
+    if both.any():
+        logger.warning("%d spectra are of stars that are tested: not trained on", both.sum())
+    role = pd.Series(np.where(test, "test", "train"), index=used.index)
+    return used[~both], role[~both]
 
 
 def class_names(sample: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
@@ -92,7 +130,11 @@ def class_names(sample: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
 
 
 def jitter(
-    flux: np.ndarray, n: int, parameters: JitterParameters, step: float, rng: np.random.Generator
+    flux: np.ndarray,
+    n: int,
+    parameters: JitterParameters,
+    features: FeatureParameters,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Changed copies of prepared spectra.
 
@@ -104,8 +146,8 @@ def jitter(
         Copies.
     parameters : JitterParameters
         How much is changed.
-    step : float
-        Pixel of the grid, in log10(wavelength).
+    features : FeatureParameters
+        How they were prepared, for the size of a pixel.
     rng : numpy.random.Generator
         Draws the changes.
 
@@ -115,6 +157,7 @@ def jitter(
         Each of one spectrum, in turn: shifted, tilted and noisier.
     """
     m = flux.shape[1]
+    step = features.step if features.preparation == "corrected" else LAMOST_STEP
     chosen = flux[np.resize(rng.permutation(len(flux)), n)]
     shift = parameters.velocity * rng.standard_normal((n, 1)) / SPEED_OF_LIGHT / np.log(10) / step
     place = np.clip(np.arange(m) - shift, 0, m - 1.001)
@@ -125,7 +168,7 @@ def jitter(
     return (moved * tilt + parameters.noise * rng.standard_normal((n, m))).astype(np.float32)
 
 
-def simulate_rare(
+def simulate_class(
     name: str, parameters: SyntheticParameters, features: FeatureParameters, seed: int
 ) -> np.ndarray:
     """Simulated spectra of one class, prepared as observed ones are.
@@ -143,7 +186,7 @@ def simulate_rare(
 
     Returns
     -------
-    numpy.ndarray of float32, shape (n, *features.input_shape)
+    numpy.ndarray of float32, shape (n, n_pixels)
     """
     rng = np.random.default_rng([parameters.seed, seed])
     stars = parameters.stars.model_dump() | {
@@ -152,12 +195,226 @@ def simulate_rare(
     truth = draw_truth(parameters.n_spectra, rng, **stars)
     flux, inverse_variance = observe(truth, rng)
     wavelength, nothing = wavelength_grid(), np.zeros(flux.shape[1], bool)
+    # They are shifted to rest by a velocity that has an error, as observed ones are.
+    velocities = truth["velocity"] + truth["velocity_error"] * rng.standard_normal(len(truth))
     spectra = [
         StellarSpectrum(
-            wavelength, one.astype(float), weight.astype(float), nothing.copy(), "simulation",
+            wavelength, one.astype(float), weight.astype(float), nothing, "simulation",
             medium="vacuum", radial_velocity=velocity,
         )
-        for one, weight, velocity in zip(flux, inverse_variance, truth["velocity"], strict=True)
+        for one, weight, velocity in zip(flux, inverse_variance, velocities, strict=True)
     ]  # fmt: skip
-    inputs, _ = prepare_spectra(spectra, np.full(len(spectra), np.nan), features)
-    return inputs
+    return prepare_spectra(spectra, features)[0]
+
+
+def rare_training_rows(
+    sample: pd.DataFrame, manifest: pd.DataFrame, name: str
+) -> dict[int, np.ndarray]:
+    """Rows of the training spectra of one class.
+
+    Parameters
+    ----------
+    sample, manifest : pandas.DataFrame
+        The stars and their split.
+    name : str
+        The class.
+
+    Returns
+    -------
+    dict of int to numpy.ndarray of int
+        By outer fold; empty arrays where the split has no such class.
+    """
+    if manifest.empty:
+        return {}
+    row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
+    class_of = sample.set_index("id")["class"]
+    found = {}
+    for fold in sorted(manifest["fold"].unique()):
+        ids = training_ids(manifest, fold)["id"]
+        found[int(fold)] = row_of.loc[ids[class_of.loc[ids].to_numpy() == name]].to_numpy()
+    return found
+
+
+def train_generators(
+    sample: pd.DataFrame,
+    prepared: dict[str, Callable[[], np.ndarray]],
+    manifest: pd.DataFrame,
+    plan: dict[str, Any],
+    store: ResultStore,
+    parameters: GeneratorParameters,
+    cluster: ClusterParameters,
+) -> tuple[dict[str, Callable[[], Any]], pd.DataFrame, dict[str, list[np.ndarray]], dict[str, Any]]:
+    """Train networks that make spectra of the rare class, on the training part of each fold only.
+
+    Parameters
+    ----------
+    sample, manifest : pandas.DataFrame
+        The stars and their split.
+    prepared : dict of str to callable
+        Prepared spectra.
+    plan : dict
+        The sweep: whether made spectra are needed, and how spectra are prepared.
+    store : ResultStore
+        Where finished pieces of a training are kept: one that was stopped goes on from the last.
+    parameters : GeneratorParameters
+        ``stellar_spectra.generators``.
+    cluster : ClusterParameters
+        ``cluster``.
+
+    Returns
+    -------
+    generators : dict of str to callable
+        Function that returns the network, by ``fold_<fold>``. Of its checkpoints it is the one
+        whose spectra are most like those of the training.
+    history : pandas.DataFrame
+        `HISTORY_COLUMNS`, one row an epoch; what is measured of a checkpoint stands in its last.
+    frames : dict of str to list of numpy.ndarray
+        For each of them, the same latent numbers as spectra after every checkpoint.
+    sheets : dict of str to matplotlib.figure.Figure
+        Made spectra beside training spectra.
+
+    Raises
+    ------
+    RuntimeError
+        If a training fails.
+    """
+    from skyloom.learning.fitting import unpack
+    from skyloom.plots.stellar_spectra import film_frame
+
+    sweep = Sweep.model_validate(plan)
+    features, rare = sweep.base.features, sweep.base.augmentation.rare_class
+    members = rare_training_rows(sample, manifest, rare) if "gan" in sweep.arms else {}
+    for fold in [fold for fold, rows in members.items() if len(rows) < FEWEST_OF_A_CLASS]:
+        logger.warning("fold %d has no %s stars to train a generator on", fold, rare)
+        del members[fold]
+    if not members:
+        return {}, pd.DataFrame(columns=list(HISTORY_COLUMNS)), {}, {}
+    flux = prepared[features.prepared]()
+    shown = {f"{rare}, fold {fold}": flux[rows][..., None] for fold, rows in members.items()}
+    whole = {"epochs", "checkpoint_every"}
+    trainings = {
+        f"fold_{fold}": Training(
+            {
+                "images": f"{rare}, fold {fold}", "n_classes": 1, "size": features.n_pixels,
+                "rotate": False, "kl_weight": 1.0, **parameters.model_dump(exclude=whole),
+            },
+            {"classes": np.zeros(len(rows), np.int32)},
+            parameters.epochs,
+        )
+        for fold, rows in members.items()
+    }  # fmt: skip
+    wavelength = wavelengths(features)
+    best, history, frames = {}, [], {name: [] for name in trainings}
+    for name, last, result in train_in_pieces(
+        trainings, train_generator_task, shown, store, cluster,
+        every=parameters.checkpoint_every, size=features.size, code=code(),
+    ):  # fmt: skip
+        history.append(_history(name, parameters.kind, rare, last, result))
+        text = f"{name}, epoch {last}"
+        frames[name].append(film_frame(wavelength, result["frame"], text))
+        # One that has collapsed is taken only where there is nothing else.
+        rank = (_verdict(result) != "", float(result["spectrum_error"]))
+        if name not in best or rank < best[name][0]:
+            best[name] = (rank, last, unpack(result, "state"), result["frame"])
+    table = pd.concat(history, ignore_index=True)
+    for name, (_, last, _, _) in best.items():
+        own = table["fold"] == _fold(name)
+        table.loc[own & (table["epoch"] == last), "chosen"] = True
+        verdict = table.loc[own & table["chosen"], "verdict"].iloc[0]
+        if verdict:
+            logger.warning("%s: %s in every checkpoint", name, verdict)
+    from skyloom.plots.stellar_spectra import made_figure
+
+    generators, sheets = {}, {}
+    for name, (_, _, state, frame) in best.items():
+        settings = trainings[name].settings
+        generators[name] = partial(maker_with, settings, state)
+        real = shown[settings["images"]][:_N_SHOWN, :, 0]
+        sheets[name] = made_figure(wavelength, frame, real, rare)
+    return generators, table[list(HISTORY_COLUMNS)], frames, sheets
+
+
+def _fold(name):
+    return int(name.removeprefix("fold_"))
+
+
+def _history(name, kind, rare, last, result):
+    """Rows of one piece of a training."""
+    table = pd.DataFrame(result["history"], columns=["epoch", "loss_1", "loss_2"])
+    table = table.assign(
+        kind=kind, fold=_fold(name), spectrum_error=np.nan, diversity=np.nan, verdict="",
+        chosen=False, **{"class": rare},
+    )  # fmt: skip
+    end = table["epoch"] == last
+    table.loc[end, "spectrum_error"] = float(result["spectrum_error"])
+    table.loc[end, "diversity"] = float(result["diversity"])
+    table.loc[end, "verdict"] = _verdict(result)
+    return table
+
+
+def _verdict(result) -> str:
+    """What is wrong with a checkpoint, or nothing."""
+    if not np.isfinite(result["history"]).all():
+        return "diverged"
+    if not float(result["diversity"]) > _LEAST_DIVERSE:
+        return "collapsed: its spectra are all alike"
+    if float(result["spectrum_error"]) > _MOST_UNLIKE:
+        return "its spectra are unlike those of the training"
+    return ""
+
+
+def draw_synthetic_spectra(
+    sample: pd.DataFrame,
+    prepared: dict[str, Callable[[], np.ndarray]],
+    manifest: pd.DataFrame,
+    generators: dict[str, Callable[[], Any]],
+    plan: dict[str, Any],
+    parameters: SyntheticParameters,
+) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+    """Spectra of the rare class, of every kind that is trained on.
+
+    Parameters
+    ----------
+    sample, manifest : pandas.DataFrame
+        The stars and their split: copies are made of training stars of a fold only.
+    prepared : dict of str to callable
+        Prepared spectra.
+    generators : dict of str to callable
+        From `train_generators`.
+    plan : dict
+        The sweep.
+    parameters : SyntheticParameters
+        ``stellar_spectra.synthetic``.
+
+    Returns
+    -------
+    spectra : dict of str to numpy.ndarray, shape (n, n_pixels)
+        By pool, ``<arm>_fold_<fold>_<preparation>``.
+    synthetic : pandas.DataFrame
+        `SYNTHETIC_COLUMNS`, one row a pool.
+    """
+    from skyloom.learning.generative import make_images
+
+    sweep = Sweep.model_validate(plan)
+    rare = sweep.base.augmentation.rare_class
+    spectra, rows = {}, []
+    for fold, members in rare_training_rows(sample, manifest, rare).items():
+        for name, features in sweep.preparations.items():
+            made = {}
+            rng = np.random.default_rng([parameters.seed, fold])
+            if "jitter" in sweep.arms and len(members):
+                flux = prepared[name]()[members]
+                made["jitter"] = jitter(
+                    flux, parameters.n_spectra, parameters.jitter, features, rng
+                )
+            if "simulated" in sweep.arms and len(members):
+                made["simulated"] = simulate_class(rare, parameters, features, fold)
+            if f"fold_{fold}" in generators:
+                maker = generators[f"fold_{fold}"]()
+                made["gan"] = make_images(maker, np.zeros(parameters.n_spectra, int), rng)[..., 0]
+            for arm, flux in made.items():
+                pool = f"{arm}_fold_{fold}_{name}"
+                spectra[pool] = flux
+                trained_on = 0 if arm == "simulated" else len(members)
+                rows.append((pool, arm, fold, trained_on, len(flux)))
+    return spectra, pd.DataFrame(rows, columns=list(SYNTHETIC_COLUMNS))

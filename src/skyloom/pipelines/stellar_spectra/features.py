@@ -2,63 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from skyloom.pipelines.stellar_spectra.parameters import FeatureParameters
-from skyloom.raw_files import UnusableError, load_bytes
+from skyloom.pipelines.stellar_spectra.parameters import FeatureParameters, Sweep
+from skyloom.raw_files import UnusableError
 from skyloom.spectra.line_indices import line_indices
+from skyloom.spectra.spectral_types import CLASSES
 from skyloom.spectra.stellar_preparation import (
     corrected_spectra,
-    log_grid,
     published_spectrum,
     scalogram,
+    unstack_spectra,
     wrapped,
 )
-from skyloom.spectra.stellar_readers import StellarSpectrum, read_spectrum
+from skyloom.spectra.stellar_readers import StellarSpectrum
 
 _CHUNK = 256
+_N_SHOWN = 6  # stars of a class in the figure of the sample
 
 
 def prepare_spectra(
-    spectra: list[StellarSpectrum], velocities: np.ndarray, features: FeatureParameters
-) -> tuple[np.ndarray, list[UnusableError | None]]:
-    """Spectra as a network takes them.
+    spectra: list[StellarSpectrum], features: FeatureParameters
+) -> tuple[np.ndarray, np.ndarray, list[UnusableError | None]]:
+    """Spectra that can be compared with each other.
 
     Parameters
     ----------
     spectra : list of StellarSpectrum
-        As read.
-    velocities : numpy.ndarray, shape (n,)
-        Of a catalogue, km/s; NaN where it has none.
+        As read, with their radial velocities.
     features : FeatureParameters
         ``stellar_spectra.features``.
 
     Returns
     -------
-    inputs : numpy.ndarray of float32, shape (n, ...)
-        In the shape that the features ask for; constant where a spectrum cannot be used.
+    flux : numpy.ndarray of float32, shape (n, n_pixels)
+        Corrected or as published; constant where a spectrum cannot be used.
+    inverse_variance : numpy.ndarray of float32, shape (n, n_pixels)
+        Of it; 0 where nothing is known, 1 everywhere in published ones.
     errors : list of UnusableError or None
-        Why it cannot.
+        Why a spectrum cannot be used.
     """
-    if features.preparation == "published":
-        flux, errors = np.zeros((len(spectra), features.n_pixels), np.float32), []
-        for row, spectrum in zip(flux, spectra, strict=True):
-            try:
-                row[:] = published_spectrum(spectrum)
-            except UnusableError as error:
-                errors.append(error)
-            else:
-                errors.append(None)
-    else:
-        grid = log_grid(features.low, features.high, features.step)
-        flux, _, errors = corrected_spectra(
-            spectra, grid, velocities=velocities, width=features.continuum_width / features.step,
+    if features.preparation == "corrected":
+        return corrected_spectra(
+            spectra,
+            features.grid,
+            width=features.continuum_width / features.step,
             min_coverage=features.min_coverage,
-        )  # fmt: skip
-    return as_input(flux, features), errors
+        )
+    flux = np.zeros((len(spectra), features.n_pixels), np.float32)
+    errors: list[UnusableError | None] = [None] * len(spectra)
+    for k, spectrum in enumerate(spectra):
+        try:
+            flux[k] = published_spectrum(spectrum)
+        except UnusableError as error:
+            errors[k] = error
+    return flux, np.ones_like(flux), errors
 
 
 def as_input(flux: np.ndarray, features: FeatureParameters) -> np.ndarray:
@@ -82,61 +85,8 @@ def as_input(flux: np.ndarray, features: FeatureParameters) -> np.ndarray:
     return np.ascontiguousarray(flux.reshape(len(flux), *features.input_shape), np.float32)
 
 
-def read_again(
-    stars: pd.DataFrame, files: dict[str, Callable[[], bytes]]
-) -> Iterator[tuple[slice, list[StellarSpectrum]]]:
-    """The spectra of some stars, some at a time, so that memory does not grow with their number.
-
-    Parameters
-    ----------
-    stars : pandas.DataFrame
-        With the column ``file``.
-    files : dict of str to callable
-        Path to a function that returns the bytes.
-
-    Yields
-    ------
-    rows : slice
-        Which stars.
-    spectra : list of StellarSpectrum
-        Theirs.
-    """
-    names = stars["file"].tolist()
-    for first in range(0, len(names), _CHUNK):
-        part = names[first : first + _CHUNK]
-        yield (
-            slice(first, first + len(part)),
-            [read_spectrum(name, load_bytes(files[name])) for name in part],
-        )
-
-
-def draw_spectra(
-    stars: pd.DataFrame, files: dict[str, Callable[[], bytes]], features: FeatureParameters
-) -> np.ndarray:
-    """Prepare the spectra of all stars.
-
-    Parameters
-    ----------
-    stars : pandas.DataFrame
-        From `skyloom.pipelines.stellar_spectra.ingestion.ingest_spectra`.
-    files : dict of str to callable
-        Path to a function that returns the bytes.
-    features : FeatureParameters
-        ``stellar_spectra.features``.
-
-    Returns
-    -------
-    numpy.ndarray of float32, shape (n, *features.input_shape)
-    """
-    inputs = np.empty((len(stars), *features.input_shape), np.float32)
-    for rows, spectra in read_again(stars, files):
-        velocities = stars["velocity"].to_numpy()[rows]
-        inputs[rows], _ = prepare_spectra(spectra, velocities, features)
-    return inputs
-
-
 def measure_stars(
-    stars: pd.DataFrame, files: dict[str, Callable[[], bytes]], features: FeatureParameters
+    stars: pd.DataFrame, spectra: np.ndarray, plan: dict[str, Any]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure lines, and find the spectra that cannot be prepared.
 
@@ -144,10 +94,11 @@ def measure_stars(
     ----------
     stars : pandas.DataFrame
         From `skyloom.pipelines.stellar_spectra.ingestion.ingest_spectra`.
-    files : dict of str to callable
-        Path to a function that returns the bytes.
-    features : FeatureParameters
-        ``stellar_spectra.features``.
+    spectra : numpy.ndarray, shape (pixels of all, 4)
+        From there; may be memory-mapped.
+    plan : dict
+        The sweep: how spectra are prepared. Lines are always measured in corrected ones, on the
+        grid of its base.
 
     Returns
     -------
@@ -157,20 +108,186 @@ def measure_stars(
         ``id``, equivalent widths (Angstrom) by the name of the line and, with ``error of`` before
         it, their standard errors.
     """
-    grid = log_grid(features.low, features.high, features.step)
-    parts, sample = [], stars.copy()
-    for rows, spectra in read_again(stars, files):
-        velocities = stars["velocity"].to_numpy()[rows]
-        _, errors = prepare_spectra(spectra, velocities, features)
-        for label, error in zip(stars.index[rows], errors, strict=True):
-            if error is not None and sample.loc[label, "keep"]:
-                sample.loc[label, ["keep", "reason", "value"]] = [False, error.reason, error.value]
-        flux, weight, _ = corrected_spectra(
-            spectra, grid, velocities=velocities, width=features.continuum_width / features.step,
-            min_coverage=0.0,
-        )  # fmt: skip
-        widths, spread = line_indices(grid, flux.astype(float), weight.astype(float))
-        parts.append(widths.join(spread.add_prefix("error of ")))
-    table = pd.concat(parts, ignore_index=True)
+    import dask
+
+    sweep = Sweep.model_validate(plan)
+    base = sweep.base.features.model_copy(update={"preparation": "corrected"})
+    others = [each for each in sweep.preparations.values() if each.prepared != base.prepared]
+    needed = base.prepared in sweep.preparations
+    parts = _in_chunks(partial(_measure, base, needed, others), stars, spectra)
+    measured = dask.compute(*(part for part, _ in parts), scheduler="threads")
+    sample = stars.copy()
+    errors = [error for _, part in measured for error in part]
+    for label, error in zip(stars.index, errors, strict=True):
+        if error is not None and sample.loc[label, "keep"]:
+            sample.loc[label, ["keep", "reason", "value"]] = [False, *error]
+    table = pd.concat([widths for widths, _ in measured], ignore_index=True)
     table.insert(0, "id", stars["id"].to_numpy())
     return sample, table
+
+
+def measure_lines(spectra: list[StellarSpectrum], features: FeatureParameters) -> pd.DataFrame:
+    """Equivalent widths of lines in corrected spectra.
+
+    Parameters
+    ----------
+    spectra : list of StellarSpectrum
+        As read.
+    features : FeatureParameters
+        ``stellar_spectra.features``, for the grid.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As of `measure_stars`, without ``id``.
+    """
+    corrected = features.model_copy(update={"preparation": "corrected"})
+    flux, weight, _ = prepare_spectra(spectra, corrected)
+    widths, spread = line_indices(corrected.grid, flux.astype(float), weight.astype(float))
+    return widths.join(spread.add_prefix("error of "))
+
+
+def _measure(base, needed, others, spectra):
+    """Lines of some spectra, and why one cannot be used in some way of preparing them."""
+    flux, weight, errors = prepare_spectra(spectra, base)
+    widths, spread = line_indices(base.grid, flux.astype(float), weight.astype(float))
+    found = [errors] if needed else []
+    found += [prepare_spectra(spectra, features)[2] for features in others]
+    first = [next((e for e in each if e is not None), None) for each in zip(*found, strict=True)]
+    reasons = [None if error is None else (error.reason, error.value) for error in first]
+    return widths.join(spread.add_prefix("error of ")), reasons
+
+
+def _in_chunks(function, stars, spectra, *arguments):
+    """Delayed results of a function for some spectra at a time, in order, and their numbers."""
+    import dask
+
+    ends = np.append(0, np.cumsum(stars["n_pixels"].to_numpy(int)))
+
+    def of(first):
+        part = stars.iloc[first : first + _CHUNK]
+        pixels = spectra[ends[first] : ends[first + len(part)]]
+        return function(unstack_spectra(pixels, part["n_pixels"], part["velocity"]), *arguments)
+
+    later = dask.delayed(of, pure=False)
+    return [
+        (later(first), min(_CHUNK, len(stars) - first)) for first in range(0, len(stars), _CHUNK)
+    ]
+
+
+def prepare_sample(
+    stars: pd.DataFrame, spectra: np.ndarray, plan: dict[str, Any]
+) -> dict[str, Any]:
+    """Prepare all spectra in every way that the sweep compares.
+
+    Parameters
+    ----------
+    stars : pandas.DataFrame
+        From `skyloom.pipelines.stellar_spectra.ingestion.ingest_spectra`.
+    spectra : numpy.ndarray, shape (pixels of all, 4)
+        From there; may be memory-mapped.
+    plan : dict
+        The sweep.
+
+    Returns
+    -------
+    dict of str to dask.array.Array of float32, shape (n, n_pixels)
+        By `FeatureParameters.prepared`; computed some at a time as they are saved.
+    """
+    import dask.array as da
+
+    prepared = {}
+    for name, features in Sweep.model_validate(plan).preparations.items():
+        parts = _in_chunks(_flux_only, stars, spectra, features)
+        prepared[name] = da.concatenate(
+            [da.from_delayed(part, (n, features.n_pixels), np.float32) for part, n in parts]
+        )
+    return prepared
+
+
+def _flux_only(spectra, features):
+    return prepare_spectra(spectra, features)[0]
+
+
+def draw_inputs(
+    prepared: dict[str, Callable[[], np.ndarray]], plan: dict[str, Any]
+) -> dict[str, Any]:
+    """Prepared spectra in every form that the sweep compares.
+
+    Parameters
+    ----------
+    prepared : dict of str to callable
+        From `prepare_sample`.
+    plan : dict
+        The sweep.
+
+    Returns
+    -------
+    dict of str to dask.array.Array of float32, shape (n, *input_shape)
+        By variant.
+    """
+    import dask.array as da
+
+    inputs = {}
+    for variant, member in Sweep.model_validate(plan).image_variants.items():
+        features = member.features
+        flux = da.from_array(prepared[features.prepared](), chunks=(_CHUNK, -1))
+        shape = features.input_shape
+        inputs[variant] = flux.map_blocks(
+            as_input, features, dtype=np.float32, drop_axis=1,
+            new_axis=list(range(1, 1 + len(shape))),
+            chunks=(flux.chunks[0], *((side,) for side in shape)),
+        )  # fmt: skip
+    return inputs
+
+
+def draw_sample_figure(
+    sample: pd.DataFrame, prepared: dict[str, Callable[[], np.ndarray]], plan: dict[str, Any]
+) -> Any:
+    """Some spectra of each class as the network sees them.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        From `measure_stars`.
+    prepared : dict of str to callable
+        From `prepare_sample`.
+    plan : dict
+        The sweep; its base is shown.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from skyloom.plots.stellar_spectra import classes_figure
+
+    features = Sweep.model_validate(plan).base.features
+    flux, wavelength = prepared[features.prepared](), wavelengths(features)
+    kept = sample[sample["keep"]]
+    shown = {
+        name: np.asarray(flux[np.sort(kept.index[kept["class"] == name][:_N_SHOWN])])
+        for name in CLASSES
+        if (kept["class"] == name).any()
+    }
+    return classes_figure(wavelength, shown)
+
+
+def wavelengths(features: FeatureParameters) -> np.ndarray:
+    """Wavelengths of prepared spectra.
+
+    Parameters
+    ----------
+    features : FeatureParameters
+        ``stellar_spectra.features``.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_pixels,)
+        Angstrom in vacuum. Of the published preparation those of LAMOST's pixels, and not the
+        ones it was drawn over: it ends at 8290 Angstrom and not at 8671.6.
+    """
+    if features.preparation == "corrected":
+        return features.grid
+    from skyloom.spectra.stellar_preparation import LAMOST_STEP, PUBLISHED_WINDOW
+
+    return PUBLISHED_WINDOW[0] * 10 ** (LAMOST_STEP * np.arange(features.n_pixels))

@@ -5,18 +5,26 @@ A change of this file makes finished fits stale, see `code`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
+from skyloom.evaluation.synthetic import diversity, spectrum_error
 from skyloom.learning.equal_steps import TrainingParameters, fit_equal_steps
 from skyloom.learning.fitting import prepare_process, split_result
 from skyloom.learning.nested import Split
 from skyloom.learning.sweep import code_digest
-from skyloom.pipelines.stellar_spectra.parameters import Configuration, NetworkParameters
+from skyloom.pipelines.stellar_spectra.features import as_input
+from skyloom.pipelines.stellar_spectra.parameters import (
+    Configuration,
+    FeatureParameters,
+    NetworkParameters,
+)
 
 INPUTS = ("spectra", "synthetic")  # settings of a fit that name shared inputs
+_N_COMPARED = 64  # made spectra from which a checkpoint is judged
+_N_FRAME = 6  # spectra in a frame of the film of a training
 
 
 def build_network(network: NetworkParameters, input_shape: Sequence[int], n: int, seed: int) -> Any:
@@ -43,7 +51,12 @@ def build_network(network: NetworkParameters, input_shape: Sequence[int], n: int
 
 
 def fit_settings(
-    family: Sequence[Configuration], n_classes: int, rare: int, fold: int, seed: int
+    family: Sequence[Configuration],
+    n_classes: int,
+    rare: int,
+    pools: Collection[str],
+    fold: int,
+    seed: int,
 ) -> dict[str, Any]:
     """Everything but the data that one fit depends on.
 
@@ -54,9 +67,11 @@ def fit_settings(
     n_classes : int
         Number of classes.
     rare : int
-        Number of the rare class.
+        Number of the rare class; -1 where the split has none.
+    pools : collection of str
+        Made spectra that there are.
     fold : int
-        Outer fold, whose synthetic spectra it may see.
+        Outer fold, whose made spectra it may see.
     seed : int
         Of the weights, dropout and batches.
 
@@ -65,15 +80,15 @@ def fit_settings(
     dict
     """
     first = family[0]
-    arm, variant = first.augmentation.arm, first.image_variant
-    made = arm in ("jitter", "simulated", "gan")
+    arm, features = first.augmentation.arm, first.features
+    pool = f"{arm}_fold_{fold}_{features.prepared}"
     return {
         "network": first.network.model_dump(mode="json"),
         "training": first.training.model_dump(mode="json") | {"epochs": 1},
         "epochs": [configuration.training.epochs for configuration in family],
-        "input_shape": list(first.features.input_shape),
-        "spectra": f"spectra {variant}",
-        "synthetic": f"{arm}_fold_{fold}_{variant}" if made else None,
+        "features": features.model_dump(mode="json"),
+        "spectra": f"spectra {first.image_variant}",
+        "synthetic": pool if pool in pools else None,
         "balance": arm == "class weights",
         "n_classes": n_classes,
         "rare": rare,
@@ -82,20 +97,25 @@ def fit_settings(
 
 
 def settings_of_split(
-    n_classes: int, rare: int, family: Sequence[Configuration], split: Split, seed: int
+    n_classes: int,
+    rare: int,
+    pools: Collection[str],
+    family: Sequence[Configuration],
+    split: Split,
+    seed: int,
 ) -> dict[str, Any]:
     """`fit_settings` as `skyloom.learning.comparison.make_task` asks for them.
 
     Parameters
     ----------
-    n_classes, rare, family, split, seed
+    n_classes, rare, pools, family, split, seed
         As there.
 
     Returns
     -------
     dict
     """
-    return fit_settings(family, n_classes, rare, split.fold, seed)
+    return fit_settings(family, n_classes, rare, pools, split.fold, seed)
 
 
 def training_data(
@@ -110,7 +130,7 @@ def training_data(
     rows, classes : numpy.ndarray of int, shape (n,)
         Observed training spectra and their classes.
     shared : dict
-        Spectra; made ones by pool.
+        Inputs of all spectra; prepared made ones by pool.
 
     Returns
     -------
@@ -126,8 +146,10 @@ def training_data(
     pool = shared[settings["synthetic"]]
     rng = np.random.default_rng([settings["seed"], 1])
     chosen = np.resize(rng.permutation(len(pool)), missing)
-    made = np.full(missing, settings["rare"], classes.dtype)
-    return np.concatenate([inputs, np.asarray(pool[chosen])]), np.concatenate([classes, made])
+    features = FeatureParameters.model_validate(settings["features"])
+    made = as_input(np.asarray(pool[chosen]), features)
+    kind = np.full(missing, settings["rare"], classes.dtype)
+    return np.concatenate([inputs, made]), np.concatenate([classes, kind])
 
 
 def fit_network(
@@ -149,14 +171,14 @@ def fit_network(
     model, snapshots, history
         From `skyloom.learning.equal_steps.fit_equal_steps`.
     """
+    shape = FeatureParameters.model_validate(settings["features"]).input_shape
     network = NetworkParameters.model_validate(settings["network"])
-    shape, n_classes = settings["input_shape"], settings["n_classes"]
     return fit_equal_steps(
-        lambda seed: build_network(network, shape, n_classes, seed),
+        build_network,
+        (network, shape, settings["n_classes"]),
         TrainingParameters.model_validate(settings["training"]),
         train,
         validation,
-        key=f"{network.model_dump_json()} {shape} {n_classes}",
         epochs=settings["epochs"],
         seed=settings["seed"],
         balance=settings["balance"],
@@ -175,7 +197,7 @@ def fit_task(
     arrays : dict
         Rows ``train``, ``validation``, ``test``, and the classes of the first two.
     shared : dict
-        Spectra and made ones.
+        Inputs of all spectra, and made ones.
     threads : int
         TensorFlow threads.
 
@@ -193,6 +215,47 @@ def fit_task(
     return split_result(model, snapshots, history, settings["epochs"], inputs)
 
 
+def train_generator_task(
+    settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
+) -> dict[str, np.ndarray]:
+    """Train networks that make spectra for some epochs, from the state that was left before.
+
+    Parameters
+    ----------
+    settings : dict
+        As `skyloom.learning.generative.continue_training` takes them, and the name of the
+        ``images``: spectra (n, size, 1).
+    arrays : dict
+        ``classes``, all 0; ``state_0`` ... of the piece before.
+    shared : dict
+        The spectra to train on.
+    threads : int
+        TensorFlow threads.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        ``state_0`` ..., ``history`` (epochs, 3), ``frame`` (n, size): some made spectra, the same
+        latent numbers in every piece, ``spectrum_error`` and ``diversity`` (in units of that of
+        the training spectra).
+    """
+    prepare_process(threads)
+    from skyloom.learning.fitting import pack, unpack
+    from skyloom.learning.generative import continue_training, make_images
+
+    real = np.asarray(shared[settings["images"]])
+    pair, history = continue_training(settings, real, arrays["classes"], unpack(arrays, "state"))
+    rng = np.random.default_rng([settings["seed"], 3])
+    made = make_images(pair.maker, np.zeros(_N_COMPARED, int), rng)
+    return {
+        **pack([np.asarray(variable) for variable in pair.variables], "state"),
+        "history": history.to_numpy(float),
+        "frame": made[:_N_FRAME, :, 0],
+        "spectrum_error": np.array(spectrum_error(real[..., 0], made[..., 0])),
+        "diversity": np.array(diversity(made) / diversity(real)),
+    }
+
+
 def code() -> str:
     """Digest of the code that a fit runs; part of the key of every result.
 
@@ -201,10 +264,14 @@ def code() -> str:
     str
     """
     return code_digest(
+        "skyloom.evaluation.synthetic",
         "skyloom.learning.equal_steps",
         "skyloom.learning.fitting",
         "skyloom.learning.generative",
         "skyloom.nets.spectral_gan",
+        "skyloom.nets.spectral_norm",
         "skyloom.nets.star_cnn",
+        "skyloom.pipelines.stellar_spectra.features",
         "skyloom.pipelines.stellar_spectra.fitting",
+        "skyloom.spectra.stellar_preparation",
     )

@@ -3,30 +3,82 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import threading
 from collections.abc import Callable
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from skyloom.evaluation.splits import same_objects
-from skyloom.pipelines.stellar_spectra.parameters import IngestionParameters
-from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, load_bytes
+from skyloom.pipelines.stellar_spectra.parameters import (
+    AugmentationParameters,
+    Configuration,
+    FeatureParameters,
+    IngestionParameters,
+    NetworkParameters,
+    StudyParameters,
+    Sweep,
+    TrainingParameters,
+)
+from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, file_stem, load_bytes
 from skyloom.spectra.spectral_types import parse_spectral_type
-from skyloom.spectra.star_tables import STAR_COLUMNS, file_stem, star_name, star_table
+from skyloom.spectra.star_tables import STAR_COLUMNS, star_name, star_table, table_key
+from skyloom.spectra.stellar_preparation import stack_spectra
 from skyloom.spectra.stellar_readers import read_spectrum
 
 STAR_TABLE_COLUMNS = (
     "id", "file", "sha256", "survey", "layout", "name", "spectral_type", "class", "subtype",
-    "velocity", "ra", "dec", "snr", "label_source", "group", "keep", "reason", "value",
+    "velocity", "ra", "dec", "snr", "n_pixels", "label_source", "group", "keep", "reason", "value",
 )  # fmt: skip
+logger = logging.getLogger(__name__)
+
+_CHUNK = 256
 _SPECTRA = (".fits", ".fit", ".gz")  # what else has text may be a table
+
+
+def configure_sweep(
+    studies: StudyParameters,
+    features: FeatureParameters,
+    augmentation: AugmentationParameters,
+    network: NetworkParameters,
+    training: TrainingParameters,
+) -> dict[str, Any]:
+    """Lay out the chosen study and check every configuration before any file is read.
+
+    Parameters
+    ----------
+    studies : StudyParameters
+        ``stellar_spectra.studies``.
+    features, augmentation, network, training
+        Parameters of the stages: the values of what the study does not vary.
+
+    Returns
+    -------
+    dict
+        A `skyloom.pipelines.stellar_spectra.parameters.Sweep` as plain values.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If values of the study do not go together.
+    """
+    base = Configuration(
+        name="base",
+        features=features,
+        augmentation=augmentation,
+        network=network,
+        training=training,
+    )
+    return Sweep.plan(studies.sweeps[studies.chosen], base).model_dump(mode="json")
 
 
 def ingest_spectra(
     files: dict[str, Callable[[], bytes]], labels: pd.DataFrame, parameters: IngestionParameters
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, Any, pd.DataFrame]:
     """Read every file and find out which star it shows.
 
     Parameters
@@ -46,6 +98,9 @@ def ingest_spectra(
         (the layout where it lies in none), ``velocity`` (km/s) that of a table, else of the file;
         ``group`` the first spectrum of the same star, by position, name or content; ``reason`` and
         ``value`` tell why one is not kept.
+    spectra : dask.array.Array of float32, shape (pixels of all, 4)
+        From `skyloom.spectra.stellar_preparation.stack_spectra`. They are read once more as they
+        are saved, some at a time, so that memory does not grow with the number of files.
     rejected : pandas.DataFrame
         ``file``, ``reason`` and ``value`` of everything else.
 
@@ -59,7 +114,8 @@ def ingest_spectra(
     for file in tqdm(spectra, desc="reading spectra", unit="file"):
         try:
             content = load_bytes(files[file])
-            row = _row(file, content, table, sources)
+            spectrum = read_spectrum(file, content)
+            row = _row(file, content, spectrum, table, sources)
             if row["id"] in taken:
                 raise UnusableError("duplicate id", f"{row['id']}, as {taken[row['id']]}")
         except UnusableError as error:
@@ -79,7 +135,41 @@ def ingest_spectra(
     )  # fmt: skip
     stars["group"] = stars["id"].to_numpy()[group]
     _judge(stars, parameters)
-    return stars[list(STAR_TABLE_COLUMNS)], refused
+    told = set(stars["label_source"]) - {"file header", "no label"}
+    if sources and not told:
+        logger.warning(
+            "none of the %d rows of the tables of stars is of a spectrum: they name files or "
+            "observation ids such as %r, spectra are like %r",
+            len(table), table.index[0], stars["id"].iloc[0],
+        )  # fmt: skip
+    return stars[list(STAR_TABLE_COLUMNS)], _read_when_saved(stars, files), refused
+
+
+_one_at_a_time = threading.Lock()  # threads would mix up the warnings by which files are judged
+
+
+def _read_when_saved(stars, files):
+    """The spectra of all stars, chunk by chunk, as they are asked for."""
+    import dask
+    import dask.array as da
+
+    later = dask.delayed(_read, pure=False)
+    chunks = [stars.iloc[first : first + _CHUNK] for first in range(0, len(stars), _CHUNK)]
+    return da.concatenate(
+        [
+            da.from_delayed(
+                later([(file, files[file]) for file in part["file"]]),
+                (int(part["n_pixels"].sum()), 4),
+                np.float32,
+            )
+            for part in chunks
+        ]
+    )
+
+
+def _read(files):
+    with _one_at_a_time:
+        return stack_spectra([read_spectrum(name, load_bytes(load)) for name, load in files])
 
 
 def _sort_out(files, labels):
@@ -116,17 +206,17 @@ def _text(read):
         return ""
 
 
-def _row(file, content, table, sources):
+def _row(file, content, read, table, sources):
     """What the file and the tables say of a spectrum."""
-    read = read_spectrum(file, content)
     stem = file_stem(file)
-    known = next((key for key in (stem, read.identifier) if key in sources), None)
+    known = next((key for key in (table_key(file), read.identifier) if key in sources), None)
     told = table.loc[known] if known is not None else None
     row = {
         "id": stem, "file": file, "sha256": hashlib.sha256(content).hexdigest(),
         "survey": file.partition("/")[0] if "/" in file else read.layout, "layout": read.layout,
         "name": _star(read, stem), "spectral_type": read.spectral_type,
         "velocity": read.radial_velocity, "ra": read.ra, "dec": read.dec, "snr": read.snr,
+        "n_pixels": len(read.flux),
         "label_source": "file header" if read.spectral_type else "no label",
     }  # fmt: skip
     if told is not None:

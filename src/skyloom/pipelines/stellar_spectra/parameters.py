@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
+from skyloom.archives.lamost import ADDRESS
 from skyloom.learning import configurations
-from skyloom.learning.configurations import Parameters, Positive, Seed, Share
+from skyloom.learning.configurations import Parameters, Positive, Seed, Share, variant_name
 from skyloom.learning.equal_steps import TrainingParameters
 from skyloom.learning.splitting import SplitParameters
 from skyloom.spectra.stellar_preparation import PUBLISHED_PIXELS, log_grid
@@ -45,15 +47,37 @@ class SimulationParameters(Parameters):
     """A made-up survey with known truth."""
 
     seed: Seed = Field(0, description="everything random in the sample follows from it")
-    n_stars: int = Field(1000, ge=1)
+    n_stars: int = Field(1200, ge=1)
     repeat_share: Share = Field(0.05, description="of the stars that are observed twice")
     stars: StarParameters = StarParameters()
+
+
+class ArchiveParameters(Parameters):
+    """Fetching spectra by their observation ids."""
+
+    address: str = Field(ADDRESS, description="of the archive; {obsid} stands for the id")
+    interval: float = Field(1.0, ge=0, description="least time between two requests, s")
+    retries: int = Field(4, ge=0, description="further requests for a file after the first")
+    backoff: float = Field(2.0, ge=0, description="wait before the first of them, s; then doubled")
+    timeout: Positive = Field(60.0, description="for a whole answer, s")
+
+
+class CatalogueParameters(Parameters):
+    """Splitting and sampling a catalogue, see `skyloom.archives.lamost.split_catalogue`."""
+
+    n_sampled: int = Field(1400, ge=1, description="observation ids of each class")
+    seed: Seed = Field(0, description="of the sample")
+    id_column: str = "obsid"
+    kind_column: str = Field("class", description="only STAR has a spectral class")
+    class_column: str = "subclass"
+    delimiter: str | None = Field(None, description="null: found out")
+    memory: str = Field("512MB", description="limit of the reader")
 
 
 class IngestionParameters(Parameters):
     """Reading spectra and what is known of their stars."""
 
-    min_snr: float = Field(5.0, ge=0, description="in g, where the file tells it")
+    min_snr: float = Field(5.0, ge=0, description="in g, where the file or the table tells it")
     duplicate_radius: float = Field(
         3.0, ge=0, description="spectra closer than this are of one star, arcsec"
     )
@@ -88,16 +112,25 @@ class FeatureParameters(Parameters):
         return self
 
     @property
+    def grid(self) -> np.ndarray:
+        """Wavelengths of the corrected spectra, Angstrom in vacuum."""
+        return log_grid(self.low, self.high, self.step)
+
+    @property
     def n_pixels(self) -> int:
         """Pixels of a spectrum."""
-        if self.preparation == "published":
-            return PUBLISHED_PIXELS
-        return len(log_grid(self.low, self.high, self.step))
+        return PUBLISHED_PIXELS if self.preparation == "published" else len(self.grid)
 
     @property
     def size(self) -> int:
         """Side of an image of as many pixels; fits of larger ones get more threads."""
         return round(self.n_pixels**0.5)
+
+    @property
+    def prepared(self) -> str:
+        """Name of the prepared spectra, whatever form they are given afterwards."""
+        content = self.model_dump(mode="json", exclude={"form", "height"})
+        return variant_name(self.size, content)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -122,13 +155,10 @@ Arm = Literal["none", "class weights", "jitter", "simulated", "gan"]
 class AugmentationParameters(SplitParameters):
     """Split, and what is done for the rare class."""
 
-    split: Literal["holdout", "folds", "surveys"] = Field(
+    split: Literal["holdout", "folds"] = Field(
         "folds",
-        description="one test part; every star tested once; or trained on some surveys and "
-        "tested on the others",
-    )
-    test_surveys: tuple[str, ...] = Field(
-        (), description="where split is surveys: those that are tested, by folder or layout"
+        description="one test part, or every star tested once; a study with test_surveys has its "
+        "own",
     )
     rare_class: Literal["O", "B", "A", "F", "G", "K", "M"] = Field(
         "O", description="of which there are too few"
@@ -151,7 +181,7 @@ class JitterParameters(Parameters):
 class SyntheticParameters(Parameters):
     """Spectra of the rare class that are made up."""
 
-    n_spectra: int = Field(400, ge=1, description="simulated ones, and of each generator")
+    n_spectra: int = Field(400, ge=1, description="changed copies, simulated ones, and made ones")
     seed: Seed = 1
     jitter: JitterParameters = JitterParameters()
     stars: StarParameters = StarParameters()
@@ -163,13 +193,20 @@ class GeneratorParameters(Parameters):
     kind: Literal["spectral_gan", "published_gan"] = "spectral_gan"
     latent: int = Field(32, ge=2, description="random numbers of a spectrum; 900 are published")
     width: int = Field(64, ge=16, description="filters of the shortest feature maps")
-    epochs: int = Field(300, ge=1, description="passes through the training spectra")
+    epochs: int = Field(400, ge=1, description="passes through the training spectra")
     checkpoint_every: int = Field(
-        100, ge=1, description="epochs; a stopped training goes on from the last checkpoint"
+        50, ge=1, description="epochs; a stopped training goes on from the last checkpoint"
     )
     batch_size: int = Field(32, ge=1, description="1 is published")
     learning_rate: Positive = 2e-4
     seed: Seed = 0
+
+
+class GenerationParameters(Parameters):
+    """Made spectra of the rare class, written as files."""
+
+    n_spectra: int = Field(100, ge=1)
+    seed: Seed = 2
 
 
 class NetworkParameters(Parameters):
@@ -186,6 +223,36 @@ class NetworkParameters(Parameters):
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.3, description="share dropped after the dense layer; none is published"
     )
+
+
+class AuditParameters(Parameters):
+    """The published recipe to the letter, beside the honest one."""
+
+    enabled: bool = True
+    kernel_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((2, 3, 4, 5), min_length=1)
+    epochs: int = Field(20, ge=1, description="140 are published")
+    batch_size: int = Field(32, ge=1)
+    n_repeats: int = Field(3, ge=1, description="splits of each kernel size; 5 are published")
+    n_per_class: int = Field(
+        200, ge=10, description="spectra at most, of the rare class with made ones; 1400 published"
+    )
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    generator_epochs: int = Field(40, ge=1, description="8000 are published")
+    latent: int = Field(900, ge=2, description="random numbers of a made spectrum")
+    seed: Seed = 0
+
+
+class ReportingParameters(Parameters):
+    """Scores and report."""
+
+    seed: Seed = Field(0, description="of the permutation tests and the bootstrap")
+    population: tuple[Share, Share, Share, Share, Share, Share, Share] = Field(
+        (1e-5, 1e-3, 0.05, 0.33, 0.41, 0.13, 0.05),
+        description="shares of O, B, A, F, G, K, M in which the purity is given; about LAMOST's",
+    )
+    n_snr_bins: int = Field(5, ge=1, description="of the success rate against S/N")
+    occlusion_width: Positive = Field(40.0, description="of the window that is hidden, Angstrom")
+    n_occluded: int = Field(40, ge=1, description="stars of each class whose windows are hidden")
 
 
 class Configuration(configurations.Configuration):
@@ -208,7 +275,35 @@ class Configuration(configurations.Configuration):
 class SweepParameters(configurations.SweepParameters):
     """Which configurations are compared."""
 
+    test_surveys: tuple[str, ...] = Field(
+        (), description="trained on the other surveys and tested on these, by folder or layout; "
+        "empty: the split of the augmentation",
+    )  # fmt: skip
     configuration: ClassVar[type[configurations.Configuration]] = Configuration
+
+    @model_validator(mode="after")
+    def _no_shuffles(self):
+        if self.n_permutations:
+            msg = (
+                "n_permutations must be 0: synthetic spectra are made with the true classes, so "
+                "that shuffled ones are no null of the whole procedure"
+            )
+            raise ValueError(msg)
+        return self
+
+
+class StudyParameters(Parameters):
+    """Studies by name, each a sweep of its own; one of them is run."""
+
+    chosen: str = "arms"
+    sweeps: dict[str, SweepParameters] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _is_there(self):
+        if self.chosen not in self.sweeps:
+            msg = f"there is no study {self.chosen!r}; those are {', '.join(self.sweeps)}"
+            raise ValueError(msg)
+        return self
 
 
 class Sweep(configurations.Sweep):
@@ -217,3 +312,24 @@ class Sweep(configurations.Sweep):
     base: Configuration
     configurations: tuple[Configuration, ...]
     parameters: SweepParameters
+
+    @property
+    def preparations(self) -> dict[str, FeatureParameters]:
+        """One set of features for each way of preparing spectra, that of the base first."""
+        every = [self.base, *self.members]
+        return {each.features.prepared: each.features for each in every}
+
+    @property
+    def arms(self) -> list[str]:
+        """What its configurations do for the rare class."""
+        return sorted({member.augmentation.arm for member in self.members})
+
+    @model_validator(mode="after")
+    def _made_alike(self):
+        if "gan" in self.arms and len(self.preparations) > 1:
+            msg = (
+                "arms with gan cannot vary the preparation of spectra: the networks that make "
+                "them are trained once"
+            )
+            raise ValueError(msg)
+        return self
