@@ -5,6 +5,7 @@ import pytest
 from skyloom.evaluation.synthetic import image_histograms
 from skyloom.plots import classification
 from skyloom.plots import radio_galaxies as plots
+from skyloom.plots.generators import generators_figure
 from skyloom.plots.radio_galaxies import contact_sheets, film_frame, mosaic
 
 HISTOGRAMS = image_histograms(
@@ -66,6 +67,7 @@ ANGLES = pd.DataFrame(
      "angle": np.tile(np.linspace(0, 90, 20), 2), "predicted": np.linspace(0, 90, 40)}
 )  # fmt: skip
 KINDS = pd.DataFrame({"arm": ["real", "image moments"], "kind": ["network", "baseline"]})
+MEASURES = {"histogram_error": ("error", 1.0), "diversity": ("diversity", 0.2)}
 HISTORY = pd.DataFrame(
     {"kind": ["dcgan", "dcgan", "vae"], "fold": 0, "class": "all", "epoch": [1, 2, 1],
      "loss_1": 1.0, "loss_2": 2.0, "histogram_error": [np.nan, 0.5, 0.4],
@@ -91,7 +93,7 @@ UNMEASURED = pd.DataFrame(
             2,
         ),
         (lambda: plots.angles_figure(ANGLES, KINDS), 2),
-        (lambda: plots.generators_figure(HISTORY), 4),
+        (lambda: generators_figure(HISTORY, MEASURES), 4),
         (lambda: plots.histograms_figure(HISTOGRAMS), 4),
         (lambda: plots.angle_curves_figure(CURVES), 2),
         (lambda: plots.angles_by_class_figure(UNMEASURED, ["FRI", "FRII", "bent"]), 1),
@@ -111,7 +113,7 @@ def test_every_axis_says_what_it_shows(figure, n_axes):
         lambda: classification.arms_figure(ARMS[:0], ""),
         lambda: classification.axis_figure(ARMS[:0].assign(value=[], series=[]), ""),
         lambda: plots.angles_figure(ANGLES[:0], KINDS[:0]),
-        lambda: plots.generators_figure(HISTORY[:0]),
+        lambda: generators_figure(HISTORY[:0], MEASURES),
         lambda: plots.histograms_figure(HISTOGRAMS[:0]),
         lambda: plots.angle_curves_figure(CURVES[:0]),
         lambda: plots.angles_by_class_figure(UNMEASURED[:0], ["FRI"]),

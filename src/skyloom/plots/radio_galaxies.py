@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skyloom.plots.style import BLACK, BLUE, CYCLE, GREY, ORANGE, RED, new_figure
+from skyloom.plots.style import BLACK, CYCLE, GREY, new_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,57 +144,6 @@ def sample_sheet(
             if row == 0:
                 axis.set_title(title)
         axes[row, 0].set_ylabel(name)
-    return figure
-
-
-def generators_figure(history: pd.DataFrame) -> Figure:
-    """Losses of the networks that make images, and what was measured of their checkpoints.
-
-    Parameters
-    ----------
-    history : pandas.DataFrame
-        ``kind``, ``fold``, ``class``, ``epoch``, ``loss_1``, ``loss_2``, ``histogram_error``,
-        ``diversity``, ``chosen``; may be empty.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    figure = new_figure(9, 5.5)
-    if history.empty:
-        axis = figure.subplots()
-        axis.set_axis_off()
-        axis.text(0.5, 0.5, "no network that makes images was trained", ha="center")
-        return figure
-    axes = figure.subplots(2, 2)
-    losses = {
-        "dcgan": ("generator", "discriminator", "binary cross-entropy"),
-        "vae": ("reconstruction", "divergence", "nats an image"),
-    }
-    for axis, kind in zip(axes[0], losses, strict=True):
-        part = history[history["kind"] == kind]
-        mean = part.groupby("epoch")[["loss_1", "loss_2"]].mean()
-        for column, name, colour in zip(mean, losses[kind], (BLUE, ORANGE), strict=False):
-            axis.plot(mean.index, mean[column], color=colour, label=name)
-        axis.set(title=f"{kind.upper()}: losses", xlabel="epoch", ylabel=losses[kind][2])
-        if len(mean):
-            axis.legend()
-    for axis, column, label in (
-        (axes[1, 0], "histogram_error", "error of the histograms (0 to 2)"),
-        (axes[1, 1], "diversity", "diversity, training images = 1"),
-    ):
-        known = history.dropna(subset=[column])
-        for number, (kind, part) in enumerate(known.groupby("kind")):
-            colour = CYCLE[number]
-            for _, one in part.groupby(["fold", "class"]):
-                axis.plot(one["epoch"], one[column], color=colour, marker="o", ms=3)
-            best = part[part["chosen"]]
-            axis.plot(best["epoch"], best[column], "*", color=colour, ms=12, mec=BLACK, label=kind)
-        axis.set(xlabel="epoch", ylabel=label, ylim=(0, None))
-        if len(known):
-            axis.legend(title="star: chosen")
-    axes[1, 1].axhline(0.2, color=RED, ls="--", lw=1)
-    axes[1, 0].axhline(1.0, color=RED, ls="--", lw=1)
     return figure
 
 

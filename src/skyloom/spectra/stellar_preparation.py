@@ -304,16 +304,15 @@ def unstack_spectra(
         In vacuum, in relative units.
     """
     parts = np.split(np.asarray(stack, float), np.cumsum(lengths)[:-1])
-    return [
-        StellarSpectrum(
-            *part[:, :3].T,
-            part[:, 3] > 0,
-            "stack",
-            medium="vacuum",
-            radial_velocity=float(velocity),
-        )  # fmt: skip
-        for part, velocity in zip(parts, velocities, strict=True)
-    ]
+    spectra = []
+    for part, velocity in zip(parts, velocities, strict=True):
+        masked = part[:, 3] > 0
+        spectra.append(
+            StellarSpectrum(
+                *part[:, :3].T, masked, "stack", medium="vacuum", radial_velocity=float(velocity)
+            )
+        )
+    return spectra
 
 
 def published_spectrum(spectrum: StellarSpectrum) -> np.ndarray:

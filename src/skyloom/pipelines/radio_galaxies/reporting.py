@@ -48,6 +48,7 @@ from skyloom.pipelines.radio_galaxies.training import (
 )
 from skyloom.plots import classification
 from skyloom.plots import radio_galaxies as plots
+from skyloom.plots.generators import generators_figure
 
 ANGLE_SCORES = (
     "arm", "kind", "mae", "mae_low", "mae_high", "rmse", "minus_best_baseline",
@@ -59,6 +60,10 @@ QUALITY_COLUMNS = (
     "diversity", "share_of_copies",
 )  # fmt: skip
 HISTOGRAM_COLUMNS = ("images", "quantity", "low", "high", "share")
+_MEASURES = {
+    "histogram_error": ("error of the histograms (0 to 2)", 1.0),
+    "diversity": ("diversity, training images = 1", 0.2),
+}
 _N_SHOWN = 8  # configurations in the figures with a panel or a line for each
 
 logger = logging.getLogger(__name__)
@@ -460,7 +465,7 @@ def write_report(
         "Reliability of the probabilities": classification.reliability_figure(
             predictions[predictions["configuration"].isin(shown)]
         ),
-        "Networks that make images": plots.generators_figure(generators),
+        "Networks that make images": generators_figure(generators, _MEASURES),
         "Histograms of synthetic images": plots.histograms_figure(histograms),
         "Bending angles of test sources": plots.angles_figure(measured, angle_scores),
         "Errors of the bending angle by epoch": plots.angle_curves_figure(angle_curves),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,46 +107,65 @@ def measure_stars(
         ``id``, equivalent widths (Angstrom) by the name of the line and, with ``error of`` before
         it, their standard errors.
     """
-    import dask
-
     sweep = Sweep.model_validate(plan)
-    base = sweep.base.features.model_copy(update={"preparation": "corrected"})
-    others = [each for each in sweep.preparations.values() if each.prepared != base.prepared]
-    needed = base.prepared in sweep.preparations
-    parts = _in_chunks(partial(_measure, base, needed, others), stars, spectra)
-    measured = dask.compute(*(part for part, _ in parts), scheduler="threads")
+    table, errors = measure_all(stars, spectra, list(sweep.preparations.values()))
     sample = stars.copy()
-    errors = [error for _, part in measured for error in part]
     for label, error in zip(stars.index, errors, strict=True):
         if error is not None and sample.loc[label, "keep"]:
             sample.loc[label, ["keep", "reason", "value"]] = [False, *error]
-    table = pd.concat([widths for widths, _ in measured], ignore_index=True)
-    table.insert(0, "id", stars["id"].to_numpy())
     return sample, table
 
 
-def measure_lines(spectra: list[StellarSpectrum], features: FeatureParameters) -> pd.DataFrame:
-    """Equivalent widths of lines in corrected spectra.
+def measure_all(
+    stars: pd.DataFrame, spectra: np.ndarray, preparations: list[FeatureParameters]
+) -> tuple[pd.DataFrame, list[tuple[str, str] | None]]:
+    """Measure lines, and find out why a spectrum cannot be prepared in one of some ways.
 
     Parameters
     ----------
-    spectra : list of StellarSpectrum
-        As read.
+    stars, spectra
+        As in `measure_stars`.
+    preparations : list of FeatureParameters
+        How spectra are to be prepared; lines are measured on the grid of the first.
+
+    Returns
+    -------
+    measurements : pandas.DataFrame
+        As of `measure_stars`.
+    errors : list of tuple of (str, str) or None
+        Reason and value, where a spectrum cannot be used.
+    """
+    import dask
+
+    base = preparations[0].model_copy(update={"preparation": "corrected"})
+    others = [each for each in preparations if each.prepared != base.prepared]
+    parts = _in_chunks(_measure, stars, spectra, base, others, len(others) < len(preparations))
+    measured = dask.compute(*(part for part, _ in parts), scheduler="threads")
+    table = pd.concat([widths for widths, _ in measured], ignore_index=True)
+    table.insert(0, "id", stars["id"].to_numpy())
+    return table, [error for _, part in measured for error in part]
+
+
+def lines_of(flux: np.ndarray, features: FeatureParameters) -> pd.DataFrame:
+    """Equivalent widths of lines in prepared spectra, such as made ones.
+
+    Parameters
+    ----------
+    flux : numpy.ndarray, shape (n, n_pixels)
+        Prepared.
     features : FeatureParameters
-        ``stellar_spectra.features``, for the grid.
+        How.
 
     Returns
     -------
     pandas.DataFrame
-        As of `measure_stars`, without ``id``.
+        Equivalent widths (Angstrom) by the name of the line.
     """
-    corrected = features.model_copy(update={"preparation": "corrected"})
-    flux, weight, _ = prepare_spectra(spectra, corrected)
-    widths, spread = line_indices(corrected.grid, flux.astype(float), weight.astype(float))
-    return widths.join(spread.add_prefix("error of "))
+    widths, _ = line_indices(wavelengths(features), flux.astype(float), np.ones(flux.shape))
+    return widths
 
 
-def _measure(base, needed, others, spectra):
+def _measure(spectra, base, others, needed):
     """Lines of some spectra, and why one cannot be used in some way of preparing them."""
     flux, weight, errors = prepare_spectra(spectra, base)
     widths, spread = line_indices(base.grid, flux.astype(float), weight.astype(float))
@@ -194,15 +212,32 @@ def prepare_sample(
     dict of str to dask.array.Array of float32, shape (n, n_pixels)
         By `FeatureParameters.prepared`; computed some at a time as they are saved.
     """
+    return {
+        name: prepare_all(stars, spectra, features)
+        for name, features in Sweep.model_validate(plan).preparations.items()
+    }
+
+
+def prepare_all(stars: pd.DataFrame, spectra: np.ndarray, features: FeatureParameters) -> Any:
+    """Prepare all spectra in one way.
+
+    Parameters
+    ----------
+    stars, spectra
+        As in `prepare_sample`.
+    features : FeatureParameters
+        How.
+
+    Returns
+    -------
+    dask.array.Array of float32, shape (n, n_pixels)
+    """
     import dask.array as da
 
-    prepared = {}
-    for name, features in Sweep.model_validate(plan).preparations.items():
-        parts = _in_chunks(_flux_only, stars, spectra, features)
-        prepared[name] = da.concatenate(
-            [da.from_delayed(part, (n, features.n_pixels), np.float32) for part, n in parts]
-        )
-    return prepared
+    parts = _in_chunks(_flux_only, stars, spectra, features)
+    return da.concatenate(
+        [da.from_delayed(part, (n, features.n_pixels), np.float32) for part, n in parts]
+    )
 
 
 def _flux_only(spectra, features):

@@ -1,0 +1,345 @@
+"""Node function of the audit: the published recipe to the letter, beside the honest one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from skyloom.compute import ClusterParameters, connect
+from skyloom.learning.fitting import fit_classifier, predict, prepare_process, restart
+from skyloom.learning.generative import Training, maker_with, train_in_pieces
+from skyloom.learning.sweep import (
+    FailedTask,
+    Finished,
+    ResultStore,
+    Task,
+    code_digest,
+    run_procedures,
+)
+from skyloom.pipelines.stellar_spectra.features import prepare_all
+from skyloom.pipelines.stellar_spectra.fitting import train_generator_task
+from skyloom.pipelines.stellar_spectra.parameters import AuditParameters, Sweep
+from skyloom.spectra.spectral_types import CLASSES
+
+AUDIT_COLUMNS = (
+    "labels", "kernel_size", "repeat", "taps_used", "initial_scale", "n_train", "n_test",
+    "n_made_in_test", "n_real_rare_in_test", "success_rate", "success_rate_of_real",
+    "rare_recall", "rare_recall_of_real", "rare_precision",
+)  # fmt: skip
+_CHECKPOINT = 10  # epochs between two checkpoints of the generator
+
+
+def audit_published_recipe(
+    sample: pd.DataFrame,
+    spectra: np.ndarray,
+    plan: dict[str, Any],
+    store: ResultStore,
+    parameters: AuditParameters,
+    cluster: ClusterParameters,
+) -> tuple[pd.DataFrame, str]:
+    """Run the published recipe: made spectra in the test part, a random split, a fixed network.
+
+    Its generator is trained on all spectra of the rare class. The class is filled up with made
+    spectra until it is as frequent as the others, and everything is split at random. That is done
+    with the true classes, and with shuffled ones, which no spectrum can tell.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        From `skyloom.pipelines.stellar_spectra.features.measure_stars`.
+    spectra : numpy.ndarray, shape (pixels of all, 4)
+        As read.
+    plan : dict
+        The sweep: which class is rare.
+    store : ResultStore
+        Where finished fits are kept.
+    parameters : AuditParameters
+        ``stellar_spectra.audit``.
+    cluster : ClusterParameters
+        ``cluster``.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        `AUDIT_COLUMNS`, one row a fit: ``labels`` (true or shuffled); how many taps of the first
+        kernel ever see anything and the standard deviation of their initial weights; success
+        rates with all test spectra and with the observed ones alone.
+    words : str
+        What it says.
+
+    Raises
+    ------
+    RuntimeError
+        If a fit fails.
+    """
+    sweep = Sweep.model_validate(plan)
+    rare = sweep.base.augmentation.rare_class
+    kept = np.flatnonzero(sample["keep"] & (sample["class"] != ""))
+    n_rare = int((sample["class"].iloc[kept] == rare).sum())
+    if not parameters.enabled or n_rare < 2 or sample["class"].iloc[kept].nunique() < 2:
+        return pd.DataFrame(columns=list(AUDIT_COLUMNS)), ""
+    flux, rows = _published_spectra(sample, spectra, sweep.base.features, kept)
+    classes = sample["class"].iloc[rows]
+    names = [name for name in CLASSES if (classes == name).any()]
+    number = classes.map(names.index).to_numpy(np.int32)
+    rng = np.random.default_rng(parameters.seed)
+    labelled = {"true": number, "shuffled": rng.permutation(number)}
+    chosen = {key: _at_most(each, parameters.n_per_class, rng) for key, each in labelled.items()}
+    made = _made_spectra(flux, labelled, chosen, names.index(rare), store, parameters, cluster)
+    shared: dict[str, np.ndarray] = {"spectra": flux, **made}
+    jobs = [
+        (labels, kernel, repeat)
+        for labels in labelled
+        for kernel in parameters.kernel_sizes
+        for repeat in range(parameters.n_repeats)
+    ]
+    bar = tqdm(total=len(jobs), desc="audit", unit="fit")
+
+    def procedure(job):
+        labels, kernel, _ = job
+        settings = {
+            "kernel_size": kernel, "seed": int(rng_of(job).integers(2**20)),
+            "epochs": parameters.epochs, "batch_size": parameters.batch_size,
+            "n_classes": len(names), "rare": names.index(rare),
+            "test_share": parameters.test_share, "made": f"made {labels}",
+        }  # fmt: skip
+        arrays = {"rows": chosen[labels], "classes": labelled[labels][chosen[labels]]}
+        (result,) = yield [Task(settings, arrays, ("spectra", settings["made"]))]
+        yield Finished((job, result))
+
+    def rng_of(job):
+        return np.random.default_rng([parameters.seed, job[0] == "true", job[1], job[2]])
+
+    found = {}
+    with connect(cluster, round(flux.shape[1] ** 0.5)) as (client, threads):
+        for job, result in run_procedures(
+            [procedure(job) for job in jobs],
+            partial(published_fit_task, threads=threads),
+            shared,
+            store,
+            client,
+            code=audit_code(),
+        ):
+            if isinstance(result, FailedTask):
+                msg = f"a fit of the audit failed: {result.error}"
+                raise RuntimeError(msg)
+            bar.update()
+            found[job] = result
+    bar.close()
+    table = pd.DataFrame(
+        [
+            (*job, *(float(found[job][name]) for name in AUDIT_COLUMNS[3:]))
+            for job in jobs
+        ],
+        columns=list(AUDIT_COLUMNS),
+    )  # fmt: skip
+    whole = ["taps_used", "n_train", "n_test", "n_made_in_test", "n_real_rare_in_test"]
+    table[whole] = table[whole].astype(int)
+    return table, audit_in_words(table, rare, len(names))
+
+
+def _published_spectra(sample, spectra, features, kept):
+    """Published preparation of all spectra that have one, and their rows."""
+    published = features.model_copy(update={"preparation": "published"})
+    flux = prepare_all(sample, spectra, published).compute()
+    rows = kept[np.ptp(flux[kept], axis=1) > 0]
+    return flux[rows], rows
+
+
+def _at_most(classes, n, rng):
+    """Rows of each class, at most so many, in random order."""
+    order = rng.permutation(len(classes))
+    turn = pd.Series(order).groupby(classes[order]).cumcount().to_numpy()
+    return order[turn < n]
+
+
+def _made_spectra(flux, labelled, chosen, rare, store, parameters, cluster):
+    """Spectra of the rare class by the published generator, for each kind of labels."""
+    from skyloom.learning.fitting import unpack
+    from skyloom.learning.generative import make_images
+
+    own = {labels: rows[labelled[labels][rows] == rare] for labels, rows in chosen.items()}
+    shown = {f"rare {labels}": flux[rows][..., None] for labels, rows in own.items()}
+    trainings = {
+        labels: Training(
+            {
+                "images": f"rare {labels}", "kind": "published_gan", "n_classes": 1,
+                "size": flux.shape[1], "latent": parameters.latent, "width": 64,
+                "learning_rate": 1e-4, "kl_weight": 1.0, "batch_size": 1, "rotate": False,
+                "seed": parameters.seed % 2**20,
+            },
+            {"classes": np.zeros(len(rows), np.int32)},
+            parameters.generator_epochs,
+        )
+        for labels, rows in own.items()
+    }  # fmt: skip
+    states = {}
+    for labels, _, result in train_in_pieces(
+        trainings, train_generator_task, shown, store, cluster,
+        every=_CHECKPOINT, size=round(flux.shape[1] ** 0.5), code=audit_code(),
+    ):  # fmt: skip
+        states[labels] = unpack(result, "state")
+    made = {}
+    for labels, state in states.items():
+        counts = np.bincount(labelled[labels][chosen[labels]])
+        missing = max(0, int(counts.max() - counts[rare]))
+        maker = maker_with(trainings[labels].settings, state)
+        rng = np.random.default_rng([parameters.seed, 5])
+        made[f"made {labels}"] = make_images(maker, np.zeros(missing, int), rng)[..., 0]
+    return made
+
+
+def published_fit_task(
+    settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
+) -> dict[str, np.ndarray]:
+    """One fit of the published network on one random split of observed and made spectra.
+
+    Parameters
+    ----------
+    settings : dict
+        ``kernel_size``, ``seed``, ``epochs``, ``batch_size``, ``n_classes``, ``rare`` (number of
+        that class), ``test_share``, and ``made``, the name of the made spectra.
+    arrays : dict
+        ``rows`` and ``classes`` of the observed spectra.
+    shared : dict
+        ``spectra``, and the made ones.
+    threads : int
+        TensorFlow threads.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        The columns of `AUDIT_COLUMNS` after the third, NaN where there is nothing to count.
+    """
+    prepare_process(threads)
+    real, made = shared["spectra"][arrays["rows"]], shared[settings["made"]]
+    inputs = np.concatenate([real, made])[:, None, :].astype(np.float32)
+    classes = np.concatenate([arrays["classes"], np.full(len(made), settings["rare"], np.int32)])
+    is_made = np.arange(len(inputs)) >= len(real)
+    order = np.random.default_rng(settings["seed"]).permutation(len(inputs))
+    test, train = np.split(order, [round(settings["test_share"] * len(order))])
+    model = _compiled_published(settings["n_classes"], inputs.shape[2], settings["kernel_size"])
+    fresh = _published(settings["n_classes"], inputs.shape[2], settings["kernel_size"],
+                       settings["seed"])  # fmt: skip
+    restart(model, fresh, 1e-3)
+    taps = used_taps(fresh)
+    scale = fresh.layers[0].get_weights()[0][taps].std()
+    snapshots, _ = fit_classifier(
+        model, (inputs[train], classes[train]), None, epochs=[settings["epochs"]],
+        batch_size=settings["batch_size"], patience=None, min_epochs=1, seed=settings["seed"],
+    )  # fmt: skip
+    model.set_weights(snapshots[0].weights)
+    named = predict(model, inputs[test]).argmax(axis=1)
+    right = named == classes[test]
+    rare, real_test = classes[test] == settings["rare"], ~is_made[test]
+
+    def share(chosen):
+        return float(right[chosen].mean()) if chosen.any() else np.nan
+
+    values = {
+        "taps_used": len(taps), "initial_scale": scale, "n_train": len(train), "n_test": len(test),
+        "n_made_in_test": (~real_test).sum(), "n_real_rare_in_test": (rare & real_test).sum(),
+        "success_rate": right.mean(), "success_rate_of_real": share(real_test),
+        "rare_recall": share(rare), "rare_recall_of_real": share(rare & real_test),
+        "rare_precision": share(named == settings["rare"]),
+    }  # fmt: skip
+    return {name: np.array(float(value)) for name, value in values.items()}
+
+
+def used_taps(network: Any) -> np.ndarray:
+    """Taps of the first kernel that ever see more than the zeros beside a spectrum.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Whose first layer is a convolution of an input one pixel long.
+
+    Returns
+    -------
+    numpy.ndarray of int
+        Those whose weights have a gradient.
+    """
+    import tensorflow as tf
+
+    inputs = tf.ones((1, *network.input_shape[1:]))
+    first = network.layers[0]
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(first(inputs) ** 2)
+    gradient = tape.gradient(value, first.kernel).numpy()
+    return np.flatnonzero(np.abs(gradient).sum(axis=(1, 2)) > 0)
+
+
+def _published(n_classes, pixels, kernel_size, seed):
+    from skyloom.nets.star_cnn import published_star_cnn
+
+    return published_star_cnn(n_classes, pixels=pixels, kernel_size=kernel_size, seed=seed)
+
+
+def _compiled_published(n_classes, pixels, kernel_size):
+    import keras
+
+    model = _published(n_classes, pixels, kernel_size, 0)
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-3),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def audit_in_words(table: pd.DataFrame, rare: str, n_classes: int) -> str:
+    """What the audit says.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        `AUDIT_COLUMNS`.
+    rare : str
+        The rare class.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    str
+    """
+    mean = table.groupby("labels").mean(numeric_only=True)
+    true, shuffled = mean.loc["true"], mean.loc["shuffled"]
+    by_kernel = table[table["labels"] == "true"].groupby("kernel_size")
+    kernels = ", ".join(
+        f"{kernel}: {part['success_rate'].mean():.3f} ({part['success_rate'].min():.3f}-"
+        f"{part['success_rate'].max():.3f})"
+        for kernel, part in by_kernel
+    )
+    return (
+        f"Audit. The published recipe gives {true.success_rate:.3f}, and "
+        f"{shuffled.success_rate:.3f} where the classes of the observed spectra are shuffled "
+        f"(chance: one in {n_classes}), for {true.n_made_in_test / true.n_test:.0%} of its test "
+        f"spectra are made ones. Recall of {rare}: {true.rare_recall:.3f} with made spectra in "
+        f"the test, {true.rare_recall_of_real:.3f} of the observed ones; with shuffled classes "
+        f"{shuffled.rare_recall:.3f} and {shuffled.rare_recall_of_real:.3f}. Its kernel size "
+        "changes nothing but the initial weights of the one tap that sees the spectrum: success "
+        f"rates by kernel size {kernels}."
+    )
+
+
+def audit_code() -> str:
+    """Digest of the code that a fit of the audit runs.
+
+    Returns
+    -------
+    str
+    """
+    return code_digest(
+        "skyloom.learning.fitting",
+        "skyloom.learning.generative",
+        "skyloom.nets.spectral_gan",
+        "skyloom.nets.star_cnn",
+        "skyloom.pipelines.stellar_spectra.audit",
+        "skyloom.spectra.stellar_preparation",
+    )

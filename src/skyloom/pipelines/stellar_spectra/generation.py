@@ -1,0 +1,96 @@
+"""Node function of the generation: made spectra of the rare class, written as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skyloom.pipelines.stellar_spectra.features import wavelengths
+from skyloom.pipelines.stellar_spectra.parameters import (
+    AugmentationParameters,
+    FeatureParameters,
+    GenerationParameters,
+)
+
+
+def make_spectra(
+    generators: dict[str, Callable[[], Any]],
+    features: FeatureParameters,
+    augmentation: AugmentationParameters,
+    parameters: GenerationParameters,
+) -> tuple[dict[str, Callable[[], Any]], pd.DataFrame]:
+    """Draw spectra from the trained generators, in turn.
+
+    Parameters
+    ----------
+    generators : dict of str to callable
+        Networks by fold.
+    features : FeatureParameters
+        ``stellar_spectra.features``, with which they were trained.
+    augmentation : AugmentationParameters
+        ``stellar_spectra.augmentation``, for the class.
+    parameters : GenerationParameters
+        ``stellar_spectra.generation``.
+
+    Returns
+    -------
+    files : dict of str to callable
+        Function that makes the HDU of a spectrum, by file name: one axis, which
+        `skyloom.spectra.stellar_readers` and others read.
+    table : pandas.DataFrame
+        ``wavelength`` (Angstrom, vacuum) and a column for each spectrum.
+
+    Raises
+    ------
+    ValueError
+        If there are no generators, or they make spectra of another length.
+    """
+    from skyloom.learning.generative import make_images
+
+    if not generators:
+        msg = "no generator was trained: run stellar_spectra with the arm gan before"
+        raise ValueError(msg)
+    rng = np.random.default_rng(parameters.seed)
+    share = -(-parameters.n_spectra // len(generators))
+    drawn = [
+        make_images(load(), np.zeros(share, int), rng)[..., 0]
+        for _, load in sorted(generators.items())
+    ]
+    flux = np.stack(drawn, axis=1).reshape(-1, drawn[0].shape[1])[: parameters.n_spectra]
+    wavelength = wavelengths(features)
+    if len(wavelength) != flux.shape[1]:
+        msg = (
+            f"the generators make spectra of {flux.shape[1]} pixels, and features ask for "
+            f"{len(wavelength)}: run stellar_spectra again"
+        )
+        raise ValueError(msg)
+    kind = augmentation.rare_class
+    names = [f"made_{kind}_{number:05d}" for number in range(len(flux))]
+    files = {
+        f"{name}.fits": partial(_hdu, name, kind, wavelength, row)
+        for name, row in zip(names, flux, strict=True)
+    }
+    table = pd.DataFrame(flux.T, columns=names)
+    table.insert(0, "wavelength", wavelength)
+    return files, table
+
+
+def _hdu(name, kind, wavelength, flux):
+    """A spectrum on a logarithmic axis (Greisen et al. 2006, eq. 5)."""
+    from astropy.io import fits
+
+    first, second = wavelength[:2]
+    hdu = fits.PrimaryHDU(flux.astype(np.float32))
+    hdu.header.update(
+        {
+            "OBJECT": name, "SPECTYPE": kind, "ORIGIN": "Skyloom generator",
+            "BUNIT": "continuum", "CTYPE1": "WAVE-LOG", "CUNIT1": "Angstrom", "CRPIX1": 1.0,
+            "CRVAL1": first, "CDELT1": first * np.log(second / first),
+            "VACUUM": True,
+        }
+    )  # fmt: skip
+    return hdu

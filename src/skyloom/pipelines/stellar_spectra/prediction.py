@@ -1,0 +1,139 @@
+"""Node functions of the prediction: new spectra classified by a finished network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skyloom.evaluation.novelty import distance_from_sample
+from skyloom.evaluation.report import classes_in_words
+from skyloom.pipelines.stellar_spectra.features import (
+    as_input,
+    measure_all,
+    prepare_all,
+    wavelengths,
+)
+from skyloom.pipelines.stellar_spectra.ingestion import ingest_spectra
+from skyloom.pipelines.stellar_spectra.parameters import Configuration, IngestionParameters
+from skyloom.pipelines.stellar_spectra.training import likeness_features
+
+_CHUNK = 256
+
+
+def ingest_unlabelled_spectra(
+    files: dict[str, Callable[[], bytes]], parameters: IngestionParameters
+) -> tuple[pd.DataFrame, Any, pd.DataFrame]:
+    """Read every file; what is known of the classes of its stars is set aside.
+
+    Parameters
+    ----------
+    files : dict of str to callable
+        Path below the folder to a function that returns the bytes.
+    parameters : IngestionParameters
+        ``stellar_spectra.ingestion``.
+
+    Returns
+    -------
+    stars, spectra, rejected
+        From `skyloom.pipelines.stellar_spectra.ingestion.ingest_spectra`; in the first ``reason``
+        and ``value`` tell only of the spectra, not of their classes.
+    """
+    stars, spectra, rejected = ingest_spectra(files, pd.DataFrame(), parameters)
+    of_class = (stars["class"] == "") & (stars["reason"] != "duplicate")
+    stars.loc[of_class, ["reason", "value"]] = ""
+    faint = (stars["reason"] == "") & (stars["snr"] < parameters.min_snr)
+    stars.loc[faint, "reason"] = "too noisy"
+    stars.loc[faint, "value"] = stars["snr"].map("S/N {:.1f}".format)
+    return stars, spectra, rejected
+
+
+def classify_spectra(
+    stars: pd.DataFrame, spectra: np.ndarray, classifier: tuple[Any, dict[str, Any]]
+) -> tuple[pd.DataFrame, Iterator[Any]]:
+    """Classify every spectrum.
+
+    Parameters
+    ----------
+    stars : pandas.DataFrame
+        From `ingest_unlabelled_spectra`.
+    spectra : numpy.ndarray, shape (pixels of all, 4)
+        As read.
+    classifier : tuple of (keras.Model, dict)
+        A network and its description.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        ``id``, ``file``, ``class``, ``probability_<class>``, ``spectral_type`` (what the file or a
+        table says, where one does), ``unlike_training`` (further from the training sample than
+        99 % of it), ``distance_from_training`` and ``warning``: what a sample for training would
+        not have had. Spectra that cannot be prepared have no class.
+    sheets : iterator of matplotlib.figure.Figure
+        Pages of spectra with their classes.
+    """
+    from skyloom.learning.fitting import predict
+    from skyloom.plots.stellar_spectra import spectra_pages
+
+    network, description = classifier
+    features = Configuration.model_validate(description["configuration"]).features
+    names = description["class_names"]
+    flux = prepare_all(stars, spectra, features).compute()
+    lines, errors = measure_all(stars, spectra, [features])
+    probability = np.concatenate(
+        [
+            predict(network, as_input(flux[first : first + _CHUNK], features))
+            for first in range(0, len(flux), _CHUNK)
+        ]
+    )
+    usable = np.array([error is None for error in errors])
+    distance = distance_from_sample(likeness_features(lines), description["sample"])
+    table = stars[["id", "file"]].copy()
+    table["class"] = np.where(usable, np.array(names, object)[probability.argmax(axis=1)], "")
+    for k, name in enumerate(names):
+        table[f"probability_{name}"] = np.where(usable, probability[:, k], np.nan)
+    table["spectral_type"] = stars["spectral_type"]
+    table["unlike_training"] = distance > 1
+    table["distance_from_training"] = distance
+    why = [" ".join(error) if error else "" for error in errors]
+    told = stars["reason"] + np.where(stars["value"] != "", ": " + stars["value"].astype(str), "")
+    table["warning"] = np.where(usable, told, why)
+    captions = [
+        f"{name}: {found or 'none'}"
+        for name, found in zip(table["id"], table["class"], strict=True)
+    ]
+    pages = spectra_pages(wavelengths(features), flux, captions, title="Classified spectra")
+    return table, pages
+
+
+def summarise_classes(
+    table: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
+) -> tuple[dict[str, pd.DataFrame], str]:
+    """The same as a workbook, and in words.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `classify_spectra`.
+    rejected : pandas.DataFrame
+        Files without a usable spectrum, with reasons.
+    classifier : tuple of (keras.Model, dict)
+        What classified them.
+
+    Returns
+    -------
+    workbook : dict of str to pandas.DataFrame
+        Sheets ``classes`` and ``rejected``.
+    summary : str
+        For the terminal.
+    """
+    words = classes_in_words(
+        table, rejected, f"the {classifier[1]['n_spectra']} spectra of the training"
+    )
+    warned = table.loc[table["warning"].fillna("") != "", "warning"].str.partition(":")[0]
+    if len(warned):
+        found = ", ".join(f"{count} {reason}" for reason, count in warned.value_counts().items())
+        words += f"A sample for training would not have had: {found}.\n"
+    return {"classes": table, "rejected": rejected}, words

@@ -1,0 +1,266 @@
+"""Node functions of the training: baselines, the sweep and the final network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skyloom import tracking
+from skyloom.compute import ClusterParameters
+from skyloom.evaluation.baselines import (
+    cross_predict,
+    logistic_regression,
+    majority,
+    random_forest,
+)
+from skyloom.evaluation.novelty import describe_sample
+from skyloom.learning.comparison import (
+    PREDICTION_COLUMNS,
+    Comparison,
+    compare_configurations,
+    make_task,
+    no_comparison,
+    scorer,
+)
+from skyloom.learning.fitting import calibrate, prepare_process
+from skyloom.learning.sweep import ResultStore
+from skyloom.pipelines.stellar_spectra.augmentation import class_names
+from skyloom.pipelines.stellar_spectra.fitting import (
+    INPUTS,
+    build_network,
+    code,
+    fit_network,
+    fit_settings,
+    fit_task,
+    settings_of_split,
+    training_data,
+)
+from skyloom.pipelines.stellar_spectra.parameters import Configuration, Sweep
+from skyloom.spectra.line_indices import LINE_INDICES
+
+# MLflow cuts names to ten characters in its plots: they differ before that.
+FOREST_BASELINE = "line indices, random forest"
+REGRESSION_BASELINE = "indices, logistic regression"
+MAJORITY_BASELINE = "majority class"
+# Lines by which a star is told to be like those of the sample; all lie where every survey looks.
+_LIKENESS = ("H delta", "G band", "H gamma", "Fe I 4383", "H beta", "Mg b", "Na D", "TiO 6200")
+
+
+def baseline_features(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Equivalent widths as the classical classifiers take them.
+
+    Parameters
+    ----------
+    measurements : pandas.DataFrame
+        From `skyloom.pipelines.stellar_spectra.features.measure_stars`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``id``, Angstrom; NaN where a line could not be measured.
+    """
+    return measurements.set_index("id")[list(LINE_INDICES)]
+
+
+def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
+    """What decides whether a star is like those of the training sample.
+
+    Parameters
+    ----------
+    measurements : pandas.DataFrame
+        From `skyloom.pipelines.stellar_spectra.features.measure_stars`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``id``: equivalent widths, Angstrom, that nearly every star has.
+    """
+    return baseline_features(measurements)[list(_LIKENESS)]
+
+
+def fit_baselines(measurements: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Classical classifiers on the same split, every class weighed alike.
+
+    Parameters
+    ----------
+    measurements : pandas.DataFrame
+        Equivalent widths.
+    manifest : pandas.DataFrame
+        The split.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``configuration``, ``seed``, ``fold``, ``id``, ``class``, ``predicted``,
+        ``probability_0`` ...
+    """
+    if manifest.empty:
+        return pd.DataFrame(columns=list(PREDICTION_COLUMNS))
+    n_classes = int(manifest["class"].max()) + 1
+    features = baseline_features(measurements)
+    tables = [
+        cross_predict(classifier, features, manifest, n_classes).assign(configuration=name)
+        for name, classifier in (
+            (FOREST_BASELINE, random_forest(balanced=True)),
+            (REGRESSION_BASELINE, logistic_regression(balanced=True)),
+            (MAJORITY_BASELINE, majority()),
+        )
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def run_sweep(
+    sample: pd.DataFrame,
+    manifest: pd.DataFrame,
+    inputs: dict[str, Callable[[], np.ndarray]],
+    synthetic_spectra: dict[str, Callable[[], np.ndarray]],
+    baselines: pd.DataFrame,
+    plan: dict[str, Any],
+    store: ResultStore,
+    cluster: ClusterParameters,
+) -> Comparison:
+    """Train every configuration on every split.
+
+    Parameters
+    ----------
+    sample, manifest : pandas.DataFrame
+        The stars and their split.
+    inputs, synthetic_spectra : dict of str to callable
+        Inputs of all spectra by variant, prepared made ones by pool.
+    baselines : pandas.DataFrame
+        From `fit_baselines`; they stand beside every configuration that is logged.
+    plan : dict
+        The sweep.
+    store : ResultStore
+        Where finished fits are kept; what is there is not fitted again.
+    cluster : ClusterParameters
+        ``cluster``.
+
+    Returns
+    -------
+    Comparison
+    """
+    if manifest.empty:
+        return no_comparison()
+    sweep = Sweep.model_validate(plan)
+    names = class_names(sample, manifest)
+    settings = partial(
+        settings_of_split, len(names), rare_number(names, sweep), tuple(synthetic_spectra)
+    )
+    return compare_configurations(
+        sweep,
+        manifest,
+        sample["id"].to_numpy(),
+        _shared_inputs(inputs, synthetic_spectra),
+        partial(make_task, settings, INPUTS, sweep.parameters.seed),
+        fit_task,
+        store,
+        cluster,
+        code=code(),
+        score=scorer(baselines, FOREST_BASELINE, manifest),
+        log=tracking.log_child,
+    )
+
+
+def rare_number(names: list[str], sweep: Sweep) -> int:
+    """Number of the rare class.
+
+    Parameters
+    ----------
+    names : list of str
+        Of the classes of a split.
+    sweep : Sweep
+        Which class is called rare.
+
+    Returns
+    -------
+    int
+        -1 where the split has none.
+    """
+    rare = sweep.base.augmentation.rare_class
+    return names.index(rare) if rare in names else -1
+
+
+def _shared_inputs(inputs, synthetic_spectra):
+    """What the fits read, by name."""
+    shared = {f"spectra {name}": np.asarray(load()) for name, load in inputs.items()}
+    return shared | {pool: np.asarray(load()) for pool, load in synthetic_spectra.items()}
+
+
+def fit_final_network(
+    sample: pd.DataFrame,
+    measurements: pd.DataFrame,
+    manifest: pd.DataFrame,
+    inputs: dict[str, Callable[[], np.ndarray]],
+    synthetic_spectra: dict[str, Callable[[], np.ndarray]],
+    validation: pd.DataFrame,
+    sweep: dict[str, Any],
+    plan: dict[str, Any],
+) -> tuple[Any, dict[str, Any], np.ndarray]:
+    """Fit the chosen configuration to every star of the split and calibrate it.
+
+    Parameters
+    ----------
+    sample, measurements, manifest : pandas.DataFrame
+        The stars, their equivalent widths and their split.
+    inputs, synthetic_spectra
+        As in `run_sweep`.
+    validation : pandas.DataFrame
+        Predictions of validation stars, for the temperature.
+    sweep : dict
+        From `run_sweep`.
+    plan : dict
+        The sweep.
+
+    Returns
+    -------
+    network : keras.Model
+        Its probabilities are calibrated; untrained where there was nothing to train on.
+    description : dict
+        What is needed to use it: ``trained``, ``configuration``, ``class_names``,
+        ``temperature``, ``calibration_error`` before and after, and ``sample``, which tells stars
+        unlike those of the training.
+    example : numpy.ndarray of float32
+        One input.
+    """
+    prepare_process(0)
+    laid_out = Sweep.model_validate(plan)
+    if sweep["chosen"] is None:
+        base = laid_out.base
+        shape = base.features.input_shape
+        untrained = build_network(base.network, shape, 2, 0)
+        return untrained, {"trained": False}, np.zeros((1, *shape), np.float32)
+    chosen = Configuration.model_validate(sweep["chosen"])
+    objects = manifest.drop_duplicates("id")
+    row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
+    rows, labels = row_of.loc[objects["id"]].to_numpy(), objects["class"].to_numpy(np.int32)
+    names = class_names(sample, manifest)
+    shared = _shared_inputs(inputs, synthetic_spectra)
+    settings = fit_settings(
+        [chosen],
+        len(names),
+        rare_number(names, laid_out),
+        tuple(synthetic_spectra),
+        int(manifest["fold"].min()),
+        laid_out.parameters.seed,
+    )
+    train = training_data(settings, rows, labels, shared)
+    network, snapshots, _ = fit_network(settings, train, None)
+    network.set_weights(snapshots[0].weights)
+
+    calibration = calibrate(network, validation)
+    description = {
+        "trained": True,
+        "configuration": chosen.model_dump(mode="json"),
+        "class_names": names,
+        "n_spectra": len(objects),
+        "surveys": sorted(sample.loc[rows, "survey"].unique()),
+        "label_source": ", ".join(sorted(sample.loc[rows, "label_source"].unique())),
+        **calibration,
+        "sample": describe_sample(likeness_features(measurements).loc[objects["id"]]),
+    }
+    return network, description, np.asarray(train[0][:1])
