@@ -4,7 +4,8 @@ from importlib import import_module
 
 from kedro.pipeline import Pipeline
 
-STUDIES = ("hi_profiles", "radio_galaxies")
+STUDIES = ("hi_profiles", "radio_galaxies", "stellar_spectra")
+FURTHER = ("download", "catalogue", "generation")  # what not every study has
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -14,7 +15,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     -------
     dict of str to kedro.pipeline.Pipeline
         ``<study>``, ``<study>.<stage>``, ``<study>.simulation``, ``<study>.prediction``, where an
-        archive has the files ``<study>.download``, and ``__default__``.
+        archive has the files ``<study>.download`` and perhaps ``<study>.catalogue``, where networks
+        make observations ``<study>.generation``, and ``__default__``.
     """
     from skyloom.pipelines._node import STAGES
 
@@ -24,8 +26,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         pipelines[name] = study.create_pipeline()
         pipelines[f"{name}.simulation"] = study.create_simulation_pipeline()
         pipelines[f"{name}.prediction"] = study.create_prediction_pipeline()
-        if hasattr(study, "create_download_pipeline"):
-            pipelines[f"{name}.download"] = study.create_download_pipeline()
+        for further in FURTHER:
+            if hasattr(study, f"create_{further}_pipeline"):
+                pipelines[f"{name}.{further}"] = getattr(study, f"create_{further}_pipeline")()
         for stage in STAGES:
             pipelines[f"{name}.{stage}"] = pipelines[name].only_nodes_with_tags(stage)
     pipelines["__default__"] = pipelines["hi_profiles.simulation"] + pipelines["hi_profiles"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def success_rate_figure(scores: pd.DataFrame) -> Figure:
+def success_rate_figure(scores: pd.DataFrame, objects: str = "galaxies") -> Figure:
     """Success rates with their 95 % intervals, and the chance level.
 
     Parameters
@@ -33,6 +33,8 @@ def success_rate_figure(scores: pd.DataFrame) -> Figure:
     scores : pandas.DataFrame
         Columns ``configuration``, ``kind``, ``success_rate``, ``success_low``, ``success_high``,
         ``chance_level``; may be empty.
+    objects : str
+        What is classified, in the plural.
 
     Returns
     -------
@@ -60,7 +62,7 @@ def success_rate_figure(scores: pd.DataFrame) -> Figure:
     chance = scores["chance_level"].iloc[0]
     axis.axvline(chance, color=RED, ls="--", lw=1.5, label=f"chance level {chance:.2f}")
     axis.set_yticks(position, scores["configuration"])
-    axis.set(xlim=(0, 1), xlabel="success rate on unseen galaxies, 95 % interval")
+    axis.set(xlim=(0, 1), xlabel=f"success rate on unseen {objects}, 95 % interval")
     axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     return figure
 
@@ -115,8 +117,10 @@ def learning_curves_figure(curves: pd.DataFrame) -> Figure:
     return figure
 
 
-def confusion_figure(matrices: dict[str, pd.DataFrame], names: Sequence[str]) -> Figure:
-    """Confusion matrices normalised by the true class.
+def confusion_figure(
+    matrices: dict[str, pd.DataFrame], names: Sequence[str], *, by: str = "true"
+) -> Figure:
+    """Confusion matrices.
 
     Parameters
     ----------
@@ -124,6 +128,8 @@ def confusion_figure(matrices: dict[str, pd.DataFrame], names: Sequence[str]) ->
         From `skyloom.evaluation.scores.confusion_table`, by configuration; may be empty.
     names : sequence of str
         Class names.
+    by : {"true", "predicted"}
+        The class by which they are normalised.
 
     Returns
     -------
@@ -142,13 +148,14 @@ def confusion_figure(matrices: dict[str, pd.DataFrame], names: Sequence[str]) ->
         drawn = axis.imshow(values, cmap="cividis", vmin=0, vmax=1)
         for (i, j), value in np.ndenumerate(values):
             colour = BLACK if value > 0.6 else "white"
-            axis.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
+            size = 8 if len(values) < 6 else 6
+            axis.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=size)
         ticks = range(len(names))
         axis.set_xticks(ticks, names, rotation=30, ha="right", fontsize=6)
         axis.set_yticks(ticks, names, fontsize=6)
         axis.set_title(title, fontsize=8)
         axis.set(xlabel="predicted class", ylabel="true class")
-    figure.colorbar(drawn, ax=list(axes), shrink=0.7, label="share of the true class")
+    figure.colorbar(drawn, ax=list(axes), shrink=0.7, label=f"share of the {by} class")
     return figure
 
 
