@@ -354,9 +354,11 @@ def measure_synthetic_quality(
         if lines:
             continue
         observed = lines_of(flux[every], features)
-        for name, table in {f"observed {rare}": observed} | {
+        tables = {f"observed {rare}": observed}
+        tables |= {
             arm: lines_of(made, features) for arm, made in groups.items() if made is not held
-        }.items():
+        }
+        for name, table in tables.items():
             tests = distances(observed, table)
             for line in LINE_INDICES:
                 known = table[line].dropna()
