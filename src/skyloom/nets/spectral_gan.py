@@ -12,13 +12,18 @@ if TYPE_CHECKING:
     import keras
 
 PUBLISHED_LATENT = 900
+_FIRST_NOISE = 0.05  # of the continuum
+_CONTRAST = 5.0  # lines are a few tenths of the continuum
 _SPECTRAL_KERNEL = 8  # pixels; divided by the stride, so that all pixels are covered alike
 
 
 def generator(
     pixels: int, n_classes: int, *, latent: int = 64, width: int = 64, seed: int
 ) -> keras.Model:
-    """Spectra out of random numbers, by transposed convolutions along the wavelength.
+    """Spectra out of random numbers: a smooth one, and noise whose level is learnt.
+
+    Noise is drawn for each pixel and need not be learnt: a few dozen spectra could not teach it,
+    and without it the discriminator sees nothing else.
 
     Parameters
     ----------
@@ -27,7 +32,7 @@ def generator(
     n_classes : int
         The network is told which class to make, as one number for each; 1 for a single class.
     latent : int
-        Random numbers, standard normal.
+        Random numbers of the smooth spectrum and the level of the noise, standard normal.
     width : int
         Filters of the first feature maps; halved as the maps are made four times as long.
     seed : int
@@ -37,7 +42,8 @@ def generator(
     -------
     keras.Model
         Takes ``(latent, class as 0 and 1)`` and gives spectra (pixels, 1) in units of their
-        continuum; untrained it makes the continuum.
+        continuum; untrained it makes the continuum with some noise. Of its ``latent + pixels``
+        random numbers the last ones are the noise.
     """
     import keras
     from keras import layers
@@ -49,9 +55,10 @@ def generator(
     def start():
         return keras.initializers.RandomNormal(stddev=0.02, seed=next(seeds))
 
-    noise, kind = keras.Input((latent,), name="latent"), keras.Input((n_classes,), name="class")
-    x = layers.Concatenate()([noise, kind])
-    x = layers.Dense(first * width, use_bias=False, kernel_initializer=start())(x)
+    drawn = keras.Input((latent + pixels,), name="latent")
+    kind = keras.Input((n_classes,), name="class")
+    told = layers.Concatenate()([drawn[:, :latent], kind])
+    x = layers.Dense(first * width, use_bias=False, kernel_initializer=start())(told)
     x = layers.BatchNormalization(momentum=0.9)(x)
     x = layers.LeakyReLU(0.2)(x)
     x = layers.Reshape((first, width))(x)
@@ -66,8 +73,24 @@ def generator(
             x = layers.BatchNormalization(momentum=0.9)(x)
             x = layers.LeakyReLU(0.2)(x)
     extra = first * 4**n_steps - pixels
-    spectrum = layers.Cropping1D((extra // 2, extra - extra // 2))(x)
-    return keras.Model([noise, kind], spectrum, name="generator")
+    x = layers.Cropping1D((extra // 2, extra - extra // 2))(x)
+    # Lines stay where they are: each pixel has a mean and a scale of its own.
+    smooth = _each_pixel(pixels, 1.0, bias=True)(x)
+    noise = _each_pixel(pixels, _FIRST_NOISE)(layers.Reshape((pixels, 1))(drawn[:, latent:]))
+    level = layers.Dense(1, activation="exponential", kernel_initializer=start())(told)
+    noise = layers.Multiply()([noise, layers.Reshape((1, 1))(level)])
+    return keras.Model([drawn, kind], layers.Add()([smooth, noise]), name="generator")
+
+
+def _each_pixel(pixels, scale, *, bias=False):
+    """Layer with a factor, and perhaps a term, for each pixel."""
+    import keras
+    from keras import layers
+
+    return layers.EinsumDense(
+        "abc,bc->abc", (pixels, 1), bias_axes="bc" if bias else None,
+        kernel_initializer=keras.initializers.Constant(scale),
+    )  # fmt: skip
 
 
 def discriminator(
@@ -111,7 +134,8 @@ def discriminator(
     kind = keras.Input((n_classes,), name="class")
     along = layers.RepeatVector(pixels)(kind)
     # Lines are departures from the continuum.
-    x = layers.Concatenate()([layers.Rescaling(1.0, offset=-1.0)(spectrum), along])
+    lines = layers.Rescaling(_CONTRAST, offset=-_CONTRAST)(spectrum)
+    x = layers.Concatenate()([lines, along])
     for filters in widths:
         start = keras.initializers.HeNormal(seed=next(seeds))
         convolution = layers.Conv1D(

@@ -24,13 +24,15 @@ LINES = {
 }  # fmt: skip
 
 
-def _name_lines(axis: Axes, wavelength: np.ndarray) -> None:
+def _name_lines(axis: Axes, wavelength: np.ndarray, *, named: bool = True) -> None:
     """Dotted lines, with names above the axes."""
     last = -np.inf
     for place, name in sorted(LINES.items()):
         if not wavelength[0] < place < wavelength[-1]:
             continue
         axis.axvline(place, color=GREY, lw=0.6, ls=":", zorder=0)
+        if not named:
+            continue
         # Neighbours would be written over each other.
         label_at = max(place, last + 0.017 * (wavelength[-1] - wavelength[0]))
         last = label_at
@@ -66,12 +68,10 @@ def classes_figure(wavelength: np.ndarray, spectra: dict[str, np.ndarray]) -> Fi
             axis.set_ylim(low - 0.1, high + 0.1)
         axis.set_ylabel(name, rotation=0, labelpad=12)
         axis.set_xlim(wavelength[0], wavelength[-1])
-    _name_lines(axes[0], wavelength)
-    for axis in axes[1:]:
-        for place in LINES:
-            axis.axvline(place, color=GREY, lw=0.6, ls=":", zorder=0)
+    for number, axis in enumerate(axes):
+        _name_lines(axis, wavelength, named=number == 0)
     axes[-1].set_xlabel(WAVELENGTH)
-    figure.supylabel("flux as the network sees it", fontsize=9)
+    figure.supylabel("prepared flux", fontsize=9)
     return figure
 
 
@@ -179,7 +179,7 @@ def made_figure(
         axis.set(xlabel=WAVELENGTH, xlim=(wavelength[0], wavelength[-1]))
         axis.set_title(title, fontsize=9, pad=32)
         _name_lines(axis, wavelength)
-    axes[0].set_ylabel("flux as the network sees it, shifted")
+    axes[0].set_ylabel("prepared flux, shifted")
     return figure
 
 
@@ -290,16 +290,17 @@ def occlusion_figure(
             beside.stairs(own["drop"], edges, fill=True, color=ORANGE, alpha=0.5)
         beside.set_ylim(0, max(0.02, 1.1 * own["drop"].max()) if len(own) else 1)
         beside.tick_params(labelsize=6, colors=RED)
+        if axis is axes[len(means) // 2]:
+            beside.set_ylabel(
+                "drop of the probability of the true class (shaded)", color=RED, fontsize=9
+            )
         axis.set_xlim(wavelength[0], wavelength[-1])
         axis.set_zorder(beside.get_zorder() + 1)
         axis.patch.set_visible(False)
-    _name_lines(axes[0], wavelength)
+    for number, axis in enumerate(axes):
+        _name_lines(axis, wavelength, named=number == 0)
     axes[-1].set_xlabel(WAVELENGTH)
     figure.supylabel("mean spectrum (line)", fontsize=9)
-    figure.text(
-        1.0, 0.5, "drop of the true class's probability (shaded)", rotation=90, va="center",
-        ha="left", fontsize=9, color=RED,
-    )  # fmt: skip
     return figure
 
 
@@ -371,7 +372,7 @@ def audit_figure(table: pd.DataFrame, n_classes: int, rare: str) -> Figure:
     left.axhline(1 / max(1, n_classes), color=RED, ls="--", lw=1, label="one in all classes")
     left.set_xticks(range(len(measures)), list(measures.values()), fontsize=6)
     left.set(ylabel="share of the test spectra", ylim=(-0.03, 1.03))
-    left.legend(fontsize=7)
+    left.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     true = table[table["labels"] == "true"]
     middle.plot(true["kernel_size"], true["success_rate"], "o", color=BLUE, ms=4, alpha=0.6)
     middle.set(xlabel="kernel size (pixels)", ylabel="success rate, all test spectra")

@@ -30,6 +30,7 @@ AUDIT_COLUMNS = (
     "n_made_in_test", "n_real_rare_in_test", "success_rate", "success_rate_of_real",
     "rare_recall", "rare_recall_of_real", "rare_precision",
 )  # fmt: skip
+_PUBLISHED_KERNEL = 3
 _CHECKPOINT = 10  # epochs between two checkpoints of the generator
 
 
@@ -91,10 +92,14 @@ def audit_published_recipe(
     chosen = {key: _at_most(each, parameters.n_per_class, rng) for key, each in labelled.items()}
     made = _made_spectra(flux, labelled, chosen, names.index(rare), store, parameters, cluster)
     shared: dict[str, np.ndarray] = {"spectra": flux, **made}
+    # The kernels are compared with the true classes; for the shuffled ones the published one does.
+    kernels = {"true": parameters.kernel_sizes, "shuffled": parameters.kernel_sizes[:1]}
+    if _PUBLISHED_KERNEL in parameters.kernel_sizes:
+        kernels["shuffled"] = (_PUBLISHED_KERNEL,)
     jobs = [
         (labels, kernel, repeat)
-        for labels in labelled
-        for kernel in parameters.kernel_sizes
+        for labels, sizes in kernels.items()
+        for kernel in sizes
         for repeat in range(parameters.n_repeats)
     ]
     bar = tqdm(total=len(jobs), desc="audit", unit="fit")
@@ -308,7 +313,8 @@ def audit_in_words(table: pd.DataFrame, rare: str, n_classes: int) -> str:
     -------
     str
     """
-    mean = table.groupby("labels").mean(numeric_only=True)
+    same = table["kernel_size"] == table.loc[table["labels"] == "shuffled", "kernel_size"].iloc[0]
+    mean = table[same].groupby("labels").mean(numeric_only=True)
     true, shuffled = mean.loc["true"], mean.loc["shuffled"]
     by_kernel = table[table["labels"] == "true"].groupby("kernel_size")
     kernels = ", ".join(

@@ -290,6 +290,8 @@ def train_generators(
     if not members:
         return {}, pd.DataFrame(columns=list(HISTORY_COLUMNS)), {}, {}
     flux = prepared[features.prepared]()
+    if features.preparation == "corrected":
+        flux = np.clip(flux, 0, 2)  # as the classifier sees them
     shown = {f"{rare}, fold {fold}": flux[rows][..., None] for fold, rows in members.items()}
     whole = {"epochs", "checkpoint_every"}
     trainings = {

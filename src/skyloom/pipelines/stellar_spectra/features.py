@@ -76,11 +76,17 @@ def as_input(flux: np.ndarray, features: FeatureParameters) -> np.ndarray:
     Returns
     -------
     numpy.ndarray of float32, shape (n, *features.input_shape)
+        Corrected spectra as departures from their continuum, from -1 to 1: a network learns them
+        sooner than spectra that are about 1 everywhere, and what is beyond is noise.
     """
+    if features.preparation == "corrected":
+        flux = np.clip(flux, 0, 2)
+    if features.form == "scalogram":
+        flux = scalogram(flux, features.height, features.n_columns)
+    elif features.preparation == "corrected":
+        flux = flux - 1
     if features.form == "wrapped":
         flux = wrapped(flux, features.height)
-    elif features.form == "scalogram":
-        flux = scalogram(flux, features.height, features.n_columns)
     return np.ascontiguousarray(flux.reshape(len(flux), *features.input_shape), np.float32)
 
 

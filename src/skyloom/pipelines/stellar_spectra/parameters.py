@@ -198,7 +198,10 @@ class GeneratorParameters(Parameters):
         50, ge=1, description="epochs; a stopped training goes on from the last checkpoint"
     )
     batch_size: int = Field(32, ge=1, description="1 is published")
-    learning_rate: Positive = 2e-4
+    learning_rate: Positive = Field(
+        5e-4, description="of the generator; the discriminator has four times as much, unless the "
+        "kind is published_gan",
+    )  # fmt: skip
     seed: Seed = 0
 
 
@@ -252,7 +255,7 @@ class ReportingParameters(Parameters):
     )
     n_snr_bins: int = Field(5, ge=1, description="of the success rate against S/N")
     occlusion_width: Positive = Field(40.0, description="of the window that is hidden, Angstrom")
-    n_occluded: int = Field(40, ge=1, description="stars of each class whose windows are hidden")
+    n_occluded: int = Field(20, ge=1, description="stars of each class whose windows are hidden")
 
 
 class Configuration(configurations.Configuration):

@@ -391,7 +391,8 @@ def write_workbooks(
         From `skyloom.learning.comparison.workbooks_of`.
     """
     about = sample[["id", "survey", "name", "spectral_type", "velocity", "snr", "label_source"]]
-    about = about.assign(class_name=sample["class"]).merge(measurements, on="id")
+    widths = measurements[["id", *LINE_INDICES]]
+    about = about.assign(class_name=sample["class"]).merge(widths, on="id")
     return workbooks_of(predictions, sample[["id", "file"]], about)
 
 
