@@ -44,11 +44,27 @@ OWN = {
         "bending": "BendingParameters",
         "studies": "StudyParameters",
     },
+    "stellar_spectra": {
+        "archive": "ArchiveParameters",
+        "catalogue": "CatalogueParameters",
+        "synthetic": "SyntheticParameters",
+        "generators": "GeneratorParameters",
+        "generation": "GenerationParameters",
+        "audit": "AuditParameters",
+        "studies": "StudyParameters",
+    },
+}
+FURTHER = {"radio_galaxies.download"} | {
+    f"stellar_spectra.{name}" for name in ("catalogue", "download", "generation")
 }
 SECTIONS = {
     study: {name: getattr(MODELS[study], model) for name, model in (COMMON | OWN[study]).items()}
     for study in STUDIES
 }
+
+
+FURTHER_LAYERS = ("catalogue", "download", "generation")
+RAW = ["hi_profiles.spectra", "radio_galaxies.cut_outs", "stellar_spectra.spectra"]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +95,7 @@ def test_pipelines_have_the_promised_names(registered):
     assert STAGES == ("ingestion", "features", "augmentation", "training", "reporting")
     parts = (*STAGES, "simulation", "prediction")
     expected = {f"{study}.{part}" for study in STUDIES for part in parts}
-    assert set(registered) == {"__default__", *STUDIES, *expected, "radio_galaxies.download"}
+    assert set(registered) == {"__default__", *STUDIES, *expected, *FURTHER}
     for study in STUDIES:
         by_stage = [len(registered[f"{study}.{stage}"].nodes) for stage in STAGES]
         assert min(by_stage) > 0
@@ -109,7 +125,7 @@ def test_every_entry_has_a_layer_named_after_a_stage(root, registered, environme
         if name == "{study}.finished_fits":
             assert layer_of(entry) is None, name
         else:
-            assert layer_of(entry) in (*STAGES, "simulation", "prediction", "download"), name
+            assert layer_of(entry) in (*STAGES, "simulation", "prediction", *FURTHER_LAYERS), name
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -137,14 +153,16 @@ def test_every_documented_parameter_is_read_somewhere(root, study):
     """A field that no code looks at would be a promise that nobody keeps."""
     from skyloom.archives.catalogues import read_sources
     from skyloom.archives.first import download_cut_outs
+    from skyloom.archives.lamost import download_spectra, split_catalogue
     from skyloom.learning import configurations
     from skyloom.learning.nested import search_procedure
     from skyloom.nets.alhassan import alhassan
-    from skyloom.simulate import hi_profiles, radio_galaxies
+    from skyloom.nets.star_cnn import star_cnn
+    from skyloom.simulate import hi_profiles, radio_galaxies, stellar_spectra
 
     folder = root / "src" / "skyloom" / "pipelines" / study
     code = "\n".join(p.read_text() for p in folder.glob("*.py") if p.name != "parameters.py")
-    for name in ("comparison", "equal_steps", "splitting"):
+    for name in ("comparison", "equal_steps", "generative", "splitting"):
         code += (root / f"src/skyloom/learning/{name}.py").read_text()
     # Of the modules of the parameters, what lays out a sweep: that a validator looks at a field is
     # no use of it.
@@ -155,7 +173,8 @@ def test_every_documented_parameter_is_read_somewhere(root, study):
         name
         for function in (
             hi_profiles.draw_truth, radio_galaxies.draw_truth, search_procedure, alhassan,
-            read_sources, download_cut_outs,
+            read_sources, download_cut_outs, stellar_spectra.draw_truth, split_catalogue,
+            download_spectra, star_cnn,
         )
         for name in inspect.signature(function).parameters
     }  # fmt: skip
@@ -183,7 +202,7 @@ def test_inputs_of_every_pipeline_are_in_the_catalog_or_produced(root, registere
         assert free - {f"{study}.review"} == {f"{study}.finished_fits"}
 
 
-@pytest.mark.parametrize("raw", ["hi_profiles.spectra", "radio_galaxies.cut_outs"])
+@pytest.mark.parametrize("raw", RAW)
 def test_the_raw_files_read_are_those_the_simulation_writes(root, raw):
     config = load(root, "base", "catalog")
     assert config[f"{raw}@fits"]["path"] == config[f"{raw}@files"]["path"]
@@ -199,7 +218,7 @@ def test_transcoded_entries_share_a_layer(root, environment):
     assert all(len(found) == 1 for found in layers.values())
 
 
-@pytest.mark.parametrize("raw", ["hi_profiles.spectra", "radio_galaxies.cut_outs"])
+@pytest.mark.parametrize("raw", RAW)
 def test_the_simulation_never_writes_into_a_user_s_folder(root, raw):
     loader = OmegaConfigLoader(
         str(root / "conf"),

@@ -14,6 +14,7 @@ from sklearn.metrics import (
 )
 
 from skyloom.evaluation.scores import (
+    class_scores,
     confusion_table,
     macro_f1_interval,
     paired_difference,
@@ -303,3 +304,47 @@ def test_probabilities_are_judged_where_there_are_some():
     found = score_predictions(sure, 2, np.random.default_rng(0))
     assert found["calibration_error"] == pytest.approx(0.25)  # sure, and right three times in four
     assert {k: v for k, v in found.items() if k != "calibration_error"} == without
+
+
+def test_a_confusion_matrix_by_prediction_holds_precisions():
+    table = table_of([0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 0, 0])
+    matrix = confusion_table(table, 3, by="predicted").to_numpy()
+    np.testing.assert_allclose(matrix[:, 0], [0.5, 0.25, 0.25])
+    np.testing.assert_allclose(matrix[:, 1], [0.5, 0.5, 0])
+    np.testing.assert_allclose(matrix[:, 2], 0)  # nothing is named so
+
+
+def test_recall_precision_and_purity_of_each_class():
+    """Ten of a rare class of which eight are found, and one in fifty of the others named so."""
+    truth = np.repeat([0, 1], [10, 100])
+    named = np.concatenate([np.zeros(8), np.ones(2), np.zeros(2), np.ones(98)]).astype(int)
+    both = pd.concat([table_of(truth, named, seed=seed) for seed in (0, 1)])
+    table = class_scores(both, [1e-4, 1 - 1e-4])
+    rare = table.iloc[0]
+    assert rare[["n_objects", "recall", "precision"]].tolist() == pytest.approx([10, 0.8, 0.8])
+    assert (rare["recall_low"], rare["recall_high"]) == pytest.approx(success_interval(0.8, 10))
+    assert (rare["precision_low"], rare["precision_high"]) == pytest.approx(
+        success_interval(0.8, 10)
+    )
+    # Of those named so nearly all are false alarms, where one in ten thousand is of the class.
+    assert rare["purity"] == pytest.approx(8e-5 / (8e-5 + 0.02 * (1 - 1e-4)))
+    assert rare["purity_low"] < rare["purity"] < rare["purity_high"]
+    alarm_low, alarm_high = success_interval(0.02, 100)
+    low, high = success_interval(0.8, 10)
+    assert rare["purity_low"] == pytest.approx(low * 1e-4 / (low * 1e-4 + alarm_high * 0.9999))
+    assert rare["purity_high"] == pytest.approx(high * 1e-4 / (high * 1e-4 + alarm_low * 0.9999))
+
+
+def test_no_false_alarm_is_no_proof_of_purity():
+    truth = np.repeat([0, 1], [10, 50])
+    rare = class_scores(table_of(truth, truth), [1e-5, 1 - 1e-5]).iloc[0]
+    assert rare["purity"] == 1
+    assert rare["purity_low"] < 1e-3
+
+
+def test_a_class_that_was_not_tested_leaves_purity_open():
+    table = class_scores(table_of([0, 0, 1], [0, 0, 1]), [0.1, 0.5, 0.4])
+    assert table["purity"].isna().all()
+    assert table["recall"].isna().tolist() == [False, False, True]
+    # Unless there is none of it anyway.
+    assert class_scores(table_of([0, 0, 1], [0, 0, 1]), [0.5, 0.5, 0.0])["purity"][0] == 1

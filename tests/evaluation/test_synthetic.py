@@ -10,6 +10,7 @@ from skyloom.evaluation.synthetic import (
     image_statistics,
     kernel_distance,
     share_of_copies,
+    spectrum_error,
 )
 
 
@@ -92,3 +93,14 @@ def test_copies_are_found_and_new_images_are_not():
     train, held_out, new = (rng.standard_normal((2000, 4)) for _ in range(3))
     assert share_of_copies(train[:50] + 1e-6, train, held_out) == 1
     assert share_of_copies(new, train, held_out) == pytest.approx(0.05, abs=0.02)
+
+
+def test_spectra_of_one_distribution_differ_little_and_all_alike_ones_much():
+    rng = np.random.default_rng(0)
+    line = np.exp(-0.5 * ((np.arange(200) - 90) / 4) ** 2)
+    real, again = (1 - rng.normal(0.5, 0.2, (300, 1)) * line for _ in range(2))
+    assert spectrum_error(real, real) == 0
+    assert spectrum_error(real, again) < 0.3
+    alike = np.repeat(real.mean(axis=0)[None], 50, axis=0)
+    assert spectrum_error(real, alike) == pytest.approx(1, abs=1e-6)
+    assert spectrum_error(real, np.ones((50, 200))) > 2

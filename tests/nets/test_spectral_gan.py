@@ -46,7 +46,8 @@ def test_any_number_of_pixels_is_made_and_judged(pixels):
     maker = spectral_gan.generator(pixels, 2, latent=4, width=16, seed=0)
     made = make_images(maker, np.array([0, 1]), np.random.default_rng(0))
     assert made.shape == (2, pixels, 1)
-    np.testing.assert_allclose(made, 1, atol=0.2)  # untrained: the continuum
+    np.testing.assert_allclose(made, 1, atol=0.5)  # untrained: the continuum with noise
+    assert made.std(axis=1) == pytest.approx(0.05, rel=0.3)
     judge = spectral_gan.discriminator(pixels, 2, widths=(4, 4), seed=0)
     assert judge.predict_on_batch([made, np.eye(2)]).shape == (2, 1)
 
@@ -88,3 +89,21 @@ def test_the_published_losses_stay_between_the_bounds_of_its_mistake():
     history = train(pair_of("published_gan"), range(4), batch_size=1)
     assert (history["loss_2"] >= 1.006).all()
     assert history["loss_1"].between(0.313, 0.694).all()
+
+
+def test_the_noise_is_drawn_and_its_level_learnt():
+    """Two samples with the same line and noise of 0.02 and 0.2."""
+    rng, pixel = np.random.default_rng(3), np.arange(PIXELS)
+    found = []
+    for noise in (0.02, 0.2):
+        flux = 1 - 0.4 * np.exp(-0.5 * ((pixel - 40) / 3) ** 2)
+        spectra = flux + noise * rng.standard_normal((48, PIXELS))
+        pair = pair_of("spectral_gan")
+        train_pair(
+            pair, spectra[..., None].astype(np.float32), np.zeros(48, int), epochs=range(120),
+            batch_size=16, rotate=False, seed=1,
+        )  # fmt: skip
+        made = make_images(pair.maker, np.zeros(64, int), np.random.default_rng(0))[..., 0]
+        found.append(np.diff(made[:, 60:], axis=1).std() / np.sqrt(2))
+    assert found[0] < 0.06
+    assert 0.12 < found[1] < 0.3

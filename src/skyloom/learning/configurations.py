@@ -227,7 +227,7 @@ class SweepParameters(Parameters):
         if (self.grid is None) == (self.search is None):
             msg = "give either grid or search, and null for the other"
             raise ValueError(msg)
-        for name, values in (self.grid or self.search.space).items():
+        for name, values in (self.search.space if self.grid is None else self.grid).items():
             field, section = self.configuration.axis(name), name.partition(".")[0]
             chosen = [values.low, values.high] if isinstance(values, SearchAxis) else values
             if isinstance(values, SearchAxis) and section not in self.configuration.ranged:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from skyloom.compute import ClusterParameters
+from skyloom.learning.fitting import prepare_process
 from skyloom.learning.generative import Training, maker_with, train_in_pieces
 from skyloom.learning.splitting import FEWEST_OF_A_CLASS, split_once, training_ids
 from skyloom.learning.sweep import ResultStore
@@ -397,6 +398,8 @@ def draw_synthetic_spectra(
     """
     from skyloom.learning.generative import make_images
 
+    if generators:
+        prepare_process(0)
     sweep = Sweep.model_validate(plan)
     rare = sweep.base.augmentation.rare_class
     spectra, rows = {}, []

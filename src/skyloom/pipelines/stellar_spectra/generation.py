@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skyloom.learning.fitting import prepare_process
 from skyloom.pipelines.stellar_spectra.features import wavelengths
 from skyloom.pipelines.stellar_spectra.parameters import (
     AugmentationParameters,
@@ -54,6 +55,7 @@ def make_spectra(
     if not generators:
         msg = "no generator was trained: run stellar_spectra with the arm gan before"
         raise ValueError(msg)
+    prepare_process(0)
     rng = np.random.default_rng(parameters.seed)
     share = -(-parameters.n_spectra // len(generators))
     drawn = [

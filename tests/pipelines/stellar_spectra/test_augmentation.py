@@ -1,0 +1,160 @@
+"""The split keeps stars together, and made spectra come from the training part."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skyloom.pipelines.stellar_spectra.augmentation import (
+    class_names,
+    draw_synthetic_spectra,
+    jitter,
+    make_split,
+    rare_training_rows,
+    simulate_class,
+)
+from skyloom.pipelines.stellar_spectra.features import lines_of
+from skyloom.pipelines.stellar_spectra.ingestion import configure_sweep
+from skyloom.pipelines.stellar_spectra.parameters import (
+    AugmentationParameters,
+    FeatureParameters,
+    JitterParameters,
+    NetworkParameters,
+    StudyParameters,
+    SyntheticParameters,
+    TrainingParameters,
+)
+
+FEATURES = FeatureParameters(low=4000, high=6800, step=5e-4, height=8)
+STILL = JitterParameters(velocity=0, noise=0, tilt=0)
+
+
+def plan_of(arms=("none", "jitter", "simulated"), **sweep):
+    sweep = {"grid": {"augmentation.arm": list(arms)}} | sweep
+    return configure_sweep(
+        StudyParameters(chosen="a", sweeps={"a": sweep}), FEATURES, AugmentationParameters(),
+        NetworkParameters(), TrainingParameters(),
+    )  # fmt: skip
+
+
+def sample_of(counts, survey="s"):
+    """So many stars of each class, the first of each with two spectra."""
+    rows = []
+    for name, number in counts.items():
+        for star in range(number):
+            rows += [(name, f"{survey}{name}{star}", copy) for copy in range(2 if star == 0 else 1)]
+    table = pd.DataFrame(rows, columns=["class", "group", "copy"])
+    table["id"] = table["group"] + "_" + table["copy"].astype(str)
+    table["sha256"] = table["id"]
+    return table.assign(keep=True, survey=survey)
+
+
+COUNTS = {"O": 6, "B": 9, "G": 12}
+
+
+def test_every_star_is_tested_once_and_never_on_two_sides():
+    sample = sample_of(COUNTS)
+    manifest = make_split(sample, plan_of(), AugmentationParameters(n_folds=3, seeds=(0, 4)))
+    assert class_names(sample, manifest) == ["O", "B", "G"]
+    assert manifest.groupby(["seed", "fold", "group"])["role"].nunique().eq(1).all()
+    tested = manifest[manifest["role"] == "test"]
+    assert tested.groupby("seed")["id"].nunique().eq(len(sample)).all()
+    first, other = (manifest[manifest["seed"] == s].drop(columns="seed") for s in (0, 4))
+    pd.testing.assert_frame_equal(first.reset_index(drop=True), other.reset_index(drop=True))
+
+
+def test_classes_of_too_few_stars_are_left_out_and_told(caplog):
+    sample = sample_of(COUNTS | {"M": 2})
+    manifest = make_split(sample, plan_of(), AugmentationParameters(n_folds=3))
+    assert class_names(sample, manifest) == ["O", "B", "G"]
+    assert "class M has 2 stars to train on" in caplog.text
+
+
+def test_what_is_not_kept_is_not_split():
+    sample = sample_of(COUNTS)
+    sample.loc[:3, "keep"] = False
+    manifest = make_split(sample, plan_of(), AugmentationParameters(n_folds=3))
+    assert not set(sample.loc[:3, "id"]) & set(manifest["id"])
+
+
+def two_surveys():
+    north, south = sample_of(COUNTS, "north"), sample_of({"B": 5, "G": 4, "M": 3}, "south")
+    # One star is in both.
+    south.loc[south["group"] == "southB0", "group"] = "northB0"
+    return pd.concat([north, south], ignore_index=True)
+
+
+def test_surveys_are_tested_that_nothing_was_trained_on(caplog):
+    sample = two_surveys()
+    manifest = make_split(sample, plan_of(test_surveys=["south"]), AugmentationParameters())
+    survey = manifest["id"].map(sample.set_index("id")["survey"])
+    assert ((survey == "south") == (manifest["role"] == "test")).all()
+    assert manifest.groupby(["seed", "group"])["role"].nunique().eq(1).all()
+    assert "2 spectra are of stars that are tested" in caplog.text
+    # M stars were only seen in the south: nobody could name them.
+    assert "class M has 0 stars to train on, 3 are needed: it is left out, 4" in caplog.text
+    assert class_names(sample, manifest) == ["O", "B", "G"]
+
+
+@pytest.mark.parametrize("tested", [["east"], ["north", "south"]])
+def test_surveys_must_be_there_and_leave_some(tested):
+    with pytest.raises(ValueError, match=r"some of \['north', 'south'\] and leave one"):
+        make_split(two_surveys(), plan_of(test_surveys=tested), AugmentationParameters())
+
+
+def test_jitter_changes_as_much_as_it_is_told():
+    rng = np.random.default_rng(0)
+    flux = 1 - 0.5 * np.exp(-0.5 * ((np.arange(400) - 200) / 4) ** 2)[None]
+    same = jitter(flux, 3, STILL, FEATURES, rng)
+    np.testing.assert_allclose(same, np.repeat(flux, 3, axis=0), atol=1e-6)
+    velocity = STILL.model_copy(update={"velocity": 600.0})
+    moved = jitter(flux, 2000, velocity, FEATURES, rng)
+    middle = (np.arange(400) * (1 - moved)).sum(axis=1) / (1 - moved).sum(axis=1)
+    pixel = 299792.458 * np.log(10) * FEATURES.step  # km/s
+    assert (middle - 200).std() * pixel == pytest.approx(600, rel=0.08)
+    noisy = jitter(flux, 500, STILL.model_copy(update={"noise": 0.1}), FEATURES, rng)
+    assert (noisy - flux).std() == pytest.approx(0.1, rel=0.02)
+    tilted = jitter(flux, 2000, STILL.model_copy(update={"tilt": 0.05}), FEATURES, rng)
+    assert tilted[:, -1].std() == pytest.approx(0.05, rel=0.08)
+    np.testing.assert_allclose(tilted[:, 0] + tilted[:, -1], 2, atol=1e-3)
+
+
+def test_simulated_stars_are_of_their_class():
+    parameters = SyntheticParameters(n_spectra=60, stars={"snr": (60, 80)})
+    flux = simulate_class("O", parameters, FEATURES, 0)
+    assert flux.shape == (60, FEATURES.n_pixels)
+    lines = lines_of(flux, FEATURES).median()
+    cool = lines_of(simulate_class("G", parameters, FEATURES, 0), FEATURES).median()
+    assert lines["He II 4686"] > cool["He II 4686"] + 0.2
+    assert cool["Mg b"] > lines["Mg b"] + 0.5
+    np.testing.assert_array_equal(flux, simulate_class("O", parameters, FEATURES, 0))
+    assert not np.array_equal(flux, simulate_class("O", parameters, FEATURES, 1))
+
+
+def test_copies_are_of_training_stars_of_their_fold_only():
+    sample = sample_of(COUNTS)
+    manifest = make_split(sample, plan_of(), AugmentationParameters(n_folds=3))
+    level = 1 + 0.01 * np.arange(len(sample), dtype=np.float32)
+    flux = np.repeat(level[:, None], FEATURES.n_pixels, axis=1)
+    parameters = SyntheticParameters(n_spectra=30, jitter=STILL)
+    spectra, table = draw_synthetic_spectra(
+        sample, {FEATURES.prepared: lambda: flux}, manifest, {}, plan_of(), parameters
+    )
+    assert table["arm"].value_counts().to_dict() == {"jitter": 3, "simulated": 3}
+    rows = rare_training_rows(sample, manifest, "O")
+    for row in table[table["arm"] == "jitter"].itertuples():
+        used = np.unique(np.round((spectra[row.pool][:, 0] - 1) * 100).astype(int))
+        assert used.tolist() == rows[row.fold].tolist()
+        train = manifest[(manifest["fold"] == row.fold) & (manifest["role"] == "train")]
+        assert set(sample["id"].iloc[rows[row.fold]]) <= set(train["id"])
+        assert row.n_trained_on == len(used)
+
+
+def test_nothing_is_made_of_a_class_that_nobody_has():
+    sample = sample_of({"B": 6, "G": 6})
+    manifest = make_split(sample, plan_of(), AugmentationParameters(n_folds=3))
+    flux = np.ones((len(sample), FEATURES.n_pixels), np.float32)
+    spectra, table = draw_synthetic_spectra(
+        sample, {FEATURES.prepared: lambda: flux}, manifest, {}, plan_of(), SyntheticParameters()
+    )
+    assert not spectra
+    assert table.empty
