@@ -40,7 +40,7 @@ SMALL = {
     "network": {"widths": [4, 8], "dense": 8},
     "training": {"epochs": 2, "steps_per_epoch": 3},
     "audit": {
-        "kernel_sizes": [2, 3], "epochs": 1, "n_repeats": 1, "n_per_class": 10,
+        "kernel_sizes": [2, 3], "epochs": 1, "n_repeats": 1, "n_per_class": 14,
         "generator_epochs": 1, "latent": 8,
     },
     "reporting": {"n_occluded": 2, "occlusion_width": 400, "n_snr_bins": 2},
