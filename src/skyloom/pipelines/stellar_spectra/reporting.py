@@ -34,7 +34,6 @@ from skyloom.learning.comparison import (
     reference_networks,
     run_parameters,
     score_comparison,
-    scorer,
     workbooks_of,
 )
 from skyloom.pipelines.stellar_spectra.augmentation import class_names, rare_training_rows
@@ -44,7 +43,12 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     ReportingParameters,
     Sweep,
 )
-from skyloom.pipelines.stellar_spectra.training import FOREST_BASELINE, MAJORITY_BASELINE
+from skyloom.pipelines.stellar_spectra.training import (
+    FOREST_BASELINE,
+    MAJORITY_BASELINE,
+    rare_number,
+    rare_scorer,
+)
 from skyloom.plots import classification
 from skyloom.plots import stellar_spectra as plots
 from skyloom.plots.generators import generators_figure
@@ -108,7 +112,7 @@ def score_configurations(
     -------
     scores, all_predictions, selection : pandas.DataFrame
         From `skyloom.learning.comparison.score_comparison`; the scores with the intervals of each
-        recall, and those of the rare class.
+        recall, and of recall and precision of the rare class.
     arms : pandas.DataFrame
         From `skyloom.learning.comparison.compare_arms`.
     classes : pandas.DataFrame
@@ -120,7 +124,8 @@ def score_configurations(
     snr : pandas.DataFrame
         `SNR_COLUMNS`: success rates in bins of S/N with equal numbers of spectra.
     """
-    score = scorer(baselines, FOREST_BASELINE, manifest, parameters.seed)
+    names, laid_out = class_names(sample, manifest), Sweep.model_validate(plan)
+    score = rare_scorer(baselines, manifest, rare_number(names, laid_out), parameters.seed)
     used = sample[sample["id"].isin(manifest["id"])]
     source = ", ".join(sorted(used["label_source"].unique()))
     scores, everything, selected = score_comparison(
@@ -131,20 +136,14 @@ def score_configurations(
         return scores, everything, selected, *(pd.DataFrame(columns=list(c)) for c in nothing)
     configurations = sweep["configurations"]
     scores, arms = compare_arms(scores, everything, configurations, parameters.seed)
-    names = class_names(sample, manifest)
     population = [parameters.population[CLASSES.index(name)] for name in names]
     tables = []
     for (name, kind), part in everything.groupby(["configuration", "kind"], sort=False):
         table = class_scores(part, population).assign(configuration=name, kind=kind)
         tables.append(table.assign(**{"class": names}))
     classes = pd.concat(tables, ignore_index=True)[list(CLASS_COLUMNS)]
-    rare_name = Sweep.model_validate(plan).base.augmentation.rare_class
+    rare_name = laid_out.base.augmentation.rare_class
     rare = _rare_table(classes, everything, configurations, names, rare_name, parameters.seed)
-    about = rare.set_index("configuration")
-    for column in ("recall", "precision", "purity"):
-        for end in ("", "_low", "_high"):
-            of_rare = about[f"{column}{end}"].astype(float)
-            scores[f"rare_{column}{end}"] = scores["configuration"].map(of_rare)
     return (
         scores,
         everything,

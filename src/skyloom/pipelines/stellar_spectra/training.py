@@ -18,6 +18,7 @@ from skyloom.evaluation.baselines import (
     random_forest,
 )
 from skyloom.evaluation.novelty import describe_sample
+from skyloom.evaluation.scores import class_scores
 from skyloom.learning.comparison import (
     PREDICTION_COLUMNS,
     Comparison,
@@ -161,9 +162,43 @@ def run_sweep(
         store,
         cluster,
         code=code(),
-        score=scorer(baselines, FOREST_BASELINE, manifest),
+        score=rare_scorer(baselines, manifest, rare_number(names, sweep)),
         log=tracking.log_child,
     )
+
+
+def rare_scorer(
+    baselines: pd.DataFrame, manifest: pd.DataFrame, rare: int, seed: int = 0
+) -> Callable[[pd.DataFrame], dict[str, float]]:
+    """Function that scores predictions beside the first baseline, those of the rare class too.
+
+    Parameters
+    ----------
+    baselines, manifest : pandas.DataFrame
+        As of `skyloom.learning.comparison.scorer`.
+    rare : int
+        Number of the rare class; -1 where there is none.
+    seed : int
+        Of the permutation test and the bootstrap.
+
+    Returns
+    -------
+    callable
+        Predictions to scores, with ``rare_recall`` and ``rare_precision`` and the ends of their
+        95 % intervals where the class was tested.
+    """
+    score = scorer(baselines, FOREST_BASELINE, manifest, seed)
+
+    def scored(predictions):
+        found = score(predictions)
+        if not (predictions["class"] == rare).any():
+            return found
+        own = class_scores(predictions, [1.0] * (int(manifest["class"].max()) + 1)).iloc[rare]
+        measures = ("recall", "precision")
+        names = [f"{measure}{end}" for measure in measures for end in ("", "_low", "_high")]
+        return found | {f"rare_{name}": float(own[name]) for name in names}
+
+    return scored
 
 
 def rare_number(names: list[str], sweep: Sweep) -> int:
