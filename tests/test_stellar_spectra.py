@@ -316,6 +316,24 @@ def test_a_folder_without_classes_is_measured_all_the_same(finished, tmp_path):
     assert "Too few stars" in (root / f"08_reporting/{STUDY}/report.html").read_text()
 
 
+def test_the_published_sizes_run_at_a_tiny_scale(finished):
+    project, _ = finished
+    tiny = {
+        "simulation": SMALL["simulation"], "augmentation": {"n_folds": 2, "seeds": [0]},
+        "synthetic": {"n_spectra": 6}, "network": {"dense": 16}, "audit": SMALL["audit"],
+        "generators": {"latent": 4, "epochs": 1, "checkpoint_every": 1, "batch_size": 2},
+        "training": {"epochs": 1, "steps_per_epoch": 2}, "reporting": SMALL["reporting"],
+    }  # fmt: skip
+    run(project, ".simulation", "", env="paper", **{STUDY: tiny})
+    root = project / "data/paper"
+    scores = pd.read_csv(root / f"08_reporting/{STUDY}/success_rates.csv")
+    assert scores["configuration"].tolist()[1:] == ARMS + BASELINES
+    (inputs,) = (root / f"04_feature/{STUDY}/inputs").iterdir()
+    assert np.load(inputs).shape[1:] == (1, 3500)
+    description = json.loads((root / f"06_models/{STUDY}/classifier.json").read_text())
+    assert description["configuration"]["network"]["pool"] == 2
+
+
 # --- archive --------------------------------------------------------------------------------------
 
 
