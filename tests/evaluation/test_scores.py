@@ -171,7 +171,7 @@ def test_a_class_nobody_has_counts_in_neither_balanced_accuracy_nor_confusion():
     table = table_of(truth, np.array([0, 2, 1, 1]))
     scores = score_predictions(table, 3, np.random.default_rng(0))
     assert scores["balanced_accuracy"] == 0.75
-    assert scores["recall_2"] == 0
+    assert np.isnan(scores["recall_2"])
     matrix = confusion_table(table, 3)
     assert matrix.loc[2].tolist() == [0, 0, 0]
     assert matrix.loc[0].tolist() == [0.5, 0, 0.5]
@@ -348,3 +348,17 @@ def test_a_class_that_was_not_tested_leaves_purity_open():
     assert table["recall"].isna().tolist() == [False, False, True]
     # Unless there is none of it anyway.
     assert class_scores(table_of([0, 0, 1], [0, 0, 1]), [0.5, 0.5, 0.0])["purity"][0] == 1
+
+
+def test_a_class_that_was_not_tested_is_no_failure():
+    """A perfect classifier of the classes that there are."""
+    table = table_of([0, 0, 2, 2], [0, 0, 2, 2])
+    scores = score_predictions(table, 4, np.random.default_rng(0))
+    assert scores["macro_f1"] == scores["balanced_accuracy"] == 1
+    assert [np.isnan(scores[f"recall_{k}"]) for k in range(4)] == [False, True, False, True]
+    assert macro_f1_interval(table, 4, np.random.default_rng(0)) == (1, 1)
+
+
+def test_of_what_nobody_is_named_purity_is_not_known():
+    table = class_scores(table_of([0, 1, 1], [1, 1, 1]), [0.5, 0.5])
+    assert table.loc[0, ["purity", "purity_low", "purity_high", "precision"]].isna().all()

@@ -103,9 +103,10 @@ def score_predictions(
         ``chance_level`` (success rate of always naming the largest class), ``balanced_accuracy``
         (chance: one over the number of classes), ``macro_f1``, ``adjusted_rand`` and
         ``mutual_information`` (normalised; both corrected for chance, where they are 0),
-        ``recall_<class>``, ``calibration_error`` (where there are probabilities), ``p_value``,
-        ``n_objects`` and ``n_seeds``. Each score is the mean over seeds, and the p-value is that of
-        the mean.
+        ``recall_<class>`` (NaN of a class that was not tested), ``calibration_error`` (where there
+        are probabilities), ``p_value``, ``n_objects`` and ``n_seeds``. Macro-F1 and balanced
+        accuracy are means over the classes that were tested. Each score is the mean over seeds,
+        and the p-value is that of the mean.
     """
     from sklearn.metrics import (  # slow to import
         adjusted_mutual_info_score,
@@ -121,13 +122,16 @@ def score_predictions(
     columns = [f"probability_{k}" for k in labels if f"probability_{k}" in predictions]
     for _, part in predictions.groupby("seed"):
         truth, predicted = part["class"].to_numpy(), part["predicted"].to_numpy()
-        recall = recall_score(truth, predicted, labels=list(labels), average=None, zero_division=0)
+        present = np.unique(truth)
+        recall = recall_score(
+            truth, predicted, labels=list(labels), average=None, zero_division=np.nan
+        )
         per_seed.append(
             {
                 "success_rate": float((truth == predicted).mean()),
-                "balanced_accuracy": float(recall[np.unique(truth)].mean()),
+                "balanced_accuracy": float(recall[present].mean()),
                 "macro_f1": f1_score(
-                    truth, predicted, labels=list(labels), average="macro", zero_division=0
+                    truth, predicted, labels=present, average="macro", zero_division=0
                 ),
                 "adjusted_rand": adjusted_rand_score(truth, predicted),
                 "mutual_information": adjusted_mutual_info_score(truth, predicted),
@@ -231,9 +235,12 @@ def class_scores(
     unknown = np.isnan(rates).any(axis=1) & (weight > 0)
     rows = []
     for k in range(n_classes):
-        low, high = success_interval(counts[k, k] / max(n_named[k], 1e-12), round(n_named[k]))
+        low, high = success_interval(
+            counts[k, k] / max(n_named[k], 1e-12), round(n_named[k]), level=level
+        )
         others = np.arange(n_classes) != k
-        known = not unknown.any()
+        # Of what nobody is named no share can be right.
+        known = bool(n_named[k]) and not unknown.any()
 
         def purity(own, alarms, k=k, others=others, known=known):
             right = own * weight[k]
@@ -320,13 +327,13 @@ def macro_f1_interval(
         rows = np.flatnonzero(truth == label)
         share = np.full(len(rows), 1 / len(rows))
         weight[:, rows] = rng.multinomial(len(rows), share, n_bootstrap)
-    for label in range(n_classes):
+    for label in np.unique(truth):
         own = truth == label
         right = np.einsum("bn,ns->bs", weight[:, own], named[own, :, label].astype(float))
         claimed = np.einsum("bn,ns->bs", weight, named[:, :, label].astype(float))
         total = weight[:, own].sum(axis=1)[:, None] + claimed
         means += np.divide(2 * right, total, out=np.zeros_like(right), where=total > 0).mean(axis=1)
-    low, high = np.percentile(means / n_classes, [2.5, 97.5])
+    low, high = np.percentile(means / len(np.unique(truth)), [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from skyloom.raw_files import file_stem
 
-STAR_COLUMNS = ("name", "file", "type", "velocity", "ra", "dec")
+STAR_COLUMNS = ("name", "file", "type", "velocity", "ra", "dec", "snr")
 
 # What catalogues call these columns, in lower case, first choice first.
 _CALLED = {
@@ -20,6 +20,7 @@ _CALLED = {
     "velocity": ("rv", "velocity", "radial_velocity"),
     "ra": ("ra",),
     "dec": ("dec",),
+    "snr": ("snrg", "sn_g", "snr"),
 }
 _MILES = re.compile(r"^Name\s+MILES\s+CaT\s+SpT", re.MULTILINE)
 _VELOCITIES = 2000.0  # km/s: what is beyond is a placeholder such as -9999
@@ -39,9 +40,9 @@ def star_table(text: str) -> pd.DataFrame | None:
     -------
     pandas.DataFrame or None
         `STAR_COLUMNS`: ``name`` of the star (empty where there is none), ``file`` (stem of the
-        file name, observation id, or number of MILES), ``type`` as written, ``velocity`` (km/s)
-        and ``ra``, ``dec`` (deg), NaN where they are not told. None where the text is no such
-        table.
+        file name, observation id, or number of MILES), ``type`` as written, ``velocity`` (km/s),
+        ``ra``, ``dec`` (deg) and ``snr`` (in g), NaN where they are not told. None where the
+        text is no such table.
 
     References
     ----------
@@ -70,8 +71,9 @@ def star_table(text: str) -> pd.DataFrame | None:
     found = pd.DataFrame(
         {ours: table[name] if name else "" for ours, name in chosen.items()}, index=table.index
     )
-    for column in ("velocity", "ra", "dec"):
+    for column in ("velocity", "ra", "dec", "snr"):
         found[column] = pd.to_numeric(found[column], errors="coerce")
+    found.loc[found["snr"] < 0, "snr"] = float("nan")
     found.loc[found["velocity"].abs() > _VELOCITIES, "velocity"] = float("nan")
     found["file"] = found["file"].map(table_key)
     return found[list(STAR_COLUMNS)]
@@ -89,9 +91,8 @@ def _miles(text):
     table = pd.DataFrame(rows, columns=["name", "file", "cat", "type"])
     table = table[table["file"].str.fullmatch(r"\d{4}")]
     table["file"] = "miles " + table["file"]
-    return table.assign(velocity=0.0, ra=float("nan"), dec=float("nan"))[
-        list(STAR_COLUMNS)
-    ].reset_index(drop=True)
+    unknown = dict.fromkeys(("ra", "dec", "snr"), float("nan"))
+    return table.assign(velocity=0.0, **unknown)[list(STAR_COLUMNS)].reset_index(drop=True)
 
 
 def table_key(name: str) -> str:

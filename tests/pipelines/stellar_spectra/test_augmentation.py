@@ -20,15 +20,17 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     JitterParameters,
     NetworkParameters,
     StudyParameters,
+    Sweep,
     SyntheticParameters,
     TrainingParameters,
 )
+from skyloom.pipelines.stellar_spectra.reporting import unused_spectra, without_pool
 
 FEATURES = FeatureParameters(low=4000, high=6800, step=5e-4, height=8)
 STILL = JitterParameters(velocity=0, noise=0, tilt=0)
 
 
-def plan_of(arms=("none", "jitter", "simulated"), **sweep):
+def plan_of(arms=("none", "repeats", "jitter", "simulated"), **sweep):
     sweep = {"grid": {"augmentation.arm": list(arms)}} | sweep
     return configure_sweep(
         StudyParameters(chosen="a", sweeps={"a": sweep}), FEATURES, AugmentationParameters(),
@@ -95,10 +97,23 @@ def test_surveys_are_tested_that_nothing_was_trained_on(caplog):
     assert class_names(sample, manifest) == ["O", "B", "G"]
 
 
-@pytest.mark.parametrize("tested", [["east"], ["north", "south"]])
-def test_surveys_must_be_there_and_leave_some(tested):
-    with pytest.raises(ValueError, match=r"some of \['north', 'south'\] and leave one"):
-        make_split(two_surveys(), plan_of(test_surveys=tested), AugmentationParameters())
+@pytest.mark.parametrize(
+    ("tested", "learnt"),
+    [(["east"], []), (["north", "south"], []), (["north"], ["north"]), (["north"], ["west"])],
+)
+def test_surveys_must_be_there_and_leave_some(tested, learnt):
+    with pytest.raises(ValueError, match=r"some of \['north', 'south'\], none of them both"):
+        make_split(
+            two_surveys(), plan_of(test_surveys=tested, train_surveys=learnt),
+            AugmentationParameters(),
+        )  # fmt: skip
+
+
+def test_surveys_that_are_not_asked_for_are_left_out():
+    more = pd.concat([two_surveys(), sample_of({"B": 4, "G": 4}, "west")], ignore_index=True)
+    plan = plan_of(test_surveys=["south"], train_surveys=["north"])
+    manifest = make_split(more, plan, AugmentationParameters())
+    assert set(manifest["id"].map(more.set_index("id")["survey"])) == {"north", "south"}
 
 
 def test_jitter_changes_as_much_as_it_is_told():
@@ -139,7 +154,9 @@ def test_copies_are_of_training_stars_of_their_fold_only():
     spectra, table = draw_synthetic_spectra(
         sample, {FEATURES.prepared: lambda: flux}, manifest, {}, plan_of(), parameters
     )
-    assert table["arm"].value_counts().to_dict() == {"jitter": 3, "simulated": 3}
+    assert table["arm"].value_counts().to_dict() == dict.fromkeys(
+        ("repeats", "jitter", "simulated"), 3
+    )
     rows = rare_training_rows(sample, manifest, "O")
     for row in table[table["arm"] == "jitter"].itertuples():
         used = np.unique(np.round((spectra[row.pool][:, 0] - 1) * 100).astype(int))
@@ -147,9 +164,11 @@ def test_copies_are_of_training_stars_of_their_fold_only():
         train = manifest[(manifest["fold"] == row.fold) & (manifest["role"] == "train")]
         assert set(sample["id"].iloc[rows[row.fold]]) <= set(train["id"])
         assert row.n_trained_on == len(used)
+        again = spectra[row.pool.replace("jitter", "repeats")]
+        np.testing.assert_array_equal(again, flux[rows[row.fold]])
 
 
-def test_nothing_is_made_of_a_class_that_nobody_has():
+def test_nothing_is_made_of_a_class_that_nobody_has(caplog):
     sample = sample_of({"B": 6, "G": 6})
     manifest = make_split(sample, plan_of(), AugmentationParameters(n_folds=3))
     flux = np.ones((len(sample), FEATURES.n_pixels), np.float32)
@@ -158,3 +177,17 @@ def test_nothing_is_made_of_a_class_that_nobody_has():
     )
     assert not spectra
     assert table.empty
+    assert "fold 0: nothing for the arm jitter, which is like none there" in caplog.text
+    told = without_pool(table, manifest, Sweep.model_validate(plan_of()))
+    assert told.startswith("jitter (fold 0), jitter (fold 1)")
+
+
+def test_every_spectrum_that_is_not_split_is_listed():
+    sample = two_surveys().assign(reason="", value="")
+    sample.loc[0, ["keep", "reason", "value"]] = [False, "too noisy", "S/N 2.0"]
+    manifest = make_split(sample, plan_of(test_surveys=["south"]), AugmentationParameters())
+    listed = unused_spectra(sample, manifest)
+    assert set(listed["id"]) | set(manifest["id"]) == set(sample["id"])
+    assert not set(listed["id"]) & set(manifest["id"])
+    assert listed.set_index("id").loc[sample.loc[0, "id"], "reason"] == "too noisy: S/N 2.0"
+    assert listed["reason"].str.startswith("class M, survey south: left out").sum() == 4

@@ -132,9 +132,17 @@ def test_wavelengths_of_published_pixels_are_the_true_ones():
     published = FeatureParameters(preparation="published")
     grid = wavelengths(published)
     assert len(grid) == 3500
-    assert grid[0] == 3700
-    assert grid[-1] == pytest.approx(8281.6, abs=1)  # not 8671.6
+    assert grid[-1] == pytest.approx(8285, abs=1)  # not 8671.6
+    line = 1 - 0.5 * np.exp(-0.5 * ((wavelength_grid() - 6564.6) / 3) ** 2)
+    spectrum = StellarSpectrum(
+        wavelength_grid(), line, np.full(len(line), np.nan), np.zeros(len(line), bool), "test",
+        medium="vacuum",
+    )  # fmt: skip
+    flux, _, _ = module.prepare_spectra([spectrum], published)
+    assert grid[flux[0].argmin()] == pytest.approx(6564.6, abs=0.8)
     np.testing.assert_array_equal(wavelengths(FEATURES), FEATURES.grid)
+    # Neither continuum nor rest frame: no equivalent widths.
+    assert lines_of(flux, published).isna().all(axis=None)
 
 
 def test_lines_of_made_spectra_are_those_of_the_same_observed_ones(sample):

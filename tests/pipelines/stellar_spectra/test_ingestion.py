@@ -101,6 +101,14 @@ def test_the_label_table_has_the_last_word_and_is_joined_by_observation_id():
     assert stars.loc["spec", ["class", "label_source"]].tolist() == ["K", "label table"]
 
 
+def test_tables_are_joined_field_by_field_whatever_they_are_joined_by():
+    """The catalogue by file name, the user's own by observation id and without a velocity."""
+    table = b"filename|obsid|rv|subclass|snrg\nspec.fits|9|33.5|A1|8.5\n"
+    labels = pd.DataFrame({"obsid": ["SIM0000000"], "subclass": ["K5"]})
+    stars, _, _ = ingest(files_of(**{"spec.fits": contents(), "t.csv": table}), labels)
+    assert stars.loc["spec", ["class", "velocity", "snr"]].tolist() == ["K", 33.5, 8.5]
+
+
 def test_a_label_table_without_types_is_an_error():
     labels = pd.DataFrame({"id": ["a"], "colour": ["red"]})
     with pytest.raises(ValueError, match=r"one of spectral types .*has \['id', 'colour'\]"):

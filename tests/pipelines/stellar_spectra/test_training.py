@@ -19,6 +19,7 @@ from skyloom.pipelines.stellar_spectra.fitting import (
 )
 from skyloom.pipelines.stellar_spectra.generation import make_spectra
 from skyloom.pipelines.stellar_spectra.parameters import (
+    AuditParameters,
     AugmentationParameters,
     Configuration,
     FeatureParameters,
@@ -214,7 +215,7 @@ def test_made_spectra_are_told_apart_even_where_there_is_nothing_to_learn():
         "spectra": rng.normal(0.5, 0.1, (90, 60)).astype(np.float32),
         "made true": rng.normal(0.9, 0.02, (30, 60)).astype(np.float32),  # a texture of its own
     }
-    arrays = {"rows": np.arange(90), "classes": np.tile([0, 1, 2], 30).astype(np.int32)}
+    arrays = {"classes": np.tile([0, 1, 2], 30).astype(np.int32)}
     result = published_fit_task(audit_settings(), arrays, shared, threads=1)
     assert set(result) == set(AUDIT_COLUMNS[3:])
     assert result["n_train"] + result["n_test"] == 120
@@ -237,8 +238,10 @@ def test_the_audit_says_what_its_table_says():
             {"labels": "shuffled", "kernel_size": 3, "repeat": 0} | row | {"success_rate": 0.25},
         ]
     )
-    words = audit_in_words(table, "O", 7)
+    words = audit_in_words(table, "O", AuditParameters(epochs=9))
     # Of the same kernel size.
     assert "gives 0.800, and 0.250 where the classes" in words
+    assert "always naming the largest class: 0.500" in words
+    assert "Run with 9 epochs (published: 140)" in words
     assert "11% of its test spectra are made ones" in words
     assert "2: 0.700 (0.700-0.700), 3: 0.800 (0.800-0.800)" in words

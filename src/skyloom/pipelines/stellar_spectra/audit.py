@@ -27,11 +27,11 @@ from skyloom.spectra.spectral_types import CLASSES
 
 AUDIT_COLUMNS = (
     "labels", "kernel_size", "repeat", "taps_used", "initial_scale", "n_train", "n_test",
-    "n_made_in_test", "n_real_rare_in_test", "success_rate", "success_rate_of_real",
+    "n_made_in_test", "n_real_rare_in_test", "chance", "chance_of_real", "success_rate",
+    "success_rate_of_real",
     "rare_recall", "rare_recall_of_real", "rare_precision",
 )  # fmt: skip
 _PUBLISHED_KERNEL = 3
-_CHECKPOINT = 10  # epochs between two checkpoints of the generator
 
 
 def audit_published_recipe(
@@ -83,14 +83,15 @@ def audit_published_recipe(
     n_rare = int((sample["class"].iloc[kept] == rare).sum())
     if not parameters.enabled or n_rare < 2 or sample["class"].iloc[kept].nunique() < 2:
         return pd.DataFrame(columns=list(AUDIT_COLUMNS)), ""
-    flux, rows = _published_spectra(sample, spectra, sweep.base.features, kept)
+    rng = np.random.default_rng(parameters.seed)
+    classes = sample["class"].iloc[kept].to_numpy()
+    rows = _at_most(classes, parameters.n_per_class, rng)
+    flux, rows = _published_spectra(sample, spectra, sweep.base.features, np.sort(kept[rows]))
     classes = sample["class"].iloc[rows]
     names = [name for name in CLASSES if (classes == name).any()]
     number = classes.map(names.index).to_numpy(np.int32)
-    rng = np.random.default_rng(parameters.seed)
     labelled = {"true": number, "shuffled": rng.permutation(number)}
-    chosen = {key: _at_most(each, parameters.n_per_class, rng) for key, each in labelled.items()}
-    made = _made_spectra(flux, labelled, chosen, names.index(rare), store, parameters, cluster)
+    made = _made_spectra(flux, labelled, names.index(rare), store, parameters, cluster)
     shared: dict[str, np.ndarray] = {"spectra": flux, **made}
     # The kernels are compared with the true classes; for the shuffled ones the published one does.
     kernels = {"true": parameters.kernel_sizes, "shuffled": parameters.kernel_sizes[:1]}
@@ -112,7 +113,7 @@ def audit_published_recipe(
             "n_classes": len(names), "rare": names.index(rare),
             "test_share": parameters.test_share, "made": f"made {labels}",
         }  # fmt: skip
-        arrays = {"rows": chosen[labels], "classes": labelled[labels][chosen[labels]]}
+        arrays = {"classes": labelled[labels]}
         (result,) = yield [Task(settings, arrays, ("spectra", settings["made"]))]
         yield Finished((job, result))
 
@@ -144,15 +145,15 @@ def audit_published_recipe(
     )  # fmt: skip
     whole = ["taps_used", "n_train", "n_test", "n_made_in_test", "n_real_rare_in_test"]
     table[whole] = table[whole].astype(int)
-    return table, audit_in_words(table, rare, len(names))
+    return table, audit_in_words(table, rare, parameters)
 
 
-def _published_spectra(sample, spectra, features, kept):
-    """Published preparation of all spectra that have one, and their rows."""
+def _published_spectra(sample, spectra, features, rows):
+    """Published preparation of some spectra, of those that have one, and their rows."""
     published = features.model_copy(update={"preparation": "published"})
-    flux = prepare_all(sample, spectra, published).compute()
-    rows = kept[np.ptp(flux[kept], axis=1) > 0]
-    return flux[rows], rows
+    flux = prepare_all(sample, spectra, published)[rows].compute()
+    usable = np.ptp(flux, axis=1) > 0
+    return flux[usable], rows[usable]
 
 
 def _at_most(classes, n, rng):
@@ -162,12 +163,12 @@ def _at_most(classes, n, rng):
     return order[turn < n]
 
 
-def _made_spectra(flux, labelled, chosen, rare, store, parameters, cluster):
+def _made_spectra(flux, labelled, rare, store, parameters, cluster):
     """Spectra of the rare class by the published generator, for each kind of labels."""
     from skyloom.learning.fitting import unpack
     from skyloom.learning.generative import make_images
 
-    own = {labels: rows[labelled[labels][rows] == rare] for labels, rows in chosen.items()}
+    own = {labels: np.flatnonzero(classes == rare) for labels, classes in labelled.items()}
     shown = {f"rare {labels}": flux[rows][..., None] for labels, rows in own.items()}
     trainings = {
         labels: Training(
@@ -185,12 +186,12 @@ def _made_spectra(flux, labelled, chosen, rare, store, parameters, cluster):
     states = {}
     for labels, _, result in train_in_pieces(
         trainings, train_generator_task, shown, store, cluster,
-        every=_CHECKPOINT, size=round(flux.shape[1] ** 0.5), code=audit_code(),
+        every=parameters.checkpoint_every, size=round(flux.shape[1] ** 0.5), code=audit_code(),
     ):  # fmt: skip
         states[labels] = unpack(result, "state")
     made = {}
     for labels, state in states.items():
-        counts = np.bincount(labelled[labels][chosen[labels]])
+        counts = np.bincount(labelled[labels])
         missing = max(0, int(counts.max() - counts[rare]))
         maker = maker_with(trainings[labels].settings, state)
         rng = np.random.default_rng([parameters.seed, 5])
@@ -209,9 +210,9 @@ def published_fit_task(
         ``kernel_size``, ``seed``, ``epochs``, ``batch_size``, ``n_classes``, ``rare`` (number of
         that class), ``test_share``, and ``made``, the name of the made spectra.
     arrays : dict
-        ``rows`` and ``classes`` of the observed spectra.
+        ``classes`` of the observed spectra.
     shared : dict
-        ``spectra``, and the made ones.
+        These ``spectra``, and the made ones.
     threads : int
         TensorFlow threads.
 
@@ -221,7 +222,7 @@ def published_fit_task(
         The columns of `AUDIT_COLUMNS` after the third, NaN where there is nothing to count.
     """
     prepare_process(threads)
-    real, made = shared["spectra"][arrays["rows"]], shared[settings["made"]]
+    real, made = shared["spectra"], shared[settings["made"]]
     inputs = np.concatenate([real, made])[:, None, :].astype(np.float32)
     classes = np.concatenate([arrays["classes"], np.full(len(made), settings["rare"], np.int32)])
     is_made = np.arange(len(inputs)) >= len(real)
@@ -245,9 +246,14 @@ def published_fit_task(
     def share(chosen):
         return float(right[chosen].mean()) if chosen.any() else np.nan
 
+    def largest_share(labels):
+        return np.bincount(labels).max() / len(labels) if len(labels) else np.nan
+
     values = {
         "taps_used": len(taps), "initial_scale": scale, "n_train": len(train), "n_test": len(test),
         "n_made_in_test": (~real_test).sum(), "n_real_rare_in_test": (rare & real_test).sum(),
+        "chance": largest_share(classes[test]),
+        "chance_of_real": largest_share(classes[test][real_test]),
         "success_rate": right.mean(), "success_rate_of_real": share(real_test),
         "rare_recall": share(rare), "rare_recall_of_real": share(rare & real_test),
         "rare_precision": share(named == settings["rare"]),
@@ -297,7 +303,7 @@ def _compiled_published(n_classes, pixels, kernel_size):
     return model
 
 
-def audit_in_words(table: pd.DataFrame, rare: str, n_classes: int) -> str:
+def audit_in_words(table: pd.DataFrame, rare: str, parameters: AuditParameters) -> str:
     """What the audit says.
 
     Parameters
@@ -306,8 +312,8 @@ def audit_in_words(table: pd.DataFrame, rare: str, n_classes: int) -> str:
         `AUDIT_COLUMNS`.
     rare : str
         The rare class.
-    n_classes : int
-        Number of classes.
+    parameters : AuditParameters
+        How long it was run.
 
     Returns
     -------
@@ -325,12 +331,19 @@ def audit_in_words(table: pd.DataFrame, rare: str, n_classes: int) -> str:
     return (
         f"Audit. The published recipe gives {true.success_rate:.3f}, and "
         f"{shuffled.success_rate:.3f} where the classes of the observed spectra are shuffled "
-        f"(chance: one in {n_classes}), for {true.n_made_in_test / true.n_test:.0%} of its test "
-        f"spectra are made ones. Recall of {rare}: {true.rare_recall:.3f} with made spectra in "
-        f"the test, {true.rare_recall_of_real:.3f} of the observed ones; with shuffled classes "
+        f"(always naming the largest class: {shuffled.chance:.3f}); "
+        f"{true.n_made_in_test / true.n_test:.0%} of its test spectra are made ones. On the "
+        f"observed ones alone it has {true.success_rate_of_real:.3f}, and "
+        f"{shuffled.success_rate_of_real:.3f} with shuffled classes "
+        f"({shuffled.chance_of_real:.3f}). "
+        f"Recall of {rare}: {true.rare_recall:.3f} with made spectra in the test, "
+        f"{true.rare_recall_of_real:.3f} of the observed ones; with shuffled classes "
         f"{shuffled.rare_recall:.3f} and {shuffled.rare_recall_of_real:.3f}. Its kernel size "
         "changes nothing but the initial weights of the one tap that sees the spectrum: success "
-        f"rates by kernel size {kernels}."
+        f"rates by kernel size {kernels}. Run with {parameters.epochs} epochs (published: 140), "
+        f"{parameters.generator_epochs} of the generator (8000), at most "
+        f"{parameters.n_per_class} spectra of a class (1400) and {parameters.n_repeats} repeats "
+        "(5)."
     )
 
 
@@ -345,7 +358,9 @@ def audit_code() -> str:
         "skyloom.learning.fitting",
         "skyloom.learning.generative",
         "skyloom.nets.spectral_gan",
+        "skyloom.nets.spectral_norm",
         "skyloom.nets.star_cnn",
         "skyloom.pipelines.stellar_spectra.audit",
+        "skyloom.pipelines.stellar_spectra.fitting",
         "skyloom.spectra.stellar_preparation",
     )

@@ -69,11 +69,12 @@ def make_split(
     ValueError
         If a survey that is to be tested is not there, or none is left to train on.
     """
-    tested = Sweep.model_validate(plan).parameters.test_surveys
+    surveys = Sweep.model_validate(plan).parameters
+    tested = surveys.test_surveys
     used = sample[sample["keep"] & (sample["class"] != "")]
     role = pd.Series("", index=used.index)
     if tested:
-        used, role = _by_survey(used, tested)
+        used, role = _by_survey(used, tested, surveys.train_surveys)
     learnt = used[role != "test"]
     counts = learnt.groupby("class")["group"].nunique()
     counts = counts.reindex(sorted(set(used["class"])), fill_value=0)
@@ -94,15 +95,17 @@ def make_split(
     return split_once(objects, parameters)
 
 
-def _by_survey(used, tested):
-    """Stars and their roles where some surveys are tested and the others trained on."""
+def _by_survey(used, tested, learnt):
+    """Stars and their roles where some surveys are tested and others trained on."""
     surveys = set(used["survey"])
-    if set(tested) - surveys or surveys <= set(tested):
+    learnt = learnt or tuple(surveys - set(tested))
+    if {*tested, *learnt} - surveys or set(tested) & set(learnt) or not learnt:
         msg = (
-            f"test_surveys must be some of {sorted(surveys)} and leave one to train on, got "
-            f"{list(tested)}"
+            f"test_surveys and train_surveys must be some of {sorted(surveys)}, none of them both, "
+            f"and leave one to train on; got {list(tested)} and {list(learnt)}"
         )
         raise ValueError(msg)
+    used = used[used["survey"].isin([*tested, *learnt])]
     test = used["survey"].isin(tested)
     both = ~test & used["group"].isin(used.loc[test, "group"])
     if both.any():
@@ -291,9 +294,12 @@ def train_generators(
     if not members:
         return {}, pd.DataFrame(columns=list(HISTORY_COLUMNS)), {}, {}
     flux = prepared[features.prepared]()
-    if features.preparation == "corrected":
-        flux = np.clip(flux, 0, 2)  # as the classifier sees them
-    shown = {f"{rare}, fold {fold}": flux[rows][..., None] for fold, rows in members.items()}
+    # As the classifier sees them.
+    ends = (0, 2) if features.preparation == "corrected" else (0, 1)
+    shown = {
+        f"{rare}, fold {fold}": np.clip(flux[rows], *ends)[..., None]
+        for fold, rows in members.items()
+    }
     whole = {"epochs", "checkpoint_every"}
     trainings = {
         f"fold_{fold}": Training(
@@ -315,11 +321,15 @@ def train_generators(
         history.append(_history(name, parameters.kind, rare, last, result))
         text = f"{name}, epoch {last}"
         frames[name].append(film_frame(wavelength, result["frame"], text))
+        if not np.isfinite(result["history"]).all():
+            continue  # diverged, and of no use at all
         # One that has collapsed is taken only where there is nothing else.
         rank = (_verdict(result) != "", float(result["spectrum_error"]))
         if name not in best or rank < best[name][0]:
             best[name] = (rank, last, unpack(result, "state"), result["frame"])
     table = pd.concat(history, ignore_index=True)
+    for name in trainings.keys() - best.keys():
+        logger.warning("%s: every checkpoint diverged: there is no generator", name)
     for name, (_, last, _, _) in best.items():
         own = table["fold"] == _fold(name)
         table.loc[own & (table["epoch"] == last), "chosen"] = True
@@ -407,8 +417,10 @@ def draw_synthetic_spectra(
         for name, features in sweep.preparations.items():
             made = {}
             rng = np.random.default_rng([parameters.seed, fold])
+            flux = prepared[name]()[members]
+            if "repeats" in sweep.arms and len(members):
+                made["repeats"] = flux
             if "jitter" in sweep.arms and len(members):
-                flux = prepared[name]()[members]
                 made["jitter"] = jitter(
                     flux, parameters.n_spectra, parameters.jitter, features, rng
                 )
@@ -417,9 +429,14 @@ def draw_synthetic_spectra(
             if f"fold_{fold}" in generators:
                 maker = generators[f"fold_{fold}"]()
                 made["gan"] = make_images(maker, np.zeros(parameters.n_spectra, int), rng)[..., 0]
-            for arm, flux in made.items():
+            for arm in sorted({"repeats", "jitter", "simulated", "gan"} & set(sweep.arms)):
+                if arm not in made:
+                    logger.warning(
+                        "fold %d: nothing for the arm %s, which is like none there", fold, arm
+                    )
+                    continue
                 pool = f"{arm}_fold_{fold}_{name}"
-                spectra[pool] = flux
+                spectra[pool] = made[arm]
                 trained_on = 0 if arm == "simulated" else len(members)
-                rows.append((pool, arm, fold, trained_on, len(flux)))
+                rows.append((pool, arm, fold, trained_on, len(made[arm])))
     return spectra, pd.DataFrame(rows, columns=list(SYNTHETIC_COLUMNS))

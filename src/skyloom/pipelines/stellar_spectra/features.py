@@ -10,9 +10,11 @@ import pandas as pd
 
 from skyloom.pipelines.stellar_spectra.parameters import FeatureParameters, Sweep
 from skyloom.raw_files import UnusableError
-from skyloom.spectra.line_indices import line_indices
+from skyloom.simulate.stellar_spectra import wavelength_grid
+from skyloom.spectra.line_indices import LINE_INDICES, line_indices
 from skyloom.spectra.spectral_types import CLASSES
 from skyloom.spectra.stellar_preparation import (
+    PUBLISHED_WINDOW,
     corrected_spectra,
     published_spectrum,
     scalogram,
@@ -165,8 +167,11 @@ def lines_of(flux: np.ndarray, features: FeatureParameters) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Equivalent widths (Angstrom) by the name of the line.
+        Equivalent widths (Angstrom) by the name of the line. All NaN of the published
+        preparation, which has neither a continuum nor a rest frame.
     """
+    if features.preparation != "corrected":
+        return pd.DataFrame(np.nan, index=range(len(flux)), columns=list(LINE_INDICES))
     widths, _ = line_indices(wavelengths(features), flux.astype(float), np.ones(flux.shape))
     return widths
 
@@ -324,11 +329,13 @@ def wavelengths(features: FeatureParameters) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, shape (n_pixels,)
-        Angstrom in vacuum. Of the published preparation those of LAMOST's pixels, and not the
-        ones it was drawn over: it ends at 8290 Angstrom and not at 8671.6.
+        Angstrom in vacuum. Of the published preparation those of LAMOST's pixels (other surveys
+        have other ones, and none are at rest), in the middle of the rolling mean: from 3702.2 to
+        8285 Angstrom, and not to 8671.6, over which it was drawn.
     """
     if features.preparation == "corrected":
         return features.grid
-    from skyloom.spectra.stellar_preparation import LAMOST_STEP, PUBLISHED_WINDOW
-
-    return PUBLISHED_WINDOW[0] * 10 ** (LAMOST_STEP * np.arange(features.n_pixels))
+    wavelength = wavelength_grid()
+    low, high = PUBLISHED_WINDOW
+    inside = wavelength[(wavelength >= low) & (wavelength <= high)]
+    return inside[1 : 1 + features.n_pixels]

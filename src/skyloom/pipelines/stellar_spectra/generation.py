@@ -71,9 +71,10 @@ def make_spectra(
         )
         raise ValueError(msg)
     kind = augmentation.rare_class
+    unit = "continuum" if features.preparation == "corrected" else "lowest 0, highest 1"
     names = [f"made_{kind}_{number:05d}" for number in range(len(flux))]
     files = {
-        f"{name}.fits": partial(_hdu, name, kind, wavelength, row)
+        f"{name}.fits": partial(_hdu, name, kind, unit, wavelength, row)
         for name, row in zip(names, flux, strict=True)
     }
     table = pd.DataFrame(flux.T, columns=names)
@@ -81,7 +82,7 @@ def make_spectra(
     return files, table
 
 
-def _hdu(name, kind, wavelength, flux):
+def _hdu(name, kind, unit, wavelength, flux):
     """A spectrum on a logarithmic axis (Greisen et al. 2006, eq. 5)."""
     from astropy.io import fits
 
@@ -90,7 +91,7 @@ def _hdu(name, kind, wavelength, flux):
     hdu.header.update(
         {
             "OBJECT": name, "SPECTYPE": kind, "ORIGIN": "Skyloom generator",
-            "BUNIT": "continuum", "CTYPE1": "WAVE-LOG", "CUNIT1": "Angstrom", "CRPIX1": 1.0,
+            "BUNIT": unit, "CTYPE1": "WAVE-LOG", "CUNIT1": "Angstrom", "CRPIX1": 1.0,
             "CRVAL1": first, "CDELT1": first * np.log(second / first),
             "VACUUM": True,
         }

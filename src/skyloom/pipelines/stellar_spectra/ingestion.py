@@ -26,7 +26,7 @@ from skyloom.pipelines.stellar_spectra.parameters import (
 )
 from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, file_stem, load_bytes
 from skyloom.spectra.spectral_types import parse_spectral_type
-from skyloom.spectra.star_tables import STAR_COLUMNS, star_name, star_table, table_key
+from skyloom.spectra.star_tables import star_name, star_table, table_key
 from skyloom.spectra.stellar_preparation import stack_spectra
 from skyloom.spectra.stellar_readers import read_spectrum
 
@@ -109,13 +109,13 @@ def ingest_spectra(
     ValueError
         If no spectrum was read, or the label table is none of stars.
     """
-    spectra, table, sources = _sort_out(files, labels)
+    spectra, tables = _sort_out(files, labels)
     rows, rejected, taken = [], [], {}
     for file in tqdm(spectra, desc="reading spectra", unit="file"):
         try:
             content = load_bytes(files[file])
             spectrum = read_spectrum(file, content)
-            row = _row(file, content, spectrum, table, sources)
+            row = _row(file, content, spectrum, tables)
             if row["id"] in taken:
                 raise UnusableError("duplicate id", f"{row['id']}, as {taken[row['id']]}")
         except UnusableError as error:
@@ -136,11 +136,11 @@ def ingest_spectra(
     stars["group"] = stars["id"].to_numpy()[group]
     _judge(stars, parameters)
     told = set(stars["label_source"]) - {"file header", "no label"}
-    if sources and not told:
+    if tables and not told:
         logger.warning(
             "none of the %d rows of the tables of stars is of a spectrum: they name files or "
             "observation ids such as %r, spectra are like %r",
-            len(table), table.index[0], stars["id"].iloc[0],
+            sum(map(len, tables)), tables[0].index[0], stars["id"].iloc[0],
         )  # fmt: skip
     return stars[list(STAR_TABLE_COLUMNS)], _read_when_saved(stars, files), refused
 
@@ -173,7 +173,7 @@ def _read(files):
 
 
 def _sort_out(files, labels):
-    """Files that hold spectra, and the tables of stars among the others, by what they name."""
+    """Files that hold spectra, and the tables of stars by what they name, the user's own last."""
     tables, spectra = [], []
     for file in sorted(files):
         found = None
@@ -192,11 +192,7 @@ def _sort_out(files, labels):
             )
             raise ValueError(msg)
         tables.append(own.assign(source="label table"))
-    if not tables:
-        return spectra, pd.DataFrame(columns=list(STAR_COLUMNS)), {}
-    whole = pd.concat(tables, ignore_index=True).drop_duplicates("file", keep="last")
-    whole = whole.set_index("file")
-    return spectra, whole, whole["source"].to_dict()
+    return spectra, [each.drop_duplicates("file", keep="last").set_index("file") for each in tables]
 
 
 def _text(read):
@@ -206,11 +202,9 @@ def _text(read):
         return ""
 
 
-def _row(file, content, read, table, sources):
+def _row(file, content, read, tables):
     """What the file and the tables say of a spectrum."""
     stem = file_stem(file)
-    known = next((key for key in (table_key(file), read.identifier) if key in sources), None)
-    told = table.loc[known] if known is not None else None
     row = {
         "id": stem, "file": file, "sha256": hashlib.sha256(content).hexdigest(),
         "survey": file.partition("/")[0] if "/" in file else read.layout, "layout": read.layout,
@@ -219,10 +213,15 @@ def _row(file, content, read, table, sources):
         "n_pixels": len(read.flux),
         "label_source": "file header" if read.spectral_type else "no label",
     }  # fmt: skip
-    if told is not None:
-        row |= {"spectral_type": told["type"], "label_source": sources[known]}
+    for table in tables:  # a later one has the last word on what it tells
+        known = next((k for k in (table_key(file), read.identifier) if k in table.index), None)
+        if known is None:
+            continue
+        told = table.loc[known]
+        if told["type"]:
+            row |= {"spectral_type": told["type"], "label_source": told["source"]}
         row |= {"name": told["name"]} if told["name"] else {}
-        numbers = told[["velocity", "ra", "dec"]].dropna()
+        numbers = told[["velocity", "ra", "dec", "snr"]].dropna()
         row |= {name: float(value) for name, value in numbers.items()}
     kind = parse_spectral_type(row["spectral_type"])
     return row | {

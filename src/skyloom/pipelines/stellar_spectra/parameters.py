@@ -149,7 +149,7 @@ class FeatureParameters(Parameters):
         return min(3 * self.height, self.n_pixels)
 
 
-Arm = Literal["none", "class weights", "jitter", "simulated", "gan"]
+Arm = Literal["none", "class weights", "repeats", "jitter", "simulated", "gan"]
 
 
 class AugmentationParameters(SplitParameters):
@@ -165,8 +165,9 @@ class AugmentationParameters(SplitParameters):
     )
     arm: Arm = Field(
         "class weights",
-        description="what is done for it: nothing; every class weighs the same; changed copies, "
-        "simulated or made spectra until it is as frequent as the median class",
+        description="what is done for it: nothing; every class comes equally often; the observed "
+        "ones again, changed copies, simulated or made ones until it is as frequent as the median "
+        "class",
     )
 
 
@@ -241,6 +242,9 @@ class AuditParameters(Parameters):
     )
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     generator_epochs: int = Field(40, ge=1, description="8000 are published")
+    checkpoint_every: int = Field(
+        10, ge=1, description="epochs of the generator; a checkpoint has 105 MB"
+    )
     latent: int = Field(900, ge=2, description="random numbers of a made spectrum")
     seed: Seed = 0
 
@@ -279,9 +283,12 @@ class SweepParameters(configurations.SweepParameters):
     """Which configurations are compared."""
 
     test_surveys: tuple[str, ...] = Field(
-        (), description="trained on the other surveys and tested on these, by folder or layout; "
-        "empty: the split of the augmentation",
+        (), description="tested on these surveys, by folder or layout; empty: the split of the "
+        "augmentation",
     )  # fmt: skip
+    train_surveys: tuple[str, ...] = Field(
+        (), description="where test_surveys are given: trained on these; empty: on all others"
+    )
     configuration: ClassVar[type[configurations.Configuration]] = Configuration
 
     @model_validator(mode="after")

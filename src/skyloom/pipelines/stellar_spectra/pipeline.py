@@ -257,6 +257,7 @@ def create_pipeline() -> Pipeline:
                     "selection",
                     "occlusion",
                     "generator_history",
+                    "synthetic",
                     "synthetic_quality",
                     "synthetic_lines",
                     "audit",

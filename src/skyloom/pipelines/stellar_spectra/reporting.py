@@ -67,12 +67,11 @@ SNR_COLUMNS = (
 )  # fmt: skip
 OCCLUSION_COLUMNS = ("class", "low", "high", "drop", "error", "n_spectra")
 QUALITY_COLUMNS = (
-    "spectra", "fold", "n_spectra", "spectrum_error", "line_error", "kernel_distance",
+    "spectra", "fold", "n_spectra", "n_held_out", "spectrum_error", "line_error", "kernel_distance",
     "diversity", "share_of_copies",
 )  # fmt: skip
 LINE_COLUMNS = (
-    "spectra", "line", "n_spectra", "median", "quarter", "three_quarters", "ks_statistic",
-    "ks_p_value",
+    "spectra", "line", "n_spectra", "median", "quarter", "three_quarters", "ks_distance",
 )  # fmt: skip
 _MEASURES = {
     "spectrum_error": ("error of mean and scatter\n(training spectra: scatter = 1)", 1.2),
@@ -120,7 +119,8 @@ def score_configurations(
         `skyloom.evaluation.scores.class_scores`.
     rare : pandas.DataFrame
         `RARE_COLUMNS`: those of the rare class, with the paired difference of its recall to that
-        of the network that differs in nothing but that nothing is done for the class.
+        of the network that differs in nothing but that nothing is done for the class. Without
+        configurations that were not tested on all of its stars, as the trials of a search.
     snr : pandas.DataFrame
         `SNR_COLUMNS`: success rates in bins of S/N with equal numbers of spectra.
     """
@@ -136,12 +136,15 @@ def score_configurations(
         return scores, everything, selected, *(pd.DataFrame(columns=list(c)) for c in nothing)
     configurations = sweep["configurations"]
     scores, arms = compare_arms(scores, everything, configurations, parameters.seed)
-    population = [parameters.population[CLASSES.index(name)] for name in names]
+    population = dict(zip(CLASSES, parameters.population, strict=True))
     tables = []
     for (name, kind), part in everything.groupby(["configuration", "kind"], sort=False):
-        table = class_scores(part, population).assign(configuration=name, kind=kind)
-        tables.append(table.assign(**{"class": names}))
+        table = class_scores(part, [population[each] for each in names])
+        tables.append(table.assign(configuration=name, kind=kind, **{"class": names}))
     classes = pd.concat(tables, ignore_index=True)[list(CLASS_COLUMNS)]
+    if any(share for name, share in population.items() if name not in names):
+        # How many of a class that nobody tested would be named otherwise is not known.
+        classes[["purity", "purity_low", "purity_high"]] = np.nan
     rare_name = laid_out.base.augmentation.rare_class
     rare = _rare_table(classes, everything, configurations, names, rare_name, parameters.seed)
     return (
@@ -157,11 +160,13 @@ def score_configurations(
 
 def _rare_table(classes, predictions, configurations, names, rare, seed):
     """Scores of the rare class, and what its recall gains."""
-    own = classes[(classes["class"] == rare) & (classes["kind"] != "nested")]
+    own = classes[classes["class"] == rare]
     if own.empty or not own["n_objects"].max():
         return pd.DataFrame(columns=list(RARE_COLUMNS))
     tested = predictions[predictions["class"] == names.index(rare)]
-    minus = reference_networks(own["configuration"].tolist(), configurations)
+    networks = own.loc[own["kind"] != "nested", "configuration"].tolist()
+    minus = reference_networks(networks, configurations)
+    minus[NESTED] = minus[networks[0]]
     rows = []
     for _, row in own.iterrows():
         other = minus[row["configuration"]]
@@ -175,7 +180,10 @@ def _rare_table(classes, predictions, configurations, names, rare, seed):
         apart = paired_difference(same, beside, rng) if len(same) else (np.nan,) * 3
         names_of = ("difference", "difference_low", "difference_high")
         rows.append(row.to_dict() | {"minus": other} | dict(zip(names_of, apart, strict=True)))
-    return pd.DataFrame(rows)[list(RARE_COLUMNS)]
+    table = pd.DataFrame(rows)[list(RARE_COLUMNS)]
+    # The trials of a search are tested in one fold each, and there are hundreds.
+    whole = table["n_objects"] == table["n_objects"].max()
+    return table[whole].reset_index(drop=True)
 
 
 def _by_snr(predictions, sample, parameters):
@@ -300,8 +308,8 @@ def measure_synthetic_quality(
         distance of equivalent widths to those of the training stars; ``diversity`` is in units of
         that of the training stars; see `skyloom.evaluation.synthetic` for the others.
     lines : pandas.DataFrame
-        `LINE_COLUMNS`: equivalent widths (Angstrom) of the first fold, with the two-sample test
-        against the observed stars of the class.
+        `LINE_COLUMNS`: equivalent widths (Angstrom) of the first fold, with the Kolmogorov-Smirnov
+        distance (0 to 1) to those of the observed stars of the class.
     """
     nothing = tuple(pd.DataFrame(columns=list(c)) for c in (QUALITY_COLUMNS, LINE_COLUMNS))
     if not description["trained"] or synthetic.empty:
@@ -346,7 +354,7 @@ def measure_synthetic_quality(
             theirs, own = seen(made), lines_of(made, features)
             apart = [test.statistic for test in distances(widths, own).values()]
             rows.append(
-                (name, fold, len(made), spectrum_error(train, made),
+                (name, fold, len(made), len(held), spectrum_error(train, made),
                  float(np.median(apart)) if apart else np.nan, kernel_distance(ours, theirs),
                  diversity(theirs) / diversity(ours), share_of_copies(theirs, ours, usual))
             )  # fmt: skip
@@ -365,9 +373,9 @@ def measure_synthetic_quality(
                     continue
                 quartiles = np.percentile(known, [50, 25, 75])
                 test = tests.get(line)
-                same = name.startswith("observed") or test is None
-                told = (np.nan, np.nan) if same else (test.statistic, test.pvalue)
-                lines.append((name, line, len(known), *quartiles, *told))
+                # No p-value: many copies of a few stars are no sample of so many.
+                apart = np.nan if test is None else test.statistic
+                lines.append((name, line, len(known), *quartiles, apart))
     return (
         pd.DataFrame(rows, columns=list(QUALITY_COLUMNS)),
         pd.DataFrame(lines, columns=list(LINE_COLUMNS)),
@@ -428,7 +436,8 @@ def model_info(
     first = roles[roles["fold"] == roles["fold"].min()]["role"].value_counts().to_dict()
     tested = laid_out.parameters.test_surveys
     split = (
-        f"tested on {', '.join(tested)}, trained on the other surveys"
+        f"tested on {', '.join(tested)}, trained on "
+        f"{', '.join(laid_out.parameters.train_surveys) or 'the other surveys'}"
         if tested
         else augmentation.split
     )
@@ -444,6 +453,10 @@ def model_info(
     made = ", ".join(
         f"{row.n_spectra} {row.arm}" for row in synthetic.drop_duplicates("arm").itertuples()
     )
+    missing = without_pool(synthetic, manifest, laid_out)
+    if missing:
+        made += f". Nothing could be made, so that the arm is like none, for: {missing}"
+    rare_stars = used[used["class"] == augmentation.rare_class]
     twice = int(used["group"].duplicated().sum())
     return {
         "Data": f"{len(kept)} spectra kept of {len(sample)} read ({dropped or 'none dropped'}), "
@@ -451,7 +464,8 @@ def model_info(
         f"({twice} are further ones of a star that is there already), by survey: "
         f"{used['survey'].value_counts().to_dict()}. Fingerprint {data_fingerprint(sample)[:16]}.",
         "Labels": f"{', '.join(sorted(used['label_source'].unique()))}; by class: "
-        f"{used['class'].value_counts().to_dict()}.",
+        f"{used['class'].value_counts().to_dict()}; those of {augmentation.rare_class} by survey: "
+        f"{rare_stars['survey'].value_counts().to_dict()}.",
         "Split": f"{split}; spectra by role in the first fold: {first}; the same for every seed "
         f"({sorted(int(seed) for seed in manifest['seed'].unique())}), which stands for initial "
         "weights, batches and the choice of made spectra; made before augmentation and written "
@@ -474,9 +488,54 @@ def model_info(
         "not contain the luck of the split.",
         "Known limits": "Classes are those of the tables and headers, which disagree in some per "
         "cent of cases; stars at the border of two classes count as wrong when they are named the "
-        "other. S/N is known only where the survey tells it. In a population with other objects "
-        "(hot subdwarfs, white dwarfs, quasars) purity is lower.",
+        "other. Classes and surveys are not independent: a network may tell a survey by its sky, "
+        "and with it a class. S/N is known only where the survey tells it. In a population with "
+        "other objects (hot subdwarfs, white dwarfs, quasars) purity is lower.",
     }
+
+
+def without_pool(synthetic: pd.DataFrame, manifest: pd.DataFrame, sweep: Sweep) -> str:
+    """Arms and folds for which there is nothing to train on beside the observed stars.
+
+    Parameters
+    ----------
+    synthetic, manifest : pandas.DataFrame
+        The pools and the split.
+    sweep : Sweep
+        What was to be compared.
+
+    Returns
+    -------
+    str
+        Empty where nothing is missing.
+    """
+    wanted = {"repeats", "jitter", "simulated", "gan"} & set(sweep.arms)
+    there = set(zip(synthetic["arm"], synthetic["fold"].astype(int), strict=True))
+    folds = sorted(int(fold) for fold in manifest["fold"].unique())
+    missing = [(arm, fold) for arm in sorted(wanted) for fold in folds if (arm, fold) not in there]
+    return ", ".join(f"{arm} (fold {fold})" for arm, fold in missing)
+
+
+def unused_spectra(sample: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """What was read and is not in the split, with the reason.
+
+    Parameters
+    ----------
+    sample, manifest : pandas.DataFrame
+        The stars and their split.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``id`` and ``reason``.
+    """
+    dropped = sample[~sample["keep"]]
+    left = sample[sample["keep"] & ~sample["id"].isin(manifest["id"])]
+    why = "class " + left["class"] + ", survey " + left["survey"] + ": left out of the split "
+    why += "(too few stars of the class to train on, a survey that is not asked for, or a star "
+    why += "that is tested)"
+    reasons = pd.concat([dropped["reason"] + ": " + dropped["value"].astype(str), why])
+    return pd.DataFrame({"id": sample["id"], "reason": reasons}).loc[reasons.index]
 
 
 def write_report(
@@ -494,6 +553,7 @@ def write_report(
     selection: pd.DataFrame,
     occlusion: pd.DataFrame,
     generators: pd.DataFrame,
+    synthetic: pd.DataFrame,
     quality: pd.DataFrame,
     lines: pd.DataFrame,
     audit: pd.DataFrame,
@@ -512,7 +572,7 @@ def write_report(
         Results of the sweep.
     occlusion : pandas.DataFrame
         Which wavelengths decide.
-    generators, quality, lines : pandas.DataFrame
+    generators, synthetic, quality, lines : pandas.DataFrame
         Of made spectra.
     audit : pandas.DataFrame
         Of the published recipe.
@@ -583,9 +643,19 @@ def write_report(
         "Equivalent widths of made spectra": plots.lines_figure(lines),
         "Audit: the published recipe": plots.audit_figure(audit, len(names), name),
     }
+    bad = generators[generators["chosen"].astype(bool) & (generators["verdict"] != "")]
+    warnings = " ".join(
+        f"Warning, generator of fold {row.fold}: {row.verdict}." for row in bad.itertuples()
+    )
+    missing = without_pool(synthetic, manifest, laid_out)
+    if missing and len(scores):
+        warnings += f" Warning, like none for want of {name} stars: {missing}."
     n_kept = int(sample["keep"].sum())
+    n_left = n_kept - manifest["id"].nunique()
     head = f"{n_kept} spectra kept of {len(sample)} read, {len(rejected)} rejected"
-    words = f"{rare_in_words(rare, name)} {audit_sentences}".strip()
+    if n_left and len(scores):
+        head += f"; {n_left} left out of the split, which has {', '.join(names)}"
+    words = " ".join(filter(None, (rare_in_words(rare, name), warnings, audit_sentences)))
     summary = summary_text(scores, head, "spectra", FOREST_BASELINE, words)
     drawn = dict(
         zip(
@@ -595,7 +665,6 @@ def write_report(
             strict=True,
         )
     )  # fmt: skip
-    unused = sample.loc[~sample["keep"], ["id", "reason", "value"]]
     report = render_report(
         Path(__file__).parent / "report.html.jinja",
         {title: figure for title, figure in figures.items() if drawn[title]},
@@ -603,10 +672,11 @@ def write_report(
         arms=arms,
         classes=classes,
         rare=rare,
+        rare_warning=warnings,
         rare_name=name,
         reference=FOREST_BASELINE,
         rejected=rejected,
-        unused=unused.assign(reason=unused["reason"] + ": " + unused["value"].astype(str)),
+        unused=unused_spectra(sample, manifest),
         info=info,
         names=names,
         selection=selection,
@@ -634,13 +704,11 @@ def rare_in_words(rare: pd.DataFrame, name: str) -> str:
     if rare.empty:
         return ""
     parts = [
-        f"{row.configuration} {row.recall:.2f} ({row.recall_low:.2f}-{row.recall_high:.2f})"
+        f"{row.configuration} {row.recall:.2f} ({row.recall_low:.2f}-{row.recall_high:.2f}) of "
+        f"{row.n_objects}"
         for row in rare.itertuples()
     ]
-    return (
-        f"Recall of the {rare['n_objects'].max()} observed {name} spectra (95 %): "
-        f"{', '.join(parts)}."
-    )
+    return f"Recall of observed {name} spectra (95 %): {', '.join(parts)}."
 
 
 def _mean_spectra(sample, manifest, prepared, features, names):

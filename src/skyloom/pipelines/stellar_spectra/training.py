@@ -47,7 +47,9 @@ from skyloom.spectra.line_indices import LINE_INDICES
 FOREST_BASELINE = "line indices, random forest"
 REGRESSION_BASELINE = "indices, logistic regression"
 MAJORITY_BASELINE = "majority class"
-# Lines by which a star is told to be like those of the sample; all lie where every survey looks.
+# Lines by which a star is told to be like those of the sample; of these, such as nearly all of its
+# stars have in the chosen window.
+_MEASURED = 0.9
 _LIKENESS = ("H delta", "G band", "H gamma", "Fe I 4383", "H beta", "Mg b", "Na D", "TiO 6200")
 
 
@@ -78,7 +80,7 @@ def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Indexed by ``id``: equivalent widths, Angstrom, that nearly every star has.
+        Indexed by ``id``: equivalent widths, Angstrom; NaN outside of the window.
     """
     return baseline_features(measurements)[list(_LIKENESS)]
 
@@ -287,6 +289,7 @@ def fit_final_network(
     network, snapshots, _ = fit_network(settings, train, None)
     network.set_weights(snapshots[0].weights)
 
+    likeness = likeness_features(measurements).loc[objects["id"]]
     calibration = calibrate(network, validation)
     description = {
         "trained": True,
@@ -296,6 +299,6 @@ def fit_final_network(
         "surveys": sorted(sample.loc[rows, "survey"].unique()),
         "label_source": ", ".join(sorted(sample.loc[rows, "label_source"].unique())),
         **calibration,
-        "sample": describe_sample(likeness_features(measurements).loc[objects["id"]]),
+        "sample": describe_sample(likeness.loc[:, likeness.notna().mean() >= _MEASURED]),
     }
     return network, description, np.asarray(train[0][:1])
