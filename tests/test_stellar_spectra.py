@@ -284,15 +284,16 @@ def test_another_study_of_the_same_sample_is_one_command(finished, study, sweep,
     assert (project / f"data/08_reporting/{STUDY}/success_rates.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("tested", ["20111024", "south"])
-def test_surveys_are_tested_on_networks_that_saw_others_only(finished, tmp_path, tested):
+def test_surveys_are_tested_on_networks_that_saw_others_only(finished, tmp_path):
     project, _ = finished
+    tested = "20111024"
     for number, file in enumerate(sorted((project / f"data/01_raw/{STUDY}/spectra").iterdir())):
         folder = tmp_path / ("20111024" if number % 3 else "south")  # numbers are names, too
         folder.mkdir(exist_ok=True)
         shutil.copy(file, folder)
     small = {name: values for name, values in SMALL.items() if name != "simulation"}
     small["augmentation"] = {"seeds": [0]}
+    small["audit"] = {"enabled": False}
     small["studies"] = {
         "sweeps": {"across": {"test_surveys": [tested], "grid": {"augmentation.arm": ["none"]}}}
     }
