@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Self, get_args
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -245,6 +245,37 @@ class SweepParameters(Parameters):
                 except ValidationError as error:
                     msg = f"{name}: {value!r} is not possible: {error.errors()[0]['msg']}"
                     raise ValueError(msg) from error
+        return self
+
+
+AnySweep = TypeVar("AnySweep", bound=SweepParameters)
+
+
+class FixedClassesSweep(SweepParameters):
+    """Sweep of a study that makes synthetic objects of the true classes."""
+
+    @model_validator(mode="after")
+    def _no_shuffles(self):
+        if self.n_permutations:
+            msg = (
+                "n_permutations must be 0: synthetic objects are made with the true classes, so "
+                "that shuffled ones are no null of the whole procedure"
+            )
+            raise ValueError(msg)
+        return self
+
+
+class StudyParameters(Parameters, Generic[AnySweep]):
+    """Studies by name, each a sweep of its own; one of them is run."""
+
+    chosen: str = "arms"
+    sweeps: dict[str, AnySweep] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _is_there(self):
+        if self.chosen not in self.sweeps:
+            msg = f"there is no study {self.chosen!r}; those are {', '.join(self.sweeps)}"
+            raise ValueError(msg)
         return self
 
 

@@ -267,35 +267,14 @@ class Configuration(configurations.Configuration):
         return self.augmentation.arm.startswith("real")
 
 
-class SweepParameters(configurations.SweepParameters):
+class SweepParameters(configurations.FixedClassesSweep):
     """Which configurations are compared."""
 
     bending: bool = Field(False, description="also train regressors of the bending angle")
     configuration: ClassVar[type[configurations.Configuration]] = Configuration
 
-    @model_validator(mode="after")
-    def _no_shuffles(self):
-        if self.n_permutations:
-            msg = (
-                "n_permutations must be 0: the synthetic images are made with the true classes, "
-                "so that shuffled ones are no null of the whole procedure"
-            )
-            raise ValueError(msg)
-        return self
 
-
-class StudyParameters(Parameters):
-    """Studies by name, each a sweep of its own; one of them is run."""
-
-    chosen: str = "arms"
-    sweeps: dict[str, SweepParameters] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _is_there(self):
-        if self.chosen not in self.sweeps:
-            msg = f"there is no study {self.chosen!r}; those are {', '.join(self.sweeps)}"
-            raise ValueError(msg)
-        return self
+StudyParameters = configurations.StudyParameters[SweepParameters]
 
 
 class Sweep(configurations.Sweep):
