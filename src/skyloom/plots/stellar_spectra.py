@@ -292,8 +292,9 @@ def occlusion_figure(
         beside.tick_params(labelsize=6, colors=RED)
         if axis is axes[len(means) // 2]:
             beside.set_ylabel(
-                "drop of the probability of the true class (shaded)", color=RED, fontsize=9
-            )
+                "drop of the probability of the true class (shaded)", color=RED, fontsize=9,
+                labelpad=16,
+            )  # fmt: skip
         axis.set_xlim(wavelength[0], wavelength[-1])
         axis.set_zorder(beside.get_zorder() + 1)
         axis.patch.set_visible(False)
