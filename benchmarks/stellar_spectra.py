@@ -8,6 +8,7 @@ process of its own, so that its peak memory is its own; memory is what is not ba
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 
 from skyloom.datasets import NpyDataset
 from skyloom.pipelines.stellar_spectra.features import draw_inputs, measure_stars, prepare_sample
@@ -70,9 +70,10 @@ def step(folder: Path) -> None:
     peak, done = [0.0], threading.Event()
 
     def watch():
-        process = psutil.Process()
         while not done.wait(0.2):
-            peak[0] = max(peak[0], process.memory_info().rss - process.memory_info().shared)
+            status = Path("/proc/self/status").read_text()
+            (anonymous,) = re.findall(r"RssAnon:\s+(\d+) kB", status)
+            peak[0] = max(peak[0], 1024 * float(anonymous))
 
     threading.Thread(target=watch, daemon=True).start()
     start = time.perf_counter()

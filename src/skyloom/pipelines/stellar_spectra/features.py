@@ -272,19 +272,26 @@ def draw_inputs(
     dict of str to dask.array.Array of float32, shape (n, *input_shape)
         By variant.
     """
+    import dask
     import dask.array as da
 
-    inputs = {}
-    for variant, member in Sweep.model_validate(plan).image_variants.items():
-        features = member.features
-        flux = da.from_array(prepared[features.prepared](), chunks=(_CHUNK, -1))
+    def later(load, features):
+        # Not an array of dask's: it would make a copy of all spectra.
+        @dask.delayed(pure=False)
+        def some(first):
+            return as_input(load()[first : first + _CHUNK], features)
+
+        n = len(load())
+        parts = [(some(first), min(_CHUNK, n - first)) for first in range(0, n, _CHUNK)]
         shape = features.input_shape
-        inputs[variant] = flux.map_blocks(
-            as_input, features, dtype=np.float32, drop_axis=1,
-            new_axis=list(range(1, 1 + len(shape))),
-            chunks=(flux.chunks[0], *((side,) for side in shape)),
-        )  # fmt: skip
-    return inputs
+        return da.concatenate(
+            [da.from_delayed(part, (size, *shape), np.float32) for part, size in parts]
+        )
+
+    return {
+        variant: later(prepared[member.features.prepared], member.features)
+        for variant, member in Sweep.model_validate(plan).image_variants.items()
+    }
 
 
 def draw_sample_figure(
