@@ -232,6 +232,9 @@ def test_new_spectra_are_classified(finished, tmp_path):
     first = sorted(folder.iterdir())[0]
     with fits.open(first, mode="update") as hdus:
         hdus[0].data[1, 400:] = 0  # most of it was not observed
+    last = sorted(folder.iterdir())[-1]
+    with fits.open(last, mode="update") as hdus:
+        hdus[0].header["SUBCLASS"] = "GALAXY"
     (folder / "notes.txt").write_text("no spectrum")
     shown = run(project, ".prediction", folder=str(folder))
     assert "9 files: 7 classified" in shown
@@ -241,6 +244,7 @@ def test_new_spectra_are_classified(finished, tmp_path):
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
     assert pd.isna(table.loc[first.stem, "class"])
     assert table.loc[first.stem, "warning"].startswith("covers too little")
+    assert table.loc[last.stem, "warning"] == "no star: GALAXY"
     pages = project / f"data/08_reporting/{STUDY}/prediction/classes.pdf"
     assert pages.stat().st_size > 1000
     book = pd.read_excel(pages.with_suffix(".xlsx"), sheet_name=None)

@@ -39,10 +39,10 @@ def ingest_unlabelled_spectra(
     -------
     stars, spectra, rejected
         From `skyloom.pipelines.stellar_spectra.ingestion.ingest_spectra`; in the first ``reason``
-        and ``value`` tell only of the spectra, not of their classes.
+        and ``value`` tell only of the spectra, not of their classes, unless that is no star's.
     """
     stars, spectra, rejected = ingest_spectra(files, pd.DataFrame(), parameters)
-    of_class = (stars["class"] == "") & (stars["reason"] != "duplicate")
+    of_class = (stars["class"] == "") & ~stars["reason"].isin(["duplicate", "no star"])
     stars.loc[of_class, ["reason", "value"]] = ""
     faint = (stars["reason"] == "") & (stars["snr"] < parameters.min_snr)
     stars.loc[faint, "reason"] = "too noisy"
