@@ -337,7 +337,7 @@ def test_the_published_sizes_run_at_a_tiny_scale(finished):
     project, _ = finished
     tiny = {
         "simulation": SMALL["simulation"], "augmentation": {"n_folds": 2, "seeds": [0]},
-        "synthetic": {"n_spectra": 6}, "network": {"dense": 16}, "audit": SMALL["audit"],
+        "synthetic": {"n_spectra": 6}, "network": {"dense": 16}, "audit": {"enabled": False},
         "generators": {"latent": 4, "epochs": 1, "checkpoint_every": 1, "batch_size": 2},
         "training": {"epochs": 1, "steps_per_epoch": 2}, "reporting": SMALL["reporting"],
     }  # fmt: skip
