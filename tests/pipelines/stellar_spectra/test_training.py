@@ -18,6 +18,7 @@ from skyloom.pipelines.stellar_spectra.fitting import (
     training_data,
 )
 from skyloom.pipelines.stellar_spectra.generation import make_spectra
+from skyloom.pipelines.stellar_spectra.ingestion import configure_sweep
 from skyloom.pipelines.stellar_spectra.parameters import (
     AuditParameters,
     AugmentationParameters,
@@ -25,9 +26,15 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     FeatureParameters,
     GenerationParameters,
     NetworkParameters,
+    StudyParameters,
+    Sweep,
     TrainingParameters,
 )
-from skyloom.pipelines.stellar_spectra.training import fit_baselines, likeness_features
+from skyloom.pipelines.stellar_spectra.training import (
+    fit_baselines,
+    fit_final_network,
+    likeness_features,
+)
 from skyloom.spectra.line_indices import LINE_INDICES
 
 FEATURES = FeatureParameters(low=4000, high=5000, step=1e-3, height=4)
@@ -245,3 +252,28 @@ def test_the_audit_says_what_its_table_says():
     assert "Run with 9 epochs (published: 140)" in words
     assert "11% of its test spectra are made ones" in words
     assert "2: 0.700 (0.700-0.700), 3: 0.800 (0.800-0.800)" in words
+
+
+def test_a_window_without_the_usual_lines_still_has_a_final_network():
+    red = FeatureParameters(low=6600, high=7200, step=5e-4, height=8)
+    studies = StudyParameters(chosen="a", sweeps={"a": {"grid": {"augmentation.arm": ["none"]}}})
+    plan = configure_sweep(
+        studies, red, AugmentationParameters(), NetworkParameters(widths=(4,), dense=4),
+        TrainingParameters(epochs=1, steps_per_epoch=2),
+    )  # fmt: skip
+    ids = [f"s{k}" for k in range(12)]
+    sample = pd.DataFrame({"id": ids, "class": ["A", "G"] * 6, "survey": "s", "label_source": "x"})
+    manifest = pd.DataFrame({"id": ids, "class": [0, 1] * 6, "fold": 0, "seed": 0, "role": "train"})
+    measurements = pd.DataFrame({"id": ids} | dict.fromkeys(LINE_INDICES, np.nan))
+    (variant,) = Sweep.model_validate(plan).image_variants
+    inputs = RNG.normal(size=(12, *red.input_shape)).astype(np.float32)
+    validation = pd.DataFrame(
+        {"class": [0, 1], "probability_0": [0.6, 0.4], "probability_1": [0.4, 0.6]}
+    )
+    network, description, example = fit_final_network(
+        sample, measurements, manifest, {variant: lambda: inputs}, {}, validation,
+        {"chosen": plan["configurations"][0]}, plan,
+    )  # fmt: skip
+    assert description["sample"] is None  # no line tells whether a star is like these
+    assert description["class_names"] == ["A", "G"]
+    assert network.predict_on_batch(example).shape == (1, 2)

@@ -69,8 +69,9 @@ def classify_spectra(
     table : pandas.DataFrame
         ``id``, ``file``, ``class``, ``probability_<class>``, ``spectral_type`` (what the file or a
         table says, where one does), ``unlike_training`` (further from the training sample than
-        99 % of it), ``distance_from_training`` and ``warning``: what a sample for training would
-        not have had. Spectra that cannot be prepared have no class.
+        99 % of it), ``distance_from_training`` (missing where no line can tell) and ``warning``:
+        what a sample for training would not have had. Spectra that cannot be prepared have no
+        class.
     sheets : iterator of matplotlib.figure.Figure
         Pages of spectra with their classes.
     """
@@ -89,7 +90,9 @@ def classify_spectra(
         ]
     )
     usable = np.array([error is None for error in errors])
-    distance = distance_from_sample(likeness_features(lines), description["sample"])
+    distance = np.full(len(stars), np.nan)
+    if description["sample"] is not None:
+        distance = distance_from_sample(likeness_features(lines), description["sample"])
     table = stars[["id", "file"]].copy()
     table["class"] = np.where(usable, np.array(names, object)[probability.argmax(axis=1)], "")
     for k, name in enumerate(names):

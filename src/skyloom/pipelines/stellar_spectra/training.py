@@ -260,7 +260,7 @@ def fit_final_network(
     description : dict
         What is needed to use it: ``trained``, ``configuration``, ``class_names``,
         ``temperature``, ``calibration_error`` before and after, and ``sample``, which tells stars
-        unlike those of the training.
+        unlike those of the training (None where the window has none of the lines).
     example : numpy.ndarray of float32
         One input.
     """
@@ -290,6 +290,7 @@ def fit_final_network(
     network.set_weights(snapshots[0].weights)
 
     likeness = likeness_features(measurements).loc[objects["id"]]
+    likeness = likeness.loc[:, likeness.notna().mean() >= _MEASURED]
     calibration = calibrate(network, validation)
     description = {
         "trained": True,
@@ -299,6 +300,6 @@ def fit_final_network(
         "surveys": sorted(sample.loc[rows, "survey"].unique()),
         "label_source": ", ".join(sorted(sample.loc[rows, "label_source"].unique())),
         **calibration,
-        "sample": describe_sample(likeness.loc[:, likeness.notna().mean() >= _MEASURED]),
+        "sample": describe_sample(likeness) if len(likeness.columns) else None,
     }
     return network, description, np.asarray(train[0][:1])
