@@ -164,11 +164,12 @@ def test_generators_of_other_features_are_refused():
 
 
 def test_baselines_see_line_indices_and_do_without_missing_ones():
+    rng = np.random.default_rng(1)
     table = pd.DataFrame(
-        {name: RNG.normal(size=60) for name in LINE_INDICES}, index=[f"s{k}" for k in range(60)]
+        {name: rng.normal(size=60) for name in LINE_INDICES}, index=[f"s{k}" for k in range(60)]
     )
     classes = np.tile([0, 1, 2], 20)
-    table["H beta"] += 9.0 * classes
+    table["H beta"] += 20.0 * classes
     table.loc["s5", "H beta"] = np.nan
     table["TiO 7050"] = np.nan  # measured in no spectrum
     manifest = pd.DataFrame({"id": table.index, "class": classes}).assign(
