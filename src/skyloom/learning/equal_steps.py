@@ -71,7 +71,7 @@ def fit_equal_steps(
     """
     from skyloom.learning.fitting import balanced_rows, fit_classifier, restart
 
-    model = _compiled(build, architecture, training.optimizer, regression)
+    model = compiled(build, architecture, training.optimizer, regression)
     restart(model, build(*architecture, seed), training.learning_rate)
     if balance and not regression:
         rows = balanced_rows(train[1], np.random.default_rng(seed))
@@ -93,8 +93,24 @@ def fit_equal_steps(
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(build, architecture, optimizer, regression):
-    """Compiled network, to be reused by all fits of this process: tracing it takes seconds."""
+def compiled(
+    build: Callable[..., Any], architecture: tuple[Hashable, ...], optimizer: str, regression: bool
+) -> Any:
+    """Compiled network, to be reused by all fits of this process: tracing it takes seconds.
+
+    Parameters
+    ----------
+    build, architecture
+        As of `fit_equal_steps`.
+    optimizer : {"adam", "rmsprop"}
+        Its learning rate is to be set, see `skyloom.learning.fitting.restart`.
+    regression : bool
+        Whether it predicts numbers.
+
+    Returns
+    -------
+    keras.Model
+    """
     import keras
 
     model = build(*architecture, 0)

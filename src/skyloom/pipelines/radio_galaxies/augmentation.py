@@ -43,7 +43,7 @@ HISTORY_COLUMNS = (
 _N_SHOWN = 8  # images of a class on a sheet
 # A checkpoint beyond these is of no use: diversity in units of that of the training images, error
 # of the histograms (0 to 2), and the typical brightest pixel (0 to 1). Noise has an error of 1.2.
-_LEAST_DIVERSE, _MOST_UNLIKE, _DARKEST = 0.2, 1.0, 0.2
+LEAST_DIVERSE, MOST_UNLIKE, _DARKEST = 0.2, 1.0, 0.2
 _FEWEST_FITTED = 10  # sources to which distributions can be fitted
 SYNTHETIC_COLUMNS = ("pool", "row", "class", "bending_angle")
 
@@ -402,9 +402,9 @@ def _verdict(result) -> str:
         return "diverged"
     if float(result["brightness"]) < _DARKEST:
         return "makes dark images"
-    if not float(result["diversity"]) > _LEAST_DIVERSE:
+    if not float(result["diversity"]) > LEAST_DIVERSE:
         return "collapsed: its images are all alike"
-    if float(result["histogram_error"]) > _MOST_UNLIKE:
+    if float(result["histogram_error"]) > MOST_UNLIKE:
         return "makes no sources: its images are unlike those of the training"
     return ""
 

@@ -32,7 +32,7 @@ from skyloom.learning.comparison import (
     scorer,
     workbooks_of,
 )
-from skyloom.pipelines.radio_galaxies.augmentation import class_names
+from skyloom.pipelines.radio_galaxies.augmentation import LEAST_DIVERSE, MOST_UNLIKE, class_names
 from skyloom.pipelines.radio_galaxies.parameters import (
     BendingParameters,
     Configuration,
@@ -61,8 +61,8 @@ QUALITY_COLUMNS = (
 )  # fmt: skip
 HISTOGRAM_COLUMNS = ("images", "quantity", "low", "high", "share")
 _MEASURES = {
-    "histogram_error": ("error of the histograms (0 to 2)", 1.0),
-    "diversity": ("diversity, training images = 1", 0.2),
+    "histogram_error": ("error of the histograms (0 to 2)", MOST_UNLIKE),
+    "diversity": ("diversity, training images = 1", LEAST_DIVERSE),
 }
 _N_SHOWN = 8  # configurations in the figures with a panel or a line for each
 

@@ -10,6 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from skyloom.compute import ClusterParameters, connect
+from skyloom.learning.equal_steps import compiled
 from skyloom.learning.fitting import fit_classifier, predict, prepare_process, restart
 from skyloom.learning.generative import Training, maker_with, train_in_pieces
 from skyloom.learning.sweep import (
@@ -106,9 +107,10 @@ def audit_published_recipe(
     bar = tqdm(total=len(jobs), desc="audit", unit="fit")
 
     def procedure(job):
-        labels, kernel, _ = job
+        labels, kernel, repeat = job
+        key = [parameters.seed, labels == "true", kernel, repeat]
         settings = {
-            "kernel_size": kernel, "seed": int(rng_of(job).integers(2**20)),
+            "kernel_size": kernel, "seed": int(np.random.default_rng(key).integers(2**20)),
             "epochs": parameters.epochs, "batch_size": parameters.batch_size,
             "n_classes": len(names), "rare": names.index(rare),
             "test_share": parameters.test_share, "made": f"made {labels}",
@@ -116,9 +118,6 @@ def audit_published_recipe(
         arrays = {"classes": labelled[labels]}
         (result,) = yield [Task(settings, arrays, ("spectra", settings["made"]))]
         yield Finished((job, result))
-
-    def rng_of(job):
-        return np.random.default_rng([parameters.seed, job[0] == "true", job[1], job[2]])
 
     found = {}
     with connect(cluster, round(flux.shape[1] ** 0.5)) as (client, threads):
@@ -228,9 +227,9 @@ def published_fit_task(
     is_made = np.arange(len(inputs)) >= len(real)
     order = np.random.default_rng(settings["seed"]).permutation(len(inputs))
     test, train = np.split(order, [round(settings["test_share"] * len(order))])
-    model = _compiled_published(settings["n_classes"], inputs.shape[2], settings["kernel_size"])
-    fresh = _published(settings["n_classes"], inputs.shape[2], settings["kernel_size"],
-                       settings["seed"])  # fmt: skip
+    architecture = settings["n_classes"], inputs.shape[2], settings["kernel_size"]
+    model = compiled(_published, architecture, "adam", False)
+    fresh = _published(*architecture, settings["seed"])
     restart(model, fresh, 1e-3)
     taps = used_taps(fresh)
     scale = fresh.layers[0].get_weights()[0][taps].std()
@@ -290,19 +289,6 @@ def _published(n_classes, pixels, kernel_size, seed):
     return published_star_cnn(n_classes, pixels=pixels, kernel_size=kernel_size, seed=seed)
 
 
-def _compiled_published(n_classes, pixels, kernel_size):
-    import keras
-
-    model = _published(n_classes, pixels, kernel_size, 0)
-    model.compile(
-        optimizer=keras.optimizers.Adam(1e-3),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
-    model.optimizer.build(model.trainable_variables)
-    return model
-
-
 def audit_in_words(table: pd.DataFrame, rare: str, parameters: AuditParameters) -> str:
     """What the audit says.
 
@@ -355,6 +341,7 @@ def audit_code() -> str:
     str
     """
     return code_digest(
+        "skyloom.learning.equal_steps",
         "skyloom.learning.fitting",
         "skyloom.learning.generative",
         "skyloom.nets.spectral_gan",

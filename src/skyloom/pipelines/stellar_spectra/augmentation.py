@@ -18,6 +18,7 @@ from skyloom.learning.sweep import ResultStore
 from skyloom.pipelines.stellar_spectra.features import prepare_spectra, wavelengths
 from skyloom.pipelines.stellar_spectra.fitting import code, train_generator_task
 from skyloom.pipelines.stellar_spectra.parameters import (
+    MADE_ARMS,
     AugmentationParameters,
     FeatureParameters,
     GeneratorParameters,
@@ -39,7 +40,7 @@ HISTORY_COLUMNS = (
 SYNTHETIC_COLUMNS = ("pool", "arm", "fold", "n_trained_on", "n_spectra")
 # A checkpoint beyond these is of no use, see `skyloom.evaluation.synthetic`; diversity in units of
 # that of the training spectra.
-_LEAST_DIVERSE, _MOST_UNLIKE = 0.2, 1.2
+LEAST_DIVERSE, MOST_UNLIKE = 0.2, 1.2
 _N_SHOWN = 6  # spectra in a figure or a film
 
 
@@ -369,9 +370,9 @@ def _verdict(result) -> str:
     """What is wrong with a checkpoint, or nothing."""
     if not np.isfinite(result["history"]).all():
         return "diverged"
-    if not float(result["diversity"]) > _LEAST_DIVERSE:
+    if not float(result["diversity"]) > LEAST_DIVERSE:
         return "collapsed: its spectra are all alike"
-    if float(result["spectrum_error"]) > _MOST_UNLIKE:
+    if float(result["spectrum_error"]) > MOST_UNLIKE:
         return "its spectra are unlike those of the training"
     return ""
 
@@ -429,7 +430,7 @@ def draw_synthetic_spectra(
             if f"fold_{fold}" in generators:
                 maker = generators[f"fold_{fold}"]()
                 made["gan"] = make_images(maker, np.zeros(parameters.n_spectra, int), rng)[..., 0]
-            for arm in sorted({"repeats", "jitter", "simulated", "gan"} & set(sweep.arms)):
+            for arm in sorted(MADE_ARMS & set(sweep.arms)):
                 if arm not in made:
                     logger.warning(
                         "fold %d: nothing for the arm %s, which is like none there", fold, arm

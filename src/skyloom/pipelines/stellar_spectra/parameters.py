@@ -150,6 +150,7 @@ class FeatureParameters(Parameters):
 
 
 Arm = Literal["none", "class weights", "repeats", "jitter", "simulated", "gan"]
+MADE_ARMS = frozenset({"repeats", "jitter", "simulated", "gan"})  # that add spectra of the class
 
 
 class AugmentationParameters(SplitParameters):

@@ -36,9 +36,15 @@ from skyloom.learning.comparison import (
     score_comparison,
     workbooks_of,
 )
-from skyloom.pipelines.stellar_spectra.augmentation import class_names, rare_training_rows
+from skyloom.pipelines.stellar_spectra.augmentation import (
+    LEAST_DIVERSE,
+    MOST_UNLIKE,
+    class_names,
+    rare_training_rows,
+)
 from skyloom.pipelines.stellar_spectra.features import as_input, lines_of, wavelengths
 from skyloom.pipelines.stellar_spectra.parameters import (
+    MADE_ARMS,
     Configuration,
     ReportingParameters,
     Sweep,
@@ -74,8 +80,8 @@ LINE_COLUMNS = (
     "spectra", "line", "n_spectra", "median", "quarter", "three_quarters", "ks_distance",
 )  # fmt: skip
 _MEASURES = {
-    "spectrum_error": ("error of mean and scatter\n(training spectra: scatter = 1)", 1.2),
-    "diversity": ("diversity, training spectra = 1", 0.2),
+    "spectrum_error": ("error of mean and scatter\n(training spectra: scatter = 1)", MOST_UNLIKE),
+    "diversity": ("diversity, training spectra = 1", LEAST_DIVERSE),
 }
 _N_SHOWN = 8  # configurations in the figures with a panel or a line for each
 _FEWEST = 2  # spectra from which a distribution can be judged
@@ -448,8 +454,7 @@ def model_info(
         else f"{search.n_trials} configurations searched in each outer fold and seed"
     )
     failed = f" {len(sweep['failed'])} failed or were pruned." if sweep["failed"] else ""
-    bad = generators.loc[generators["chosen"].astype(bool) & (generators["verdict"] != "")]
-    verdicts = "; ".join(f"fold {row.fold}: {row.verdict}" for row in bad.itertuples())
+    verdicts = "; ".join(f"fold {row.fold}: {row.verdict}" for row in _useless(generators))
     made = ", ".join(
         f"{row.n_spectra} {row.arm}" for row in synthetic.drop_duplicates("arm").itertuples()
     )
@@ -494,6 +499,13 @@ def model_info(
     }
 
 
+def _useless(generators):
+    """Checkpoints that are used although something is wrong with them."""
+    return generators[
+        generators["chosen"].astype(bool) & (generators["verdict"] != "")
+    ].itertuples()
+
+
 def without_pool(synthetic: pd.DataFrame, manifest: pd.DataFrame, sweep: Sweep) -> str:
     """Arms and folds for which there is nothing to train on beside the observed stars.
 
@@ -509,7 +521,7 @@ def without_pool(synthetic: pd.DataFrame, manifest: pd.DataFrame, sweep: Sweep) 
     str
         Empty where nothing is missing.
     """
-    wanted = {"repeats", "jitter", "simulated", "gan"} & set(sweep.arms)
+    wanted = MADE_ARMS & set(sweep.arms)
     there = set(zip(synthetic["arm"], synthetic["fold"].astype(int), strict=True))
     folds = sorted(int(fold) for fold in manifest["fold"].unique())
     missing = [(arm, fold) for arm in sorted(wanted) for fold in folds if (arm, fold) not in there]
@@ -613,15 +625,15 @@ def write_report(
     features = laid_out.base.features
     if sweep["chosen"] is not None:
         features = Configuration.model_validate(sweep["chosen"]).features
+    rare_title = f"The rare class {name}, on observed stars that no training saw"
+    occlusion_title = "Which wavelengths decide: the final network with a window hidden"
     figures = {
         "Success rates": classification.success_rate_figure(scores, "spectra"),
         "Networks and baselines on the same test spectra": classification.arms_figure(
             arms, references
         ),
         "Along the axis of the study": classification.axis_figure(along, axis),
-        f"The rare class {name}, on observed stars that no training saw": plots.rare_figure(
-            rare, name
-        ),
+        rare_title: plots.rare_figure(rare, name),
         "Success rate against S/N": plots.snr_figure(snr),
         "Learning curves": classification.learning_curves_figure(
             curves[curves["configuration"].isin(shown)]
@@ -634,7 +646,7 @@ def write_report(
         "Reliability of the probabilities": classification.reliability_figure(
             predictions[predictions["configuration"].isin(shown)]
         ),
-        "Which wavelengths decide: the final network with a window hidden": plots.occlusion_figure(
+        occlusion_title: plots.occlusion_figure(
             wavelengths(features),
             _mean_spectra(sample, manifest, prepared, features, names),
             occlusion,
@@ -643,9 +655,8 @@ def write_report(
         "Equivalent widths of made spectra": plots.lines_figure(lines),
         "Audit: the published recipe": plots.audit_figure(audit, len(names), name),
     }
-    bad = generators[generators["chosen"].astype(bool) & (generators["verdict"] != "")]
     warnings = " ".join(
-        f"Warning, generator of fold {row.fold}: {row.verdict}." for row in bad.itertuples()
+        f"Warning, generator of fold {row.fold}: {row.verdict}." for row in _useless(generators)
     )
     missing = without_pool(synthetic, manifest, laid_out)
     if missing and len(scores):
@@ -657,17 +668,18 @@ def write_report(
         head += f"; {n_left} left out of the split, which has {', '.join(names)}"
     words = " ".join(filter(None, (rare_in_words(rare, name), warnings, audit_sentences)))
     summary = summary_text(scores, head, "spectra", FOREST_BASELINE, words)
-    drawn = dict(
-        zip(
-            list(figures),
-            (True, True, not along.empty, not rare.empty, not snr.empty, True, True, True, True,
-             not occlusion.empty, not generators.empty, not lines.empty, not audit.empty),
-            strict=True,
-        )
-    )  # fmt: skip
+    empty = {
+        "Along the axis of the study": along.empty,
+        rare_title: rare.empty,
+        "Success rate against S/N": snr.empty,
+        occlusion_title: occlusion.empty,
+        "Networks that make spectra": generators.empty,
+        "Equivalent widths of made spectra": lines.empty,
+        "Audit: the published recipe": audit.empty,
+    }
     report = render_report(
         Path(__file__).parent / "report.html.jinja",
-        {title: figure for title, figure in figures.items() if drawn[title]},
+        {title: figure for title, figure in figures.items() if not empty.get(title)},
         scores=scores,
         arms=arms,
         classes=classes,
