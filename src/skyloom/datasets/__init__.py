@@ -11,6 +11,7 @@ from skyloom.datasets.folder import NpyPartitionsDataset, ObservationsDataset, P
 from skyloom.datasets.keras_model import KerasModelDataset
 from skyloom.datasets.labels import LabelTableDataset
 from skyloom.datasets.npy import NpyDataset
+from skyloom.datasets.parameters import ParametersDataset
 from skyloom.datasets.registered_model import RegisteredModelDataset
 from skyloom.datasets.results import ResultStoreDataset
 
@@ -24,6 +25,7 @@ __all__ = [
     "NpyDataset",
     "NpyPartitionsDataset",
     "ObservationsDataset",
+    "ParametersDataset",
     "PartitionsDataset",
     "RegisteredModelDataset",
     "ResultStoreDataset",

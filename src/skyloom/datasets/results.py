@@ -6,11 +6,11 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from skyloom.learning.sweep import ResultStore
+from skyloom.learning.tasks import ResultStore
 
 
 class ResultStoreDataset(AbstractDataset[Any, ResultStore]):
-    """Opens a `skyloom.learning.sweep.ResultStore`; it is filled by whoever loads it.
+    """Opens a `skyloom.learning.tasks.ResultStore`; it is filled by whoever loads it.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class ResultStoreDataset(AbstractDataset[Any, ResultStore]):
 
         Returns
         -------
-        skyloom.learning.sweep.ResultStore
+        skyloom.learning.tasks.ResultStore
         """
         return ResultStore(self._path)
 

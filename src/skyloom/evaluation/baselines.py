@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from skyloom.evaluation.measures import class_table
+
 
 def majority():
     """Classifier that always names the largest class of its training part."""
@@ -115,8 +117,4 @@ def predictions_table(
         ``seed``, ``fold``, ``id``, ``class``, ``predicted``, ``probability_0`` ...
     """
     table = pd.DataFrame({"seed": seed, "fold": fold, "id": test["id"].to_numpy()})
-    table["class"] = test["class"].to_numpy()
-    table["predicted"] = probability.argmax(axis=1)
-    for k in range(probability.shape[1]):
-        table[f"probability_{k}"] = probability[:, k]
-    return table
+    return table.join(class_table(test["class"].to_numpy(), probability))

@@ -289,9 +289,30 @@ def paired_difference(
         return (table["class"] == table["predicted"]).groupby(table["id"]).mean()
 
     difference = (hits(predictions) - hits(reference)).to_numpy()
-    resampled = rng.choice(difference, (n_bootstrap, len(difference))).mean(axis=1)
+    return float(difference.mean()), *bootstrap_interval(difference, rng, n_bootstrap=n_bootstrap)
+
+
+def bootstrap_interval(
+    values: np.ndarray, rng: np.random.Generator, *, n_bootstrap: int = 2000
+) -> tuple[float, float]:
+    """95 % interval of a mean, bootstrapped over objects.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, shape (n,)
+        One of each object.
+    rng : numpy.random.Generator
+        Source of the resamples.
+    n_bootstrap : int
+        Number of resamples.
+
+    Returns
+    -------
+    low, high : float
+    """
+    resampled = rng.choice(values, (n_bootstrap, len(values))).mean(axis=1)
     low, high = np.percentile(resampled, [2.5, 97.5])
-    return float(difference.mean()), float(low), float(high)
+    return float(low), float(high)
 
 
 def macro_f1_interval(
@@ -335,32 +356,3 @@ def macro_f1_interval(
         means += np.divide(2 * right, total, out=np.zeros_like(right), where=total > 0).mean(axis=1)
     low, high = np.percentile(means / len(np.unique(truth)), [2.5, 97.5])
     return float(low), float(high)
-
-
-def score_beside(
-    predictions: pd.DataFrame, reference: pd.DataFrame, n_classes: int, rng: np.random.Generator
-) -> dict[str, float]:
-    """All scores, and the paired difference of the success rate to a baseline's.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        As in `score_predictions`.
-    reference : pandas.DataFrame
-        Of the baseline, for the same objects or more.
-    n_classes : int
-        Number of classes.
-    rng : numpy.random.Generator
-        For the permutation test and the bootstrap.
-
-    Returns
-    -------
-    dict of str to float
-        `score_predictions`, and ``minus_baseline`` with its 95 % interval, ``minus_baseline_low``
-        and ``minus_baseline_high``.
-    """
-    scores = score_predictions(predictions, n_classes, rng)
-    same = reference.merge(predictions[["seed", "id"]], on=["seed", "id"])
-    difference = paired_difference(predictions, same, rng)
-    names = ("minus_baseline", "minus_baseline_low", "minus_baseline_high")
-    return scores | dict(zip(names, difference, strict=True))

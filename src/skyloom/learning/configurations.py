@@ -8,37 +8,9 @@ import json
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-def _differ(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        msg = f"seeds must differ, got {seeds}"
-        raise ValueError(msg)
-    return seeds
-
-
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_differ)]
-
-
-class Parameters(BaseModel):
-    """Base of all parameter models: unknown names are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+from skyloom.learning.parameters import Parameters, Seed
 
 class Configuration(Parameters):
     """One configuration of a sweep: everything a fit depends on but the data and the split.
@@ -112,9 +84,14 @@ class Configuration(Parameters):
         return type(self).model_validate(content)
 
     @property
-    def image_variant(self) -> str:
-        """Name of the images it needs; configurations with equal images share it."""
-        return variant_name(self.features.size, self.swept_values("features"))
+    def size(self) -> int:
+        """Pixels on a side of what is fitted: by it workers get their threads."""
+        return self.features.size
+
+    @property
+    def input_variant(self) -> str:
+        """Name of the inputs it needs; configurations with equal ones share it."""
+        return variant_name(self.size, self.swept_values("features"))
 
     @property
     def family(self) -> str:
@@ -232,7 +209,7 @@ class SweepParameters(Parameters):
             chosen = [values.low, values.high] if isinstance(values, SearchAxis) else values
             if isinstance(values, SearchAxis) and section not in self.configuration.ranged:
                 msg = (
-                    f"{name}: images are drawn and networks pre-trained beforehand, so give a "
+                    f"{name}: inputs are drawn and networks pre-trained beforehand, so give a "
                     "list of values"
                 )
                 raise ValueError(msg)
@@ -265,18 +242,23 @@ class FixedClassesSweep(SweepParameters):
         return self
 
 
-class StudyParameters(Parameters, Generic[AnySweep]):
-    """Studies by name, each a sweep of its own; one of them is run."""
+class NamedSweeps(Parameters, Generic[AnySweep]):
+    """Sweeps by name, of which one is run."""
 
-    chosen: str = "arms"
-    sweeps: dict[str, AnySweep] = Field(min_length=1)
+    chosen: str = Field(description="name of that one")
+    named: dict[str, AnySweep] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _is_there(self):
-        if self.chosen not in self.sweeps:
-            msg = f"there is no study {self.chosen!r}; those are {', '.join(self.sweeps)}"
+        if self.chosen not in self.named:
+            msg = f"there is no sweep {self.chosen!r}; those are {', '.join(self.named)}"
             raise ValueError(msg)
         return self
+
+    @property
+    def parameters(self) -> AnySweep:
+        """Of the sweep that is run."""
+        return self.named[self.chosen]
 
 
 class Sweep(Parameters):
@@ -297,7 +279,7 @@ class Sweep(Parameters):
     parameters: SweepParameters
 
     @classmethod
-    def plan(cls, parameters: SweepParameters, base: Configuration) -> Self:
+    def lay_out(cls, parameters: SweepParameters, base: Configuration) -> Self:
         """Lay out a grid or a search.
 
         Parameters
@@ -343,7 +325,7 @@ class Sweep(Parameters):
         Parameters
         ----------
         attribute : str
-            Such as ``image_variant``.
+            Such as ``input_variant``.
 
         Returns
         -------
@@ -355,9 +337,9 @@ class Sweep(Parameters):
         return found
 
     @property
-    def image_variants(self) -> dict[str, Any]:
-        """One configuration for each distinct set of images."""
-        return self.one_of_each("image_variant")
+    def input_variants(self) -> dict[str, Any]:
+        """One configuration for each distinct set of inputs."""
+        return self.one_of_each("input_variant")
 
     def suggest(self, trial: Any, name: str) -> Configuration:
         """Configuration of a search from an Optuna trial.

@@ -1,21 +1,37 @@
-"""Fitting one network on one split: a plain function of its inputs."""
+"""Fitting one network on one split: plain functions of their inputs."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
+
+from skyloom.learning.parameters import Parameters, Positive
 
 if TYPE_CHECKING:
     import keras
 
 
-CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
+CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")  # of a classifier
+
+
+class TrainingParameters(Parameters):
+    """Fitting the network: every arm makes the same number of gradient steps."""
+
+    epochs: int = Field(15, ge=1)
+    steps_per_epoch: int = Field(20, ge=1, description="gradient steps between two validations")
+    batch_size: int = Field(32, ge=1)
+    optimizer: Literal["adam", "rmsprop"] = Field("adam", description="rmsprop is published")
+    learning_rate: Positive = 1e-3
+    keep: Literal["best", "last"] = Field(
+        "best", description="weights of the lowest validation loss, or of the last epoch"
+    )
 
 
 class Snapshot(NamedTuple):
@@ -124,7 +140,7 @@ def fit_classifier(
         by default one pass through the training objects.
     augment : callable, optional
         ``(number, inputs) -> inputs`` of each training batch, such as
-        `skyloom.learning.augmentation.random_rotations`.
+        `skyloom.images.orientations.random_rotations`.
 
     Returns
     -------
@@ -190,6 +206,103 @@ def fit_classifier(
     return [keeper.snapshots.get(length, keeper.best) for length in epochs], history
 
 
+def fit_equal_steps(
+    build: Callable[..., Any],
+    architecture: tuple[Hashable, ...],
+    training: TrainingParameters,
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray] | None,
+    *,
+    epochs: list[int],
+    seed: int,
+    balance: bool = False,
+    augment: Callable[[Any, Any], Any] | None = None,
+    regression: bool = False,
+) -> tuple[Any, list[Any], pd.DataFrame]:
+    """Fit one network.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the untrained network of an architecture and a seed: ``build(*architecture, seed)``.
+    architecture : tuple
+        What `build` needs, hashable: networks of one architecture share one that is compiled.
+    training : TrainingParameters
+        How it is trained; of its epochs nothing is read.
+    train, validation : tuple of (inputs, targets)
+        The second may be None.
+    epochs : list of int
+        Numbers of epochs; one training run serves all of them.
+    seed : int
+        Of the weights, dropout and batches.
+    balance : bool
+        Whether every class weighs the same.
+    augment : callable, optional
+        Of each training batch, see `fit_classifier`.
+    regression : bool
+        Whether it predicts numbers.
+
+    Returns
+    -------
+    model : keras.Model
+        Its weights are to be set from a snapshot; it belongs to the next fit, too.
+    snapshots, history
+        From `fit_classifier`.
+    """
+    model = compiled(build, architecture, training.optimizer, regression)
+    restart(model, build(*architecture, seed), training.learning_rate)
+    if balance and not regression:
+        rows = balanced_rows(train[1], np.random.default_rng(seed))
+        train = train[0][rows], train[1][rows]
+    snapshots, history = fit_classifier(
+        model,
+        train,
+        validation,
+        epochs=epochs,
+        batch_size=training.batch_size,
+        # Never stopped, so that all arms are trained equally long; but the best may be kept.
+        patience=max(epochs) if training.keep == "best" else None,
+        min_epochs=1,
+        seed=seed,
+        steps_per_epoch=training.steps_per_epoch,
+        augment=augment,
+    )
+    return model, snapshots, history
+
+
+@functools.lru_cache(maxsize=8)
+def compiled(
+    build: Callable[..., Any], architecture: tuple[Hashable, ...], optimizer: str, regression: bool
+) -> Any:
+    """Compiled network, to be reused by all fits of this process: tracing it takes seconds.
+
+    Parameters
+    ----------
+    build, architecture
+        As of `fit_equal_steps`.
+    optimizer : {"adam", "rmsprop"}
+        Its learning rate is to be set, see `restart`.
+    regression : bool
+        Whether it predicts numbers.
+
+    Returns
+    -------
+    keras.Model
+    """
+    import keras
+
+    model = build(*architecture, 0)
+    model.compile(
+        optimizer=keras.optimizers.RMSprop(1.0, rho=0.9, epsilon=1e-8, clipnorm=1.0)
+        if optimizer == "rmsprop"
+        else keras.optimizers.Adam(1.0),
+        loss="mse" if regression else "sparse_categorical_crossentropy",
+        metrics=["mae" if regression else "accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
 def predict(model: keras.Model, inputs: np.ndarray, *, chunk: int = 64) -> np.ndarray:
     """Outputs of a network, a chunk of inputs at a time.
 
@@ -216,6 +329,9 @@ def split_result(
     history: pd.DataFrame,
     epochs: Sequence[int],
     inputs: dict[str, np.ndarray],
+    *,
+    curves: Sequence[str] = CURVES,
+    predict: Callable[[Any, np.ndarray], np.ndarray] = predict,
 ) -> dict[str, np.ndarray]:
     """What one fit says of its split.
 
@@ -229,24 +345,73 @@ def split_result(
         Largest numbers of epochs.
     inputs : dict of str to numpy.ndarray
         Of the ``validation`` and the ``test`` objects.
+    curves : sequence of str
+        Columns of the history that are kept, see `skyloom.evaluation.measures.Measure.curves`.
+    predict : callable
+        ``predict(model, inputs)``.
 
     Returns
     -------
     dict of numpy.ndarray
-        ``validation_probability`` and ``test_probability`` (lengths, n, n_classes), ``history``
+        ``validation_prediction`` and ``test_prediction`` (lengths, n, ...), ``history``
         (epochs, 4), ``lengths`` (epochs trained) and ``best_epoch`` (lengths,).
     """
-    probability: dict[str, list[np.ndarray]] = {role: [] for role in inputs}
+    predictions: dict[str, list[np.ndarray]] = {role: [] for role in inputs}
     for snapshot in snapshots:
         model.set_weights(snapshot.weights)
-        for role, parts in probability.items():
+        for role, parts in predictions.items():
             parts.append(predict(model, inputs[role]))
     return {
-        **{f"{role}_probability": np.stack(parts) for role, parts in probability.items()},
-        "history": history[list(CURVES)].to_numpy(np.float32),
+        **{f"{role}_prediction": np.stack(parts) for role, parts in predictions.items()},
+        "history": history[list(curves)].to_numpy(np.float32),
         "lengths": np.minimum(epochs, len(history)),
         "best_epoch": np.array([snapshot.best_epoch for snapshot in snapshots]),
     }
+
+
+def fit_on_split(
+    settings: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    shared: dict[str, Any],
+    *,
+    threads: int,
+    inputs_of: Callable[..., np.ndarray],
+    training_data: Callable[..., tuple[np.ndarray, np.ndarray]],
+    fit_network: Callable[..., tuple[Any, list[Any], pd.DataFrame]],
+    **options: Any,
+) -> dict[str, np.ndarray]:
+    """Fit on one split and predict its validation and test objects; runs on any worker.
+
+    Parameters
+    ----------
+    settings : dict
+        Everything but the data that the fit depends on.
+    arrays : dict of str to numpy.ndarray
+        Rows ``train``, ``validation`` and ``test``, and the targets of the first two.
+    shared : dict
+        What the fits of a study share, by the names in the settings.
+    threads : int
+        TensorFlow threads.
+    inputs_of : callable
+        ``inputs_of(settings, shared, rows)``: observed objects as the network takes them.
+    training_data : callable
+        ``training_data(settings, shared, rows, targets)``: what is trained on, with its targets.
+    fit_network : callable
+        ``fit_network(settings, shared, train, validation)``, as `fit_equal_steps` answers.
+    **options
+        Of `split_result`.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        From `split_result`.
+    """
+    prepare_process(threads)
+    inputs = {role: inputs_of(settings, shared, arrays[role]) for role in ("validation", "test")}
+    train = training_data(settings, shared, arrays["train"], arrays["train_targets"])
+    validation = (inputs["validation"], arrays["validation_targets"])
+    model, snapshots, history = fit_network(settings, shared, train, validation)
+    return split_result(model, snapshots, history, settings["epochs"], inputs, **options)
 
 
 def calibrate(model: keras.Model, predictions: pd.DataFrame) -> dict[str, Any]:

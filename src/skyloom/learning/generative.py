@@ -7,16 +7,19 @@ counters of the dropout. Every other random number follows from the seed and the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from skyloom.compute import ClusterParameters, connect
-from skyloom.learning.augmentation import rotate_and_flip
-from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
+from skyloom.compute import ClusterParameters
+from skyloom.images.orientations import rotate_and_flip
+from skyloom.learning.tasks import FailedTask, Finished, ResultStore, Task, run_all
+
+logger = logging.getLogger(__name__)
 
 KINDS = ("dcgan", "vae")
 SPECTRAL_KINDS = ("spectral_gan", "published_gan")
@@ -219,7 +222,6 @@ def train_in_pieces(
     *,
     every: int,
     size: int,
-    code: str,
 ) -> Iterator[tuple[str, int, dict[str, np.ndarray]]]:
     """Train pairs side by side, each a chain of pieces that are kept as they are finished.
 
@@ -232,7 +234,7 @@ def train_in_pieces(
         piece before among the arrays; of its result these are handed to the next piece.
     shared : dict of str to numpy.ndarray
         What they are trained on, by the ``images`` of their settings.
-    store : skyloom.learning.sweep.ResultStore
+    store : skyloom.learning.tasks.ResultStore
         Where finished pieces are kept; what is there is not trained again.
     cluster : skyloom.compute.ClusterParameters
         Where they run.
@@ -240,8 +242,6 @@ def train_in_pieces(
         Epochs of a piece.
     size : int
         Pixels on a side, for the number of threads.
-    code : str
-        Digest of the code of a piece.
 
     Yields
     ------
@@ -273,21 +273,93 @@ def train_in_pieces(
                 return
             state = {key: result[key] for key in result if key.startswith("state_")}
 
-    with connect(cluster, size) as (client, threads):
-        for name, last, result in run_procedures(
-            [procedure(name) for name in trainings],
-            functools.partial(work, threads=threads),
-            shared,
-            store,
-            client,
-            code=code,
-        ):
-            if isinstance(result, FailedTask):
-                msg = f"the training of {name} failed: {result.error}"
-                raise RuntimeError(msg)
-            bar.update()
-            yield name, last, result
+    for name, last, result in run_all(
+        map(procedure, trainings), work, shared, store, cluster, size=size
+    ):
+        if isinstance(result, FailedTask):
+            msg = f"the training of {name} failed: {result.error}"
+            raise RuntimeError(msg)
+        bar.update()
+        yield name, last, result
     bar.close()
+
+
+class Checkpoint(NamedTuple):
+    """What a training was stopped at, and is used from.
+
+    Attributes
+    ----------
+    epoch : int
+        Its last.
+    state : list of numpy.ndarray
+        As `maker_with` takes it.
+    frame : numpy.ndarray
+        What it makes of the latent numbers that all checkpoints are shown with.
+    verdict : str
+        What is wrong with it, or nothing.
+    """
+
+    epoch: int
+    state: list[np.ndarray]
+    frame: np.ndarray
+    verdict: str
+
+
+def choose_checkpoints(
+    pieces: Iterable[tuple[str, int, dict[str, np.ndarray]]],
+    *,
+    measured: Sequence[str],
+    verdict: Callable[[dict[str, np.ndarray]], str],
+) -> tuple[dict[str, Checkpoint], pd.DataFrame, dict[str, list[tuple[int, np.ndarray]]]]:
+    """Of each training the checkpoint that makes what is most like the training objects.
+
+    Parameters
+    ----------
+    pieces : iterable
+        From `train_in_pieces`.
+    measured : sequence of str
+        Arrays of a result that are kept in the history. By the first checkpoints are chosen,
+        the lower the better.
+    verdict : callable
+        Of a result, what is wrong with it, or nothing. One that has a verdict is taken only
+        where there is none without; one that ``diverged`` only where there is no other.
+
+    Returns
+    -------
+    chosen : dict of str to Checkpoint
+        By training.
+    history : pandas.DataFrame
+        ``name``, ``epoch``, ``loss_1``, ``loss_2``, the measured columns and ``verdict`` in the
+        last row of each checkpoint, and ``chosen``.
+    frames : dict of str to list of (int, numpy.ndarray)
+        Last epoch and frame of every checkpoint.
+    """
+    from skyloom.learning.fitting import unpack
+
+    best, tables, frames = {}, [], {}
+    for name, last, result in pieces:
+        words = verdict(result)
+        table = pd.DataFrame(result["history"], columns=["epoch", "loss_1", "loss_2"])
+        table = table.assign(
+            name=name, **dict.fromkeys(measured, np.nan), verdict="", chosen=False
+        )
+        end = table["epoch"] == last
+        for column in measured:
+            table.loc[end, column] = float(result[column])
+        table.loc[end, "verdict"] = words
+        tables.append(table)
+        frames.setdefault(name, []).append((last, result["frame"]))
+        rank = (words == "diverged", words != "", float(result[measured[0]]))
+        if name not in best or rank < best[name][0]:
+            state = unpack(result, "state")
+            best[name] = rank, Checkpoint(last, state, result["frame"], words)
+    history = pd.concat(tables, ignore_index=True)
+    for name, (_, checkpoint) in best.items():
+        own = (history["name"] == name) & (history["epoch"] == checkpoint.epoch)
+        history.loc[own, "chosen"] = True
+        if checkpoint.verdict:
+            logger.warning("%s: %s in every checkpoint", name, checkpoint.verdict)
+    return {name: checkpoint for name, (_, checkpoint) in best.items()}, history, frames
 
 
 def _adversarial_step(generator, discriminator, of_generator, of_discriminator, n_fakes, target):

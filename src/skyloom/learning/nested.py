@@ -2,7 +2,9 @@
 
 Every fit predicts the objects of its inner validation part and those of the outer test part.
 Selection looks at the first only. The prediction of a configuration for a test object is the mean
-probability of its networks from the inner folds, so nothing has to be fitted again.
+over its networks from the inner folds, so nothing has to be fitted again; that is right for
+probabilities, numbers, maps and scores alike. What a prediction says and what it is worth is left
+to a `skyloom.evaluation.measures.Measure`.
 """
 
 from __future__ import annotations
@@ -13,14 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from skyloom.evaluation.baselines import predictions_table
+from skyloom.evaluation.measures import Measure
 from skyloom.evaluation.splits import split_manifest
-from skyloom.learning.fitting import CURVES
-from skyloom.learning.sweep import FailedTask, Finished, Procedure, Result, Task
+from skyloom.learning.tasks import FailedTask, Finished, Procedure, Result, Task
 
 
 class Split(NamedTuple):
-    """Rows of one inner fold, and the classes they are fitted with.
+    """Rows of one inner fold, and the truth they are fitted with.
 
     Attributes
     ----------
@@ -28,8 +29,8 @@ class Split(NamedTuple):
         Which cross-validation, outer fold and inner fold.
     train, validation, test : numpy.ndarray of int
         Rows of the sample.
-    classes : numpy.ndarray of int, shape (n_objects,)
-        Of all rows; -1 for objects without a class.
+    truth : numpy.ndarray, shape (n_objects,)
+        Of all rows. Classes are numbers, -1 for objects without one.
     """
 
     seed: int
@@ -38,7 +39,7 @@ class Split(NamedTuple):
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
-    classes: np.ndarray
+    truth: np.ndarray
 
 
 class Outcome(NamedTuple):
@@ -53,15 +54,14 @@ class Outcome(NamedTuple):
     configuration : object
         The configuration itself; None where its values did not go together.
     predictions : pandas.DataFrame
-        Of outer test objects: ``seed``, ``fold``, ``row``, ``class``, ``predicted``,
-        ``probability_0`` ...; empty where a fit failed.
+        Of outer test objects: ``seed``, ``fold``, ``row`` and the columns of the measure's table;
+        empty where a fit failed.
     validation : pandas.DataFrame
         The same of inner validation objects, with ``inner``, each by one network.
     inner : pandas.DataFrame
-        ``seed``, ``fold``, ``inner``, ``score`` (balanced accuracy of the inner validation
-        objects), ``best_epoch``.
+        ``seed``, ``fold``, ``inner``, ``score`` (of the inner validation objects), ``best_epoch``.
     curves : pandas.DataFrame
-        ``seed``, ``fold``, ``inner``, ``epoch``, the columns `CURVES` and ``best_epoch``.
+        ``seed``, ``fold``, ``inner``, ``epoch``, the measure's curves and ``best_epoch``.
     error : str
         Of the first fit that failed, or empty.
     """
@@ -76,7 +76,9 @@ class Outcome(NamedTuple):
     error: str
 
 
-def splits_of(manifest: pd.DataFrame, row_of: pd.Series) -> list[Split]:
+def splits_of(
+    manifest: pd.DataFrame, row_of: pd.Series, truth: np.ndarray | None = None
+) -> list[Split]:
     """Inner splits of a manifest as rows of the sample.
 
     Parameters
@@ -85,21 +87,24 @@ def splits_of(manifest: pd.DataFrame, row_of: pd.Series) -> list[Split]:
         From `skyloom.evaluation.splits.split_manifest`.
     row_of : pandas.Series
         Row of the sample by id.
+    truth : numpy.ndarray, optional
+        Of the rows of the sample; by default the classes of the manifest.
 
     Returns
     -------
     list of Split
     """
-    classes = np.full(len(row_of), -1)
-    objects = manifest.drop_duplicates("id")
-    classes[row_of.loc[objects["id"]]] = objects["class"]
+    if truth is None:
+        truth = np.full(len(row_of), -1)
+        objects = manifest.drop_duplicates("id")
+        truth[row_of.loc[objects["id"]]] = objects["class"]
     splits = []
     for (seed, fold, inner), part in manifest.groupby(["seed", "fold", "inner"]):
         rows = {
             role: row_of.loc[part.loc[part["role"] == role, "id"]].to_numpy()
             for role in ("train", "validation", "test")
         }
-        splits.append(Split(int(seed), int(fold), int(inner), **rows, classes=classes))
+        splits.append(Split(int(seed), int(fold), int(inner), **rows, truth=truth))
     return splits
 
 
@@ -107,6 +112,7 @@ def grid_procedure(
     family: Sequence[Any],
     splits: Sequence[Split],
     make_task: Callable[[Sequence[Any], Split], Task],
+    measure: Measure,
     permutation: int = 0,
 ) -> Procedure:
     """Cross-validate configurations that share their training runs.
@@ -119,6 +125,8 @@ def grid_procedure(
         All inner folds.
     make_task : callable
         The fit of a family on a split.
+    measure : Measure
+        What is asked of the objects.
     permutation : int
         Of the classes in the splits.
 
@@ -128,13 +136,14 @@ def grid_procedure(
     """
     results = yield [make_task(family, split) for split in splits]
     for position, configuration in enumerate(family):
-        yield Finished(_outcome(configuration, position, splits, results, permutation))
+        yield Finished(_outcome(configuration, position, splits, results, measure, permutation))
 
 
 def search_procedure(
     splits: Sequence[Split],
     suggest: Callable[[Any, str], Any],
     make_task: Callable[[Sequence[Any], Split], Task],
+    measure: Measure,
     *,
     n_trials: int,
     n_parallel: int,
@@ -155,7 +164,7 @@ def search_procedure(
     suggest : callable
         Configuration from an Optuna trial and a name; raises ValueError where values do not go
         together.
-    make_task : callable
+    make_task, measure
         As in `grid_procedure`.
     n_trials, n_parallel, n_startup : int
         Configurations tried, asked for at a time, and drawn at random at first.
@@ -206,7 +215,9 @@ def search_procedure(
                 done.append(result)
                 if isinstance(result, FailedTask):
                     continue
-                scores = [_score(r, 0, s) for r, s in zip(done, splits, strict=False)]
+                scores = [
+                    _score(r, 0, s, measure) for r, s in zip(done, splits, strict=False)
+                ]
                 trial.report(float(np.mean(scores)), step)
             running = [
                 (trial, configuration, done)
@@ -224,7 +235,7 @@ def search_procedure(
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                 yield Finished(_failure(configuration, configuration.name, permutation, "pruned"))
             else:
-                outcome = _outcome(configuration, 0, splits, done, permutation)
+                outcome = _outcome(configuration, 0, splits, done, measure, permutation)
                 study.tell(trial, float(outcome.inner["score"].mean()))
                 yield Finished(outcome)
 
@@ -267,40 +278,42 @@ def nested_predictions(predictions: pd.DataFrame, selected: pd.DataFrame) -> pd.
     return predictions.merge(selected[keys], on=keys).drop(columns="configuration")
 
 
-def _score(result: Result, position: int, split: Split) -> float:
-    """Balanced accuracy of the inner validation objects."""
-    truth = split.classes[split.validation]
-    right = result["validation_probability"][position].argmax(axis=1) == truth
-    return float(np.mean([right[truth == label].mean() for label in np.unique(truth)]))
+def _score(result: Result, position: int, split: Split, measure: Measure) -> float:
+    """What the predictions for the inner validation objects are worth."""
+    truth = split.truth[split.validation]
+    return measure.score(measure.table(truth, result["validation_prediction"][position]))
 
 
-def _outcome(configuration, position, splits, results, permutation) -> Outcome:
+def _outcome(configuration, position, splits, results, measure, permutation) -> Outcome:
     failed = next((r for r in results if isinstance(r, FailedTask)), None)
     if failed is not None:
         return _failure(configuration, configuration.name, permutation, failed.error)
-    validation, inner, curves, probabilities = [], [], [], {}
+    validation, inner, curves, predictions = [], [], [], {}
     for split, result in zip(splits, results, strict=True):
         key = {"seed": split.seed, "fold": split.fold, "inner": split.inner}
         best = int(result["best_epoch"][position])
-        inner.append(key | {"score": _score(result, position, split), "best_epoch": best})
-        history = pd.DataFrame(result["history"], columns=list(CURVES))
+        score = _score(result, position, split, measure)
+        inner.append(key | {"score": score, "best_epoch": best})
+        history = pd.DataFrame(result["history"], columns=list(measure.curves))
         history = history.iloc[: int(result["lengths"][position])]
         curves.append(history.assign(epoch=np.arange(1, len(history) + 1), best_epoch=best, **key))
-        table = _predictions(split, split.validation, result["validation_probability"][position])
+        table = _table(
+            split, split.validation, result["validation_prediction"][position], measure
+        )
         validation.append(table.assign(inner=split.inner))
-        probabilities.setdefault((split.seed, split.fold), []).append(
-            result["test_probability"][position]
+        predictions.setdefault((split.seed, split.fold), []).append(
+            result["test_prediction"][position]
         )
     outer = {(split.seed, split.fold): split for split in splits}
-    predictions = [
-        _predictions(outer[key], outer[key].test, np.mean(parts, axis=0))
-        for key, parts in probabilities.items()
+    tables = [
+        _table(outer[key], outer[key].test, np.mean(parts, axis=0), measure)
+        for key, parts in predictions.items()
     ]
     return Outcome(
         permutation,
         configuration.name,
         configuration,
-        pd.concat(predictions, ignore_index=True),
+        pd.concat(tables, ignore_index=True),
         pd.concat(validation, ignore_index=True),
         pd.DataFrame(inner),
         pd.concat(curves, ignore_index=True),
@@ -308,11 +321,14 @@ def _outcome(configuration, position, splits, results, permutation) -> Outcome:
     )
 
 
-def _predictions(split, rows, probability):
-    objects = pd.DataFrame({"id": rows, "class": split.classes[rows]})
-    return predictions_table(split.seed, split.fold, objects, probability).rename(
-        columns={"id": "row"}
+def _table(split, rows, prediction, measure):
+    """What is predicted for some rows of the sample."""
+    table = measure.table(split.truth[rows], prediction)
+    # The rows of the table need not be one for each object.
+    about = pd.DataFrame(
+        {"seed": split.seed, "fold": split.fold, "row": rows[table.index]}, index=table.index
     )
+    return pd.concat([about, table], axis=1).reset_index(drop=True)
 
 
 def _failure(configuration, name, permutation, error) -> Outcome:
@@ -370,20 +386,21 @@ def permuted_manifest(manifest: pd.DataFrame, n_inner_folds: int, seed: int) -> 
     )
 
 
-def nested_statistic(predictions: pd.DataFrame) -> float:
-    """Balanced accuracy of the whole procedure, mean over seeds.
+def nested_statistic(predictions: pd.DataFrame, measure: Measure) -> float:
+    """What the whole procedure is worth, mean over seeds.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
         From `nested_predictions`.
+    measure : Measure
+        By which the inner folds select, too.
 
     Returns
     -------
     float
     """
-    right = predictions["class"] == predictions["predicted"]
-    return float(right.groupby([predictions["seed"], predictions["class"]]).mean().mean())
+    return float(np.mean([measure.score(part) for _, part in predictions.groupby("seed")]))
 
 
 def procedure_p_value(statistic: float, null: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Sweeping many configurations: tasks mapped over Dask, every result kept as it comes.
+"""Tasks mapped over Dask, every result kept as it comes.
 
 A *task* is one fit. A *procedure* is a generator that yields lists of tasks, gets their results,
 and decides what comes next: a grid asks for all of its tasks at once, a search in rounds. Many
@@ -7,10 +7,10 @@ procedures run side by side on the same workers.
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
-import importlib
-import inspect
+import importlib.util
 import io
 import json
 import logging
@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 import skyloom
+from skyloom.compute import ClusterParameters, connect
 
 logger = logging.getLogger(__name__)
 
@@ -101,21 +103,83 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@functools.cache
-def code_digest(*modules: str) -> str:
-    """SHA-256 of the source of some modules: a change of code makes earlier results stale.
+def code_digest(work: Callable[..., Result]) -> str:
+    """SHA-256 of the code that a task runs: a change of it makes earlier results stale.
 
     Parameters
     ----------
-    *modules : str
-        Names, to be imported.
+    work : callable
+        A function of a module of this package, or a partial of one.
 
     Returns
     -------
     str
+        Of the sources of its module and of all modules of the package that this imports, directly
+        or not, also inside of functions. Nothing is listed by hand, so that nothing can be
+        forgotten.
     """
-    sources = [inspect.getsource(importlib.import_module(name)) for name in modules]
-    return digest([skyloom.__version__, *sources])
+    return _digest_of_module(getattr(work, "func", work).__module__)
+
+
+@functools.cache
+def _digest_of_module(name: str) -> str:
+    sources = {each: _source(each) for each in sorted(imported_modules(name))}
+    return digest([skyloom.__version__, sources])
+
+
+def imported_modules(name: str) -> set[str]:
+    """A module of this package and all that it imports of the package.
+
+    Parameters
+    ----------
+    name : str
+        Of the module; one of another package imports nothing of this one.
+
+    Returns
+    -------
+    set of str
+    """
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        if module in found:
+            continue
+        found.add(module)
+        # Parameters are what a user sets: their values are in the settings of a task, and what
+        # their module imports (addresses of archives, say) has no part in a result.
+        if module.rpartition(".")[2] != "parameters":
+            waiting += _imports(module)
+    return found
+
+
+def _imports(module: str) -> list[str]:
+    """Modules of this package that one names in its import statements."""
+    package = skyloom.__name__
+    names = []
+    for node in ast.walk(ast.parse(_source(module))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    # What is imported from a module may be a function of it.
+    return [
+        name for name in names
+        if name.partition(".")[0] == package and _exists(name)
+    ]  # fmt: skip
+
+
+def _exists(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # its parent is a module and no package
+        return False
+
+
+def _source(module: str) -> str:
+    """Source of a module that need not have been imported."""
+    specification = importlib.util.find_spec(module)
+    return Path(specification.origin).read_text() if specification and specification.origin else ""
 
 
 class ResultStore:
@@ -327,6 +391,87 @@ def run_procedures(
         future.release()
         for number in ready:
             yield from advance(number)
+
+
+def run_all(
+    procedures: Iterable[Procedure],
+    work: Callable[..., Result],
+    shared: dict[str, Any],
+    store: ResultStore,
+    cluster: ClusterParameters,
+    *,
+    size: int,
+    on_task: Callable[[int, int], None] | None = None,
+) -> Iterator[Any]:
+    """Connect to the workers, run procedures on them, and hand out what they finish.
+
+    Parameters
+    ----------
+    procedures, shared, store, on_task
+        As in `run_procedures`.
+    work : callable
+        ``work(settings, arrays, shared, threads=n)``. Its code is part of every task's key.
+    cluster : skyloom.compute.ClusterParameters
+        Where they run.
+    size : int
+        Pixels on a side of what is fitted, for the number of threads.
+
+    Yields
+    ------
+    object
+        The ``item`` of every `Finished`.
+    """
+    with connect(cluster, size) as (client, threads):
+        yield from run_procedures(
+            procedures, functools.partial(work, threads=threads), shared, store, client,
+            code=code_digest(work), on_task=on_task,
+        )  # fmt: skip
+
+
+def run_each(
+    tasks: dict[Any, Task],
+    work: Callable[..., Result],
+    shared: dict[str, Any],
+    store: ResultStore,
+    cluster: ClusterParameters,
+    *,
+    size: int,
+    about: str,
+    unit: str = "fit",
+) -> Iterator[tuple[Any, Result]]:
+    """Run tasks of which none waits for another, all of which are needed.
+
+    Parameters
+    ----------
+    tasks : dict of object to Task
+        By any key.
+    work, shared, store, cluster, size
+        As in `run_all`.
+    about, unit : str
+        What the bar says, and what it counts.
+
+    Yields
+    ------
+    key : object
+    result : dict of numpy.ndarray
+
+    Raises
+    ------
+    RuntimeError
+        If one fails.
+    """
+
+    def procedure(key):
+        (result,) = yield [tasks[key]]
+        yield Finished((key, result))
+
+    with tqdm(total=len(tasks), desc=about, unit=unit) as bar:
+        for key, result in run_all(map(procedure, tasks), work, shared, store, cluster, size=size):
+            if isinstance(result, FailedTask):
+                msg = f"{about}, {key}: {result.error}"
+                raise RuntimeError(msg)
+            bar.update()
+            yield key, result
 
 
 class _Session:
