@@ -124,7 +124,7 @@ def fit_classifier(
         by default one pass through the training objects.
     augment : callable, optional
         ``(number, inputs) -> inputs`` of each training batch, such as
-        `skyloom.learning.augmentation.random_rotations`.
+        `skyloom.images.orientations.random_rotations`.
 
     Returns
     -------

@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from skyloom.compute import ClusterParameters, connect
-from skyloom.learning.augmentation import rotate_and_flip
+from skyloom.images.orientations import rotate_and_flip
 from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
 
 KINDS = ("dcgan", "vae")

@@ -16,7 +16,7 @@ from specutils import Spectrum
 from specutils.io.registers import data_loader
 
 from skyloom.raw_files import RawFile, Reader, UnusableError, read_file
-from skyloom.spectra.stellar_readers import READERS
+from skyloom.spectra.optical.readers import READERS
 
 
 def _file(source):

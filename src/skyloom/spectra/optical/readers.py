@@ -16,7 +16,7 @@ _SDSS_BAD = 1 << 23 | 1 << 24  # BRIGHTSKY, NODATA; most of the other bits are m
 
 
 @dataclass(frozen=True)
-class StellarSpectrum:
+class OpticalSpectrum:
     """A spectrum as read.
 
     Attributes
@@ -62,12 +62,12 @@ class StellarSpectrum:
     snr: float = np.nan
 
 
-def vacuum_wavelength(spectrum: StellarSpectrum) -> np.ndarray:
+def vacuum_wavelength(spectrum: OpticalSpectrum) -> np.ndarray:
     """Wavelengths in vacuum.
 
     Parameters
     ----------
-    spectrum : StellarSpectrum
+    spectrum : OpticalSpectrum
         In air or vacuum.
 
     Returns
@@ -95,7 +95,7 @@ def _is_lamost_image(file: RawFile) -> bool:
     return hdu is not None and hdu.data.ndim == 2 and hdu.data.shape[0] == 5 and _is_lamost(file)
 
 
-def _read_lamost_image(file: RawFile) -> StellarSpectrum:
+def _read_lamost_image(file: RawFile) -> OpticalSpectrum:
     """Releases before DR8: rows of flux, inverse variance, wavelength, masks.
 
     In place of the wavelength the pilot survey has the flux without continuum, and then the header
@@ -115,7 +115,7 @@ def _is_lamost_table(file: RawFile) -> bool:
     return {"FLUX", "IVAR", "WAVELENGTH"} <= _columns(file) and _is_lamost(file)
 
 
-def _read_lamost_table(file: RawFile) -> StellarSpectrum:
+def _read_lamost_table(file: RawFile) -> OpticalSpectrum:
     """DR8 and later: a table of one row with an array in each column."""
     table = file.hdus[1].data
     if len(table) != 1:
@@ -134,7 +134,7 @@ def _is_lamost(file):
 def _lamost(file, header, wavelength, flux, inverse_variance, and_mask, layout):
     redshift = _number(header, "Z")
     return _checked(
-        StellarSpectrum(
+        OpticalSpectrum(
             wavelength,
             flux,
             inverse_variance,
@@ -159,7 +159,7 @@ def _is_sdss(file: RawFile) -> bool:
     return {"FLUX", "LOGLAM", "IVAR"} <= _columns(file)
 
 
-def _read_sdss(file: RawFile) -> StellarSpectrum:
+def _read_sdss(file: RawFile) -> OpticalSpectrum:
     """``spec-*`` and ``spec-lite-*``: a table, and what the pipeline found in the next one."""
     header, table = file.hdus[0].header, _upper(file.hdus[1].data)
     found = {}
@@ -168,7 +168,7 @@ def _read_sdss(file: RawFile) -> StellarSpectrum:
     snr = np.atleast_1d(found.get("SN_MEDIAN", np.nan)).astype(float)
     bits = table.get("AND_MASK", np.zeros(len(table["FLUX"]), int)).astype(np.int64)
     return _checked(
-        StellarSpectrum(
+        OpticalSpectrum(
             10 ** table["LOGLAM"].astype(float),
             table["FLUX"].astype(float),
             table["IVAR"].astype(float),
@@ -192,7 +192,7 @@ def _is_template(file: RawFile) -> bool:
     return {"LOGLAM", "FLUX", "PROPERR"} <= _columns(file)
 
 
-def _read_template(file: RawFile) -> StellarSpectrum:
+def _read_template(file: RawFile) -> OpticalSpectrum:
     """BOSS templates of Kesseli et al. (2017): means over stars, at rest; the type is the name."""
     table = _upper(file.hdus[1].data)
     error = table["PROPERR"].astype(float)
@@ -200,7 +200,7 @@ def _read_template(file: RawFile) -> StellarSpectrum:
     inverse_variance = np.divide(1, error**2, out=np.zeros_like(error), where=usable)
     name = file_stem(file.name)
     return _checked(
-        StellarSpectrum(
+        OpticalSpectrum(
             10 ** table["LOGLAM"].astype(float), table["FLUX"].astype(float), inverse_variance,
             ~usable, "BOSS template", medium="vacuum", identifier=name,
             spectral_type=name.partition("_")[0],
@@ -216,7 +216,7 @@ def _is_one_dimensional(file: RawFile) -> bool:
     return hdu is not None and np.squeeze(hdu.data).ndim == 1 and "CRVAL1" in hdu.header
 
 
-def _read_one_dimensional(file: RawFile) -> StellarSpectrum:
+def _read_one_dimensional(file: RawFile) -> OpticalSpectrum:
     """MILES, STELIB and others: a linear or logarithmic axis, at rest, in air unless it says so."""
     header, flux = file.image_hdu.header, np.squeeze(file.image_hdu.data).astype(float)
     step = _number(header, "CDELT1", "CD1_1")
@@ -232,7 +232,7 @@ def _read_one_dimensional(file: RawFile) -> StellarSpectrum:
     vacuum = bool(header.get("VACUUM", False)) or kind.startswith("WAVE")
     ra, dec = (_number(header, name) for name in ("RA", "DEC"))
     return _checked(
-        StellarSpectrum(
+        OpticalSpectrum(
             axis * _in_angstrom(header),
             flux,
             np.full(len(flux), np.nan),
@@ -263,7 +263,7 @@ def _is_text(file: RawFile) -> bool:
     return not file.is_fits and b"\x00" not in file.content
 
 
-def _read_text(file: RawFile) -> StellarSpectrum:
+def _read_text(file: RawFile) -> OpticalSpectrum:
     """Two columns, named (as of Jacoby et al. 1984: FLUX, WAVELENGTH) or wavelength first."""
     import pandas as pd
 
@@ -285,7 +285,7 @@ def _read_text(file: RawFile) -> StellarSpectrum:
         raise UnusableError("not a table", "wavelengths that are no numbers")
     wavelength, flux = columns.to_numpy(float).T
     return _checked(
-        StellarSpectrum(
+        OpticalSpectrum(
             wavelength, flux, np.full(len(flux), np.nan), np.zeros(len(flux), bool), "text",
             identifier=file_stem(file.name),
         )
@@ -302,7 +302,7 @@ READERS = (
 )
 
 
-def read_spectrum(name: str, content: bytes) -> StellarSpectrum:
+def read_spectrum(name: str, content: bytes) -> OpticalSpectrum:
     """Read a spectrum, whatever survey it is from.
 
     Parameters
@@ -314,7 +314,7 @@ def read_spectrum(name: str, content: bytes) -> StellarSpectrum:
 
     Returns
     -------
-    StellarSpectrum
+    OpticalSpectrum
 
     Raises
     ------
