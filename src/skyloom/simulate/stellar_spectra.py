@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from skyloom.spectra.optical.readers import SPEED_OF_LIGHT
+from skyloom.spectra.constants import SPEED_OF_LIGHT
 from skyloom.spectra.optical.spectral_types import CLASSES
 
 if TYPE_CHECKING:

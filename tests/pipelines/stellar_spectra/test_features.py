@@ -28,7 +28,7 @@ from skyloom.spectra.optical.preparation import (
     stack_spectra,
     unstack_spectra,
 )
-from skyloom.spectra.optical.readers import OpticalSpectrum
+from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
 FEATURES = FeatureParameters(low=4000, high=6800, step=5e-4, height=8)
 TRUTH = draw_truth(9, np.random.default_rng(3), snr=(50.0, 60.0))

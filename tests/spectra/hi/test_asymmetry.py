@@ -16,7 +16,7 @@ from skyloom.spectra.hi.asymmetry import (
 )
 from skyloom.spectra.hi.busy_function import fit_busy_function
 from skyloom.spectra.hi.preparation import baseline_error_shapes, prepare_profile
-from skyloom.spectra.hi.readers import Spectrum
+from skyloom.spectra.hi.spectrum import Spectrum
 
 VELOCITY = np.arange(0.0, 200.0)[None]
 MEASURE = {name: k for k, name in enumerate(SIGNED_MEASURES)}

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from skyloom.raw_files import UnusableError
 from skyloom.simulate.stellar_spectra import draw_truth, observe, wavelength_grid
+from skyloom.spectra.constants import SPEED_OF_LIGHT
 from skyloom.spectra.optical.preparation import (
     corrected_spectra,
     log_grid,
@@ -19,7 +20,7 @@ from skyloom.spectra.optical.preparation import (
     scalogram,
     wrapped,
 )
-from skyloom.spectra.optical.readers import SPEED_OF_LIGHT, OpticalSpectrum
+from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
 GRID = log_grid(3800, 8000)
 

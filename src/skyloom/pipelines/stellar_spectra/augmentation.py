@@ -27,9 +27,10 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     SyntheticParameters,
 )
 from skyloom.simulate.stellar_spectra import draw_truth, observe, wavelength_grid
+from skyloom.spectra.constants import SPEED_OF_LIGHT
 from skyloom.spectra.optical.preparation import LAMOST_STEP
-from skyloom.spectra.optical.readers import SPEED_OF_LIGHT, OpticalSpectrum
 from skyloom.spectra.optical.spectral_types import CLASSES
+from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from skyloom.spectra.optical.preparation import (
     unstack_spectra,
     wrapped,
 )
-from skyloom.spectra.optical.readers import OpticalSpectrum
 from skyloom.spectra.optical.spectral_types import CLASSES
+from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
 _CHUNK = 256
 _N_SHOWN = 6  # stars of a class in the figure of the sample

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from skyloom.raw_files import UnusableError
-from skyloom.spectra.optical.readers import SPEED_OF_LIGHT, OpticalSpectrum, vacuum_wavelength
+from skyloom.spectra.constants import SPEED_OF_LIGHT
+from skyloom.spectra.optical.spectrum import OpticalSpectrum, vacuum_wavelength
 
 PUBLISHED_WINDOW = (3700.0, 8671.6)  # Angstrom
 PUBLISHED_PIXELS = 3500
