@@ -469,7 +469,7 @@ def write_report(
     }
     nested = predictions[predictions["kind"] == "nested"]
     figures = {
-        "Success rates": classification.success_rate_figure(scores),
+        "Success rates": classification.success_rate_figure(scores, "galaxies"),
         "Learning curves": classification.learning_curves_figure(
             curves[curves["configuration"].isin(best)]
         ),
