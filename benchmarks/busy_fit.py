@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skyloom.spectra.busy_function import busy_function, fit_busy_function
+from skyloom.spectra.hi.busy_function import busy_function, fit_busy_function
 
 
 def simulate(n: int, rng: np.random.Generator):

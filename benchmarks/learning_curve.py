@@ -43,7 +43,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
 from skyloom.pipelines.hi_profiles.training import baseline_features
 from skyloom.plots.style import CYCLE, GREY, new_figure
 from skyloom.simulate.hi_profiles import assign_classes, draw_truth, observe_lines
-from skyloom.spectra.asymmetry import asymmetry_table
+from skyloom.spectra.hi.asymmetry import asymmetry_table
 
 BOTH, FOLD = {"network.image_models": [1, 2]}, {"network.image_models": [2]}
 ARMS = {

@@ -8,9 +8,9 @@ from PIL import Image
 from skyloom.images.rings import render_rings
 from skyloom.plots.style import BLUE, GREY, RED, new_figure
 from skyloom.simulate.hi_profiles import draw_truth, observe
-from skyloom.spectra.busy_function import fit_busy_function
-from skyloom.spectra.preparation import prepare_profile
-from skyloom.spectra.readers import Spectrum
+from skyloom.spectra.hi.busy_function import fit_busy_function
+from skyloom.spectra.hi.preparation import prepare_profile
+from skyloom.spectra.hi.spectrum import Spectrum
 
 TARGET = Path(__file__).with_name("rings.png")
 TITLES = ("1: profile along the radius", "2: right minus left", "3: model 2, own range")

@@ -297,7 +297,7 @@ def test_real_folders_run_to_the_end(project, real_observations, folder, n_files
 def test_an_empty_folder_is_one_clear_error(project):
     empty = project / "empty"
     empty.mkdir()
-    with pytest.raises(Exception, match=r"empty holds no files: spectra expected"):
+    with pytest.raises(Exception, match=r"empty holds no files: observations expected"):
         run(project, "hi_profiles", "real", folder=str(empty))
 
 

@@ -26,8 +26,8 @@ from PIL import Image
 
 from skyloom.simulate.lamost_catalogue import write_catalogue
 from skyloom.simulate.stellar_spectra import draw_truth, observe, to_hdu
-from skyloom.spectra.spectral_types import CLASSES
-from skyloom.spectra.stellar_readers import read_spectrum
+from skyloom.spectra.optical.readers import read_spectrum
+from skyloom.spectra.optical.spectral_types import CLASSES
 
 STUDY = "stellar_spectra"
 SMALL = {

@@ -13,7 +13,7 @@ import pytest
 from skyloom.archives.lamost import download_spectra, read_sample, split_catalogue
 from skyloom.simulate.lamost_catalogue import write_catalogue
 from skyloom.simulate.stellar_spectra import draw_truth, observe, to_hdu
-from skyloom.spectra.stellar_readers import read_spectrum
+from skyloom.spectra.optical.readers import read_spectrum
 
 PLAIN = """obsid|ra|class|subclass
 1|10.5|STAR|A1V

@@ -53,7 +53,7 @@ def test_a_folder_without_files_is_an_error_that_names_it(tmp_path, case):
         path.mkdir()
     if case == "only hidden":
         (path / ".a.fits").write_bytes(b"a")
-    with pytest.raises(DatasetError, match=r"spectra holds no files"):
+    with pytest.raises(DatasetError, match=r"spectra holds no files: observations expected"):
         ObservationsDataset(path=str(path)).load()
 
 

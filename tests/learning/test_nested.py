@@ -25,7 +25,7 @@ from skyloom.learning.nested import (
 )
 from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
 from skyloom.simulate.hi_profiles import assign_classes, draw_truth, observe_lines
-from skyloom.spectra.asymmetry import measure_asymmetry
+from skyloom.spectra.hi.asymmetry import measure_asymmetry
 
 # Dask opens a web server on a fixed port; it warns, and leaves a socket, if another run has it.
 pytestmark = [

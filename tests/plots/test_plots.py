@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from skyloom.evaluation.scores import confusion_table
 from skyloom.plots import classification, hi_profiles
-from skyloom.spectra.busy_function import PARAMETER_NAMES
+from skyloom.spectra.hi.busy_function import PARAMETER_NAMES
 
 NAMES = ("symmetric", "lopsided")
 

@@ -13,8 +13,8 @@ from skyloom.simulate.hi_profiles import (
     observe_lines,
     to_hdu,
 )
-from skyloom.spectra.busy_function import PARAMETER_NAMES, busy_function, line_measures
-from skyloom.spectra.readers import read_spectrum
+from skyloom.spectra.hi.busy_function import PARAMETER_NAMES, busy_function, line_measures
+from skyloom.spectra.hi.readers import read_spectrum
 
 
 @pytest.fixture(scope="module")

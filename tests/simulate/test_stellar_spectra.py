@@ -14,9 +14,9 @@ from skyloom.simulate.stellar_spectra import (
     to_hdu,
     wavelength_grid,
 )
-from skyloom.spectra.spectral_types import CLASSES
-from skyloom.spectra.stellar_preparation import corrected_spectra, log_grid
-from skyloom.spectra.stellar_readers import read_spectrum
+from skyloom.spectra.optical.preparation import corrected_spectra, log_grid
+from skyloom.spectra.optical.readers import read_spectrum
+from skyloom.spectra.optical.spectral_types import CLASSES
 
 WAVELENGTH = wavelength_grid()
 

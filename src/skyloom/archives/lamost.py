@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from skyloom.archives.downloads import Downloader, Wanted
-from skyloom.spectra.spectral_types import CLASSES, parse_spectral_type
-from skyloom.spectra.stellar_readers import read_spectrum
+from skyloom.spectra.optical.readers import read_spectrum
+from skyloom.spectra.optical.spectral_types import CLASSES, parse_spectral_type
 
 ADDRESS = "https://www.lamost.org/dr7/v2.0/spectrum/fits/{obsid}"
 COUNT_COLUMNS = ("class", "n", "n_sampled")

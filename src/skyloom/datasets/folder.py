@@ -47,7 +47,7 @@ class ObservationsDataset(PartitionedDataset):
             files = super().load()
         except DatasetError as error:
             raise DatasetError(
-                f"the folder {self._path} holds no files: spectra expected"
+                f"the folder {self._path} holds no files: observations expected"
             ) from error
         shown = {
             name: read
@@ -55,7 +55,7 @@ class ObservationsDataset(PartitionedDataset):
             if not any(part.startswith(".") for part in name.split("/"))
         }
         if not shown:
-            raise DatasetError(f"the folder {self._path} holds no files: spectra expected")
+            raise DatasetError(f"the folder {self._path} holds no files: observations expected")
         return shown
 
     def save(self, data: Any) -> None:  # noqa: ARG002

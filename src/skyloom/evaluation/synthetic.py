@@ -1,4 +1,4 @@
-"""How good made images are: like the real ones, different from each other, and not copied."""
+"""How good made images and spectra are: like the real, unlike each other, and not copied."""
 
 from __future__ import annotations
 

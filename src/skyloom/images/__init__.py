@@ -1,1 +1,1 @@
-"""Two-dimensional science: ring images."""
+"""Images: cut-outs of radio sources, ring images of line profiles, and their orientations."""

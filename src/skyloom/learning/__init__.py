@@ -1,1 +1,1 @@
-"""Fitting one configuration."""
+"""Fits, sweeps and nested cross-validation of configurations, and generative networks."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def success_rate_figure(scores: pd.DataFrame, objects: str = "galaxies") -> Figure:
+def success_rate_figure(scores: pd.DataFrame, objects: str = "objects") -> Figure:
     """Success rates with their 95 % intervals, and the chance level.
 
     Parameters

@@ -8,7 +8,7 @@ import numpy as np
 
 from skyloom.images.rings import published_halves
 from skyloom.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, new_figure
-from skyloom.spectra.busy_function import PARAMETER_NAMES, busy_function
+from skyloom.spectra.hi.busy_function import PARAMETER_NAMES, busy_function
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from skyloom.spectra.asymmetry import INDICES, folded_indices, measure_asymmetry
-from skyloom.spectra.busy_function import PARAMETER_NAMES, busy_function, line_measures
+from skyloom.spectra.hi.asymmetry import INDICES, folded_indices, measure_asymmetry
+from skyloom.spectra.hi.busy_function import PARAMETER_NAMES, busy_function, line_measures
 
 if TYPE_CHECKING:
     from astropy.io import fits

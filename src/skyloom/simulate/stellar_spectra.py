@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from skyloom.spectra.spectral_types import CLASSES
-from skyloom.spectra.stellar_readers import SPEED_OF_LIGHT
+from skyloom.spectra.constants import SPEED_OF_LIGHT
+from skyloom.spectra.optical.spectral_types import CLASSES
 
 if TYPE_CHECKING:
     from astropy.io import fits

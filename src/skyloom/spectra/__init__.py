@@ -1,1 +1,1 @@
-"""One-dimensional science: readers, baselines, busy function, asymmetry."""
+"""Spectra: 21-cm lines of galaxies (`hi`), and the optical range (`optical`)."""

@@ -33,7 +33,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
     TrainingParameters,
 )
 from skyloom.simulate.hi_profiles import observe_lines
-from skyloom.spectra.busy_function import PARAMETER_NAMES
+from skyloom.spectra.hi.busy_function import PARAMETER_NAMES
 
 EDGES = (1.13, 1.26)
 

@@ -33,7 +33,7 @@ from skyloom.pipelines.hi_profiles.training import (
     MAJORITY_BASELINE,
     fit_baselines,
 )
-from skyloom.spectra.busy_function import PARAMETER_NAMES
+from skyloom.spectra.hi.busy_function import PARAMETER_NAMES
 
 AUGMENTATION = AugmentationParameters(n_folds=3, n_inner_folds=2, seeds=(0, 1))
 REPORTING = ReportingParameters(class_names=("symmetric", "lopsided"), n_sample_images=4)

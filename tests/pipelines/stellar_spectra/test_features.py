@@ -22,13 +22,13 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     TrainingParameters,
 )
 from skyloom.simulate.stellar_spectra import draw_truth, observe, wavelength_grid
-from skyloom.spectra.stellar_preparation import (
+from skyloom.spectra.optical.preparation import (
     corrected_spectra,
     scalogram,
     stack_spectra,
     unstack_spectra,
 )
-from skyloom.spectra.stellar_readers import StellarSpectrum
+from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
 FEATURES = FeatureParameters(low=4000, high=6800, step=5e-4, height=8)
 TRUTH = draw_truth(9, np.random.default_rng(3), snr=(50.0, 60.0))
@@ -47,7 +47,7 @@ def spectra_of(truth):
     flux, weight = observe(truth, np.random.default_rng(4))
     nothing = np.zeros(flux.shape[1], bool)
     return [
-        StellarSpectrum(wavelength_grid(), one.astype(float), ivar.astype(float), nothing.copy(),
+        OpticalSpectrum(wavelength_grid(), one.astype(float), ivar.astype(float), nothing.copy(),
                         "test", medium="vacuum", radial_velocity=velocity)
         for one, ivar, velocity in zip(flux, weight, truth["velocity"], strict=True)
     ]  # fmt: skip
@@ -59,7 +59,7 @@ def sample():
     # One of them ends early, one is shorter in pixels.
     short = spectra[2]
     cut = slice(0, 500)
-    spectra[2] = StellarSpectrum(
+    spectra[2] = OpticalSpectrum(
         short.wavelength[cut], short.flux[cut], short.inverse_variance[cut], short.mask[cut],
         "test", medium="vacuum", radial_velocity=0.0,
     )  # fmt: skip
@@ -134,7 +134,7 @@ def test_wavelengths_of_published_pixels_are_the_true_ones():
     assert len(grid) == 3500
     assert grid[-1] == pytest.approx(8285, abs=1)  # not 8671.6
     line = 1 - 0.5 * np.exp(-0.5 * ((wavelength_grid() - 6564.6) / 3) ** 2)
-    spectrum = StellarSpectrum(
+    spectrum = OpticalSpectrum(
         wavelength_grid(), line, np.full(len(line), np.nan), np.zeros(len(line), bool), "test",
         medium="vacuum",
     )  # fmt: skip
@@ -173,7 +173,7 @@ def test_a_stack_gives_back_what_was_read(sample):
 def test_tiny_fluxes_keep_their_noise():
     wavelength = wavelength_grid()
     flux = np.full(len(wavelength), 3e-17)
-    spectrum = StellarSpectrum(
+    spectrum = OpticalSpectrum(
         wavelength, flux, np.full(len(flux), 1e36), np.zeros(len(flux), bool), "test",
         medium="vacuum",
     )  # fmt: skip

@@ -8,7 +8,7 @@ from astropy.io import fits
 from skyloom.pipelines.stellar_spectra.ingestion import ingest_spectra
 from skyloom.pipelines.stellar_spectra.parameters import IngestionParameters
 from skyloom.simulate.stellar_spectra import draw_truth, observe, to_hdu
-from skyloom.spectra.stellar_preparation import unstack_spectra
+from skyloom.spectra.optical.preparation import unstack_spectra
 
 NOTHING = pd.DataFrame()
 PARAMETERS = IngestionParameters()

@@ -35,7 +35,7 @@ from skyloom.pipelines.stellar_spectra.training import (
     fit_final_network,
     likeness_features,
 )
-from skyloom.spectra.line_indices import LINE_INDICES
+from skyloom.spectra.optical.line_indices import LINE_INDICES
 
 FEATURES = FeatureParameters(low=4000, high=5000, step=1e-3, height=4)
 N = FEATURES.n_pixels

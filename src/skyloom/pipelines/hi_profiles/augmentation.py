@@ -29,7 +29,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
     Sweep,
 )
 from skyloom.simulate.hi_profiles import draw_truth, observe_lines
-from skyloom.spectra.busy_function import PARAMETER_NAMES, busy_function
+from skyloom.spectra.hi.busy_function import PARAMETER_NAMES, busy_function
 
 logger = logging.getLogger(__name__)
 

@@ -18,14 +18,14 @@ from skyloom.images.rings import (
 )
 from skyloom.pipelines.hi_profiles.parameters import FeatureParameters, Sweep
 from skyloom.plots import hi_profiles as plots
-from skyloom.spectra.asymmetry import asymmetry_table
-from skyloom.spectra.busy_function import (
+from skyloom.spectra.hi.asymmetry import asymmetry_table
+from skyloom.spectra.hi.busy_function import (
     DERIVED_NAMES,
     PARAMETER_NAMES,
     busy_function,
     fit_busy_function,
 )
-from skyloom.spectra.preparation import baseline_error_shapes
+from skyloom.spectra.hi.preparation import baseline_error_shapes
 
 _CHUNK = 256
 _BASELINE = ("line_centre", "line_width", "baseline_level_error", "baseline_slope_error")

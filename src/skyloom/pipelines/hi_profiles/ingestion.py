@@ -24,8 +24,8 @@ from skyloom.pipelines.hi_profiles.parameters import (
     TrainingParameters,
 )
 from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, load_bytes
-from skyloom.spectra.preparation import prepare_profile
-from skyloom.spectra.readers import read_spectrum
+from skyloom.spectra.hi.preparation import prepare_profile
+from skyloom.spectra.hi.readers import read_spectrum
 
 PROFILE_COLUMNS = (
     "id", "number", "file", "sha256", "layout", "axis", "object", "velocity_start",

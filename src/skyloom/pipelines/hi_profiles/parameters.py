@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from skyloom.learning import configurations
 from skyloom.learning.configurations import Parameters, Positive, Seed, Seeds, Share, variant_name
-from skyloom.spectra.preparation import DEFAULT_WIDTH_RANGE
+from skyloom.spectra.hi.preparation import DEFAULT_WIDTH_RANGE
 
 
 class SimulationParameters(Parameters):

@@ -16,7 +16,7 @@ from skyloom.pipelines.hi_profiles.parameters import Configuration, IngestionPar
 from skyloom.pipelines.hi_profiles.reporting import classify_lines, explain_lines
 from skyloom.pipelines.hi_profiles.training import sample_features
 from skyloom.plots.hi_profiles import explanations_figure
-from skyloom.spectra.asymmetry import INDICES
+from skyloom.spectra.hi.asymmetry import INDICES
 
 _CHUNK = 512
 _N_EXPLAINED = 12

@@ -33,7 +33,7 @@ from skyloom.pipelines.hi_profiles.training import (
 )
 from skyloom.plots import classification
 from skyloom.plots import hi_profiles as plots
-from skyloom.spectra.asymmetry import mirrored
+from skyloom.spectra.hi.asymmetry import mirrored
 
 _N_SHOWN = 6  # configurations in the figures with a panel or a line for each
 _N_OFFSETS = 16
@@ -469,7 +469,7 @@ def write_report(
     }
     nested = predictions[predictions["kind"] == "nested"]
     figures = {
-        "Success rates": classification.success_rate_figure(scores),
+        "Success rates": classification.success_rate_figure(scores, "galaxies"),
         "Learning curves": classification.learning_curves_figure(
             curves[curves["configuration"].isin(best)]
         ),

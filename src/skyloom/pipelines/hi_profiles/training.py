@@ -1,4 +1,4 @@
-"""Node functions of the training: pre-training, the sweep, the audit and the final network."""
+"""Node functions of the training: pre-training, baselines, the sweep and the final network."""
 
 from __future__ import annotations
 

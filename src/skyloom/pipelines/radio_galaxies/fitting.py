@@ -135,7 +135,7 @@ def training_data(
     images : numpy.ndarray of float32, shape (k, size, size, 1)
     targets : numpy.ndarray, shape (k,)
     """
-    from skyloom.learning.augmentation import rotate_and_flip
+    from skyloom.images.orientations import rotate_and_flip
 
     rng = np.random.default_rng([settings["seed"], 1])
     n_whole = len(rows)
@@ -212,7 +212,7 @@ def fit_network(
     snapshots, history
         From `skyloom.learning.fitting.fit_classifier`.
     """
-    from skyloom.learning.augmentation import random_rotations
+    from skyloom.images.orientations import random_rotations
 
     network = NetworkParameters.model_validate(settings["network"])
     seed = settings["seed"]
@@ -329,7 +329,7 @@ def predict_angles(model: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarr
     scatter : numpy.ndarray, shape (n,)
         Standard deviation of the eight, deg.
     """
-    from skyloom.learning.augmentation import orientations
+    from skyloom.images.orientations import orientations
     from skyloom.learning.fitting import predict
 
     found = np.stack([predict(model, each)[:, 0] for each in orientations(images)]) * ANGLE_SCALE
@@ -395,7 +395,7 @@ def code() -> str:
     """
     return code_digest(
         "skyloom.evaluation.synthetic",
-        "skyloom.learning.augmentation",
+        "skyloom.images.orientations",
         "skyloom.learning.equal_steps",
         "skyloom.learning.fitting",
         "skyloom.learning.generative",

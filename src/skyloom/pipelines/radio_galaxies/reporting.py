@@ -203,7 +203,7 @@ def measure_synthetic_quality(
         return tuple(nothing)
     import keras
 
-    from skyloom.learning.augmentation import orientations
+    from skyloom.images.orientations import orientations
     from skyloom.learning.fitting import predict
 
     variant = Configuration.model_validate(description["configuration"]).image_variant

@@ -24,7 +24,7 @@ from skyloom.learning.sweep import (
 from skyloom.pipelines.stellar_spectra.features import prepare_all
 from skyloom.pipelines.stellar_spectra.fitting import train_generator_task
 from skyloom.pipelines.stellar_spectra.parameters import AuditParameters, Sweep
-from skyloom.spectra.spectral_types import CLASSES
+from skyloom.spectra.optical.spectral_types import CLASSES
 
 AUDIT_COLUMNS = (
     "labels", "kernel_size", "repeat", "taps_used", "initial_scale", "n_train", "n_test",
@@ -349,5 +349,5 @@ def audit_code() -> str:
         "skyloom.nets.star_cnn",
         "skyloom.pipelines.stellar_spectra.audit",
         "skyloom.pipelines.stellar_spectra.fitting",
-        "skyloom.spectra.stellar_preparation",
+        "skyloom.spectra.optical.preparation",
     )

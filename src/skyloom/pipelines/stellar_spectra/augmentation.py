@@ -27,9 +27,10 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     SyntheticParameters,
 )
 from skyloom.simulate.stellar_spectra import draw_truth, observe, wavelength_grid
-from skyloom.spectra.spectral_types import CLASSES
-from skyloom.spectra.stellar_preparation import LAMOST_STEP
-from skyloom.spectra.stellar_readers import SPEED_OF_LIGHT, StellarSpectrum
+from skyloom.spectra.constants import SPEED_OF_LIGHT
+from skyloom.spectra.optical.preparation import LAMOST_STEP
+from skyloom.spectra.optical.spectral_types import CLASSES
+from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +204,7 @@ def simulate_class(
     # They are shifted to rest by a velocity that has an error, as observed ones are.
     velocities = truth["velocity"] + truth["velocity_error"] * rng.standard_normal(len(truth))
     spectra = [
-        StellarSpectrum(
+        OpticalSpectrum(
             wavelength, one.astype(float), weight.astype(float), nothing, "simulation",
             medium="vacuum", radial_velocity=velocity,
         )

@@ -11,9 +11,8 @@ import pandas as pd
 from skyloom.pipelines.stellar_spectra.parameters import FeatureParameters, Sweep
 from skyloom.raw_files import UnusableError
 from skyloom.simulate.stellar_spectra import wavelength_grid
-from skyloom.spectra.line_indices import LINE_INDICES, line_indices
-from skyloom.spectra.spectral_types import CLASSES
-from skyloom.spectra.stellar_preparation import (
+from skyloom.spectra.optical.line_indices import LINE_INDICES, line_indices
+from skyloom.spectra.optical.preparation import (
     PUBLISHED_WINDOW,
     corrected_spectra,
     published_spectrum,
@@ -21,20 +20,21 @@ from skyloom.spectra.stellar_preparation import (
     unstack_spectra,
     wrapped,
 )
-from skyloom.spectra.stellar_readers import StellarSpectrum
+from skyloom.spectra.optical.spectral_types import CLASSES
+from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
 _CHUNK = 256
 _N_SHOWN = 6  # stars of a class in the figure of the sample
 
 
 def prepare_spectra(
-    spectra: list[StellarSpectrum], features: FeatureParameters
+    spectra: list[OpticalSpectrum], features: FeatureParameters
 ) -> tuple[np.ndarray, np.ndarray, list[UnusableError | None]]:
     """Spectra that can be compared with each other.
 
     Parameters
     ----------
-    spectra : list of StellarSpectrum
+    spectra : list of OpticalSpectrum
         As read, with their radial velocities.
     features : FeatureParameters
         ``stellar_spectra.features``.

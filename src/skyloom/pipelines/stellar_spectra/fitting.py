@@ -273,5 +273,5 @@ def code() -> str:
         "skyloom.nets.star_cnn",
         "skyloom.pipelines.stellar_spectra.features",
         "skyloom.pipelines.stellar_spectra.fitting",
-        "skyloom.spectra.stellar_preparation",
+        "skyloom.spectra.optical.preparation",
     )

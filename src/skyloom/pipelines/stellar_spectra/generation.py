@@ -41,7 +41,7 @@ def make_spectra(
     -------
     files : dict of str to callable
         Function that makes the HDU of a spectrum, by file name: one axis, which
-        `skyloom.spectra.stellar_readers` and others read.
+        `skyloom.spectra.optical.readers` and others read.
     table : pandas.DataFrame
         ``wavelength`` (Angstrom, vacuum) and a column for each spectrum.
 

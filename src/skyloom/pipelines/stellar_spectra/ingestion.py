@@ -25,10 +25,10 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     TrainingParameters,
 )
 from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, file_stem, load_bytes
-from skyloom.spectra.spectral_types import parse_spectral_type
-from skyloom.spectra.star_tables import star_name, star_table, table_key
-from skyloom.spectra.stellar_preparation import stack_spectra
-from skyloom.spectra.stellar_readers import read_spectrum
+from skyloom.spectra.optical.preparation import stack_spectra
+from skyloom.spectra.optical.readers import read_spectrum
+from skyloom.spectra.optical.spectral_types import parse_spectral_type
+from skyloom.spectra.optical.star_tables import star_name, star_table, table_key
 
 STAR_TABLE_COLUMNS = (
     "id", "file", "sha256", "survey", "layout", "name", "spectral_type", "class", "subtype",
@@ -99,7 +99,7 @@ def ingest_spectra(
         ``group`` the first spectrum of the same star, by position, name or content; ``reason`` and
         ``value`` tell why one is not kept.
     spectra : dask.array.Array of float32, shape (pixels of all, 4)
-        From `skyloom.spectra.stellar_preparation.stack_spectra`. They are read once more as they
+        From `skyloom.spectra.optical.preparation.stack_spectra`. They are read once more as they
         are saved, some at a time, so that memory does not grow with the number of files.
     rejected : pandas.DataFrame
         ``file``, ``reason`` and ``value`` of everything else.

@@ -12,7 +12,7 @@ from skyloom.learning import configurations
 from skyloom.learning.configurations import Parameters, Positive, Seed, Share, variant_name
 from skyloom.learning.equal_steps import TrainingParameters
 from skyloom.learning.splitting import SplitParameters
-from skyloom.spectra.stellar_preparation import PUBLISHED_PIXELS, log_grid
+from skyloom.spectra.optical.preparation import PUBLISHED_PIXELS, log_grid
 
 _EQUAL = (1.0,) * 7
 

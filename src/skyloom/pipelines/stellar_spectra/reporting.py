@@ -58,8 +58,8 @@ from skyloom.pipelines.stellar_spectra.training import (
 from skyloom.plots import classification
 from skyloom.plots import stellar_spectra as plots
 from skyloom.plots.generators import generators_figure
-from skyloom.spectra.line_indices import LINE_INDICES
-from skyloom.spectra.spectral_types import CLASSES
+from skyloom.spectra.optical.line_indices import LINE_INDICES
+from skyloom.spectra.optical.spectral_types import CLASSES
 
 CLASS_COLUMNS = (
     "configuration", "kind", "class", "n_objects", "n_predicted", "recall", "recall_low",

@@ -41,7 +41,7 @@ from skyloom.pipelines.stellar_spectra.fitting import (
     training_data,
 )
 from skyloom.pipelines.stellar_spectra.parameters import Configuration, Sweep
-from skyloom.spectra.line_indices import LINE_INDICES
+from skyloom.spectra.optical.line_indices import LINE_INDICES
 
 # MLflow cuts names to ten characters in its plots: they differ before that.
 FOREST_BASELINE = "line indices, random forest"

@@ -3,7 +3,7 @@ import pytest
 from scipy.optimize import check_grad
 from scipy.special import erf
 
-from skyloom.spectra.busy_function import (
+from skyloom.spectra.hi.busy_function import (
     DERIVED_NAMES,
     _model_and_jacobian,
     busy_function,

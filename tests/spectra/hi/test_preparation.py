@@ -6,8 +6,8 @@ from numpy.polynomial import Polynomial
 from scipy.special import erf
 
 from skyloom.raw_files import UnusableError
-from skyloom.spectra.preparation import baseline_error_shapes, prepare_profile
-from skyloom.spectra.readers import Spectrum
+from skyloom.spectra.hi.preparation import baseline_error_shapes, prepare_profile
+from skyloom.spectra.hi.spectrum import Spectrum
 
 VELOCITY = 2000 + 5.0 * np.arange(600)
 NOISE = 2.0

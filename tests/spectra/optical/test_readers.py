@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from skyloom.raw_files import UnusableError
 from skyloom.simulate.stellar_spectra import draw_truth, observe, to_hdu, wavelength_grid
-from skyloom.spectra.spectral_types import parse_spectral_type
-from skyloom.spectra.stellar_readers import read_spectrum, vacuum_wavelength
+from skyloom.spectra.optical.readers import read_spectrum
+from skyloom.spectra.optical.spectral_types import parse_spectral_type
+from skyloom.spectra.optical.spectrum import vacuum_wavelength
 
 RNG = np.random.default_rng(0)
 TRUTH = draw_truth(1, RNG)

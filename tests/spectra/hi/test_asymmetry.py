@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from skyloom.raw_files import UnusableError
 from skyloom.simulate.hi_profiles import draw_truth, observe
-from skyloom.spectra.asymmetry import (
+from skyloom.spectra.hi.asymmetry import (
     INDICES,
     SIGNED_MEASURES,
     asymmetry_table,
@@ -14,9 +14,9 @@ from skyloom.spectra.asymmetry import (
     measure_asymmetry,
     mirrored,
 )
-from skyloom.spectra.busy_function import fit_busy_function
-from skyloom.spectra.preparation import baseline_error_shapes, prepare_profile
-from skyloom.spectra.readers import Spectrum
+from skyloom.spectra.hi.busy_function import fit_busy_function
+from skyloom.spectra.hi.preparation import baseline_error_shapes, prepare_profile
+from skyloom.spectra.hi.spectrum import Spectrum
 
 VELOCITY = np.arange(0.0, 200.0)[None]
 MEASURE = {name: k for k, name in enumerate(SIGNED_MEASURES)}

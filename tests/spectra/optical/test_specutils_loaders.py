@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 def spectrum_class():
     from specutils import Spectrum
 
-    from skyloom.spectra import specutils_loaders
+    from skyloom.spectra.optical import specutils_loaders
 
     assert specutils_loaders.__doc__
     return Spectrum

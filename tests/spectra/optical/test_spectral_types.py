@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyloom.spectra.spectral_types import CLASSES, parse_spectral_type
+from skyloom.spectra.optical.spectral_types import CLASSES, parse_spectral_type
 
 
 @pytest.mark.parametrize(

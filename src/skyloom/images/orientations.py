@@ -1,4 +1,4 @@
-"""Changes of images that leave their class as it is, drawn anew in every gradient step."""
+"""Images turned and mirrored, which leaves their class as it is."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from skyloom.learning.augmentation import orientations, random_rotations, rotate_and_flip
+from skyloom.images.orientations import orientations, random_rotations, rotate_and_flip
 
 IMAGES = np.random.default_rng(0).random((5, 9, 9, 1), np.float32)
 

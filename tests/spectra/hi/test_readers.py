@@ -11,12 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyloom.raw_files import UnusableError
-from skyloom.spectra.readers import (
-    REST_FREQUENCY,
-    SPEED_OF_LIGHT,
-    Spectrum,
-    read_spectrum,
-)
+from skyloom.spectra.constants import REST_FREQUENCY, SPEED_OF_LIGHT
+from skyloom.spectra.hi.readers import read_spectrum
+from skyloom.spectra.hi.spectrum import Spectrum
 
 VELOCITY = 1000 + 5.0 * np.arange(40)
 FLUX = np.random.default_rng(1).normal(0, 3, 40)

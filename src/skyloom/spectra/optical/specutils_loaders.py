@@ -16,7 +16,7 @@ from specutils import Spectrum
 from specutils.io.registers import data_loader
 
 from skyloom.raw_files import RawFile, Reader, UnusableError, read_file
-from skyloom.spectra.stellar_readers import READERS
+from skyloom.spectra.optical.lamost import READERS
 
 
 def _file(source):
@@ -80,5 +80,4 @@ def _register(reader: Reader) -> None:
 
 
 for _reader in READERS:
-    if _reader.layout.startswith("LAMOST"):
-        _register(_reader)
+    _register(_reader)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from skyloom.simulate.stellar_spectra import draw_truth, observe, wavelength_grid
-from skyloom.spectra.line_indices import LINE_INDICES, line_indices
-from skyloom.spectra.stellar_preparation import log_grid
+from skyloom.spectra.optical.line_indices import LINE_INDICES, line_indices
+from skyloom.spectra.optical.preparation import log_grid
 
 GRID = log_grid(3850, 7400)
 

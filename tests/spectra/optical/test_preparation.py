@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from skyloom.raw_files import UnusableError
 from skyloom.simulate.stellar_spectra import draw_truth, observe, wavelength_grid
-from skyloom.spectra.stellar_preparation import (
+from skyloom.spectra.constants import SPEED_OF_LIGHT
+from skyloom.spectra.optical.preparation import (
     corrected_spectra,
     log_grid,
     normalise,
@@ -19,7 +20,7 @@ from skyloom.spectra.stellar_preparation import (
     scalogram,
     wrapped,
 )
-from skyloom.spectra.stellar_readers import SPEED_OF_LIGHT, StellarSpectrum
+from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
 GRID = log_grid(3800, 8000)
 
@@ -30,7 +31,7 @@ def spectrum(flux, wavelength=None, **changes):
         "inverse_variance": np.full(len(flux), np.nan), "mask": np.zeros(len(flux), bool),
         "layout": "test", "medium": "vacuum",
     } | changes  # fmt: skip
-    return StellarSpectrum(wavelength, np.asarray(flux, float), **given)
+    return OpticalSpectrum(wavelength, np.asarray(flux, float), **given)
 
 
 def with_line(middle, velocity=0.0, **changes):
@@ -100,7 +101,7 @@ def test_a_star_is_seen_at_rest(velocity):
 
 def test_the_velocity_of_a_catalogue_goes_before_that_of_the_file():
     own = with_line(5000.0, 300.0)
-    wrong = StellarSpectrum(**(vars(own) | {"radial_velocity": np.nan}))
+    wrong = OpticalSpectrum(**(vars(own) | {"radial_velocity": np.nan}))
     right, _, errors = corrected_spectra([own], GRID)
     told, _, _ = corrected_spectra([wrong], GRID, velocities=[300.0])
     np.testing.assert_array_equal(right, told)
@@ -177,7 +178,7 @@ def test_where_nothing_is_known_there_is_the_continuum():
     ],
 )
 def test_spectra_that_cannot_be_used_say_why(changes, reason):
-    bad = StellarSpectrum(**(vars(with_line(5000.0)) | changes))
+    bad = OpticalSpectrum(**(vars(with_line(5000.0)) | changes))
     flux, weight, errors = corrected_spectra([with_line(5000.0), bad], GRID)
     assert errors[0] is None
     assert errors[1].reason == reason

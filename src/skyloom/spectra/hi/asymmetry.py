@@ -12,7 +12,7 @@ import functools
 import numpy as np
 import pandas as pd
 
-from skyloom.spectra.busy_function import BusyFit
+from skyloom.spectra.hi.busy_function import BusyFit
 
 SIGNED_MEASURES = (
     "ln_flux_ratio",

@@ -9,7 +9,7 @@ from numpy.polynomial import legendre
 from scipy.ndimage import binary_dilation, uniform_filter1d
 
 from skyloom.raw_files import UnusableError
-from skyloom.spectra.readers import Spectrum
+from skyloom.spectra.hi.spectrum import Spectrum
 
 DEFAULT_WIDTH_RANGE = (25.0, 800.0)  # km/s
 _EDGE_WIDTH = 60.0  # km/s within which the edge of a galaxy's line rises

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from skyloom.raw_files import UnusableError
-from skyloom.spectra.stellar_readers import (
-    SPEED_OF_LIGHT,
-    StellarSpectrum,
-    vacuum_wavelength,
-)
+from skyloom.spectra.constants import SPEED_OF_LIGHT
+from skyloom.spectra.optical.spectrum import OpticalSpectrum, vacuum_wavelength
 
 PUBLISHED_WINDOW = (3700.0, 8671.6)  # Angstrom
 PUBLISHED_PIXELS = 3500
@@ -101,13 +98,13 @@ def rebin(
 
 
 def on_common_grid(
-    spectrum: StellarSpectrum, grid: np.ndarray, velocity: float | None = None
+    spectrum: OpticalSpectrum, grid: np.ndarray, velocity: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """A spectrum in vacuum, at rest, on a grid.
 
     Parameters
     ----------
-    spectrum : StellarSpectrum
+    spectrum : OpticalSpectrum
         As read.
     grid : numpy.ndarray, shape (m,)
         Wavelengths in vacuum, Angstrom.
@@ -208,7 +205,7 @@ def normalise(
 
 
 def corrected_spectra(
-    spectra: Sequence[StellarSpectrum],
+    spectra: Sequence[OpticalSpectrum],
     grid: np.ndarray,
     *,
     velocities: Sequence[float] | None = None,
@@ -219,7 +216,7 @@ def corrected_spectra(
 
     Parameters
     ----------
-    spectra : sequence of StellarSpectrum
+    spectra : sequence of OpticalSpectrum
         As read.
     grid : numpy.ndarray, shape (m,)
         Wavelengths in vacuum, Angstrom.
@@ -257,12 +254,12 @@ def corrected_spectra(
     return flux.astype(np.float32), weight.astype(np.float32), errors
 
 
-def stack_spectra(spectra: Sequence[StellarSpectrum]) -> np.ndarray:
+def stack_spectra(spectra: Sequence[OpticalSpectrum]) -> np.ndarray:
     """Spectra of different lengths in one array, from which `unstack_spectra` makes them again.
 
     Parameters
     ----------
-    spectra : sequence of StellarSpectrum
+    spectra : sequence of OpticalSpectrum
         As read.
 
     Returns
@@ -286,7 +283,7 @@ def stack_spectra(spectra: Sequence[StellarSpectrum]) -> np.ndarray:
 
 def unstack_spectra(
     stack: np.ndarray, lengths: Sequence[int], velocities: Sequence[float]
-) -> list[StellarSpectrum]:
+) -> list[OpticalSpectrum]:
     """Spectra out of an array of `stack_spectra`.
 
     Parameters
@@ -300,7 +297,7 @@ def unstack_spectra(
 
     Returns
     -------
-    list of StellarSpectrum
+    list of OpticalSpectrum
         In vacuum, in relative units.
     """
     parts = np.split(np.asarray(stack, float), np.cumsum(lengths)[:-1])
@@ -308,19 +305,19 @@ def unstack_spectra(
     for part, velocity in zip(parts, velocities, strict=True):
         masked = part[:, 3] > 0
         spectra.append(
-            StellarSpectrum(
+            OpticalSpectrum(
                 *part[:, :3].T, masked, "stack", medium="vacuum", radial_velocity=float(velocity)
             )
         )
     return spectra
 
 
-def published_spectrum(spectrum: StellarSpectrum) -> np.ndarray:
+def published_spectrum(spectrum: OpticalSpectrum) -> np.ndarray:
     """A spectrum as the published recipe prepares it, on its own pixels.
 
     Parameters
     ----------
-    spectrum : StellarSpectrum
+    spectrum : OpticalSpectrum
         As read; masks and noise are not looked at.
 
     Returns

@@ -1,0 +1,1 @@
+"""Integrated 21-cm spectra: readers, line profiles, busy function, asymmetry."""

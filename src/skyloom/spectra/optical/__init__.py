@@ -1,0 +1,1 @@
+"""Optical spectra: readers, common grids, spectral types, line indices, star tables."""
