@@ -18,7 +18,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         archive has the files ``<study>.download`` and perhaps ``<study>.catalogue``, where networks
         make observations ``<study>.generation``, and ``__default__``.
     """
-    from skyloom.pipelines._node import STAGES
+    from skyloom.pipelines.wiring import STAGES
 
     pipelines = {}
     for name in STUDIES:

@@ -6,12 +6,14 @@ import base64
 import hashlib
 import io
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 import skyloom
+from skyloom.evaluation.measures import Column, Measure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,14 +36,16 @@ def data_fingerprint(objects: pd.DataFrame) -> str:
 
 
 def summary_text(
-    scores: pd.DataFrame, head: str, objects: str, reference: str, words: str = ""
+    scores: pd.DataFrame, measure: Measure, head: str, objects: str, reference: str, words: str = ""
 ) -> str:
     """The result table as it ends a run in the terminal.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        From `skyloom.learning.comparison.score_comparison`.
+        From `skyloom.learning.results.score_comparison`.
+    measure : Measure
+        What was asked: its headline and brief columns are shown.
     head : str
         What was accepted and rejected.
     objects : str
@@ -60,34 +64,127 @@ def summary_text(
         head = f"{head}; too few labelled {objects} to train and test a classifier"
         return "\n".join([head, *ending]) + "\n"
     first = scores.iloc[0]
-    baseline = scores.loc[scores["configuration"] == reference, "success_rate"].iloc[0]
-    width = max(len(name) for name in scores["configuration"])
-    short = f"{reference.partition(',')[0]} baseline"
+    table = results_table(scores, measure, brief=True)
+    own = scores["configuration"] == reference
+    beside = format(scores.loc[own, measure.headline.name].iloc[0], measure.headline.form)
+    table.insert(3, f"{reference.partition(',')[0]} baseline", beside)
+    widths = [max(len(name), table[name].str.len().max()) for name in table]
+    rows = [table.columns.tolist(), *table.to_numpy().tolist()]
     lines = [
-        f"{head}; {first['n_objects']} {objects} tested, classes from: {first['label_source']}",
+        f"{head}; {first['n_objects']} {objects} tested, "
+        f"{'classes' if measure.has_classes else 'truth'} from: {first['label_source']}",
         "",
-        f"{'configuration':<{width}}  success rate (95 %)    chance  {short}  "
-        "balanced acc.  p-value",
+        *(
+            # Names to the left, numbers to the right.
+            "  ".join(
+                cell.ljust(width) if number == 0 else cell.rjust(width)
+                for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        ),
     ]
-    lines += [
-        f"{row['configuration']:<{width}}  {row['success_rate']:.3f} "
-        f"({row['success_low']:.3f}-{row['success_high']:.3f})    {row['chance_level']:.3f}  "
-        f"{baseline:>{len(short)}.3f}  {row['balanced_accuracy']:>13.3f}  {row['p_value']:>7.4f}"
-        for _, row in scores.iterrows()
-    ]
-    lines += ["", f"The first p-value is of {first['p_value_of']}.", *ending]
-    return "\n".join(lines) + "\n"
+    if "p_value_of" in scores:
+        lines += ["", f"The first p-value is of {first['p_value_of']}."]
+    return "\n".join([*lines, *ending]) + "\n"
 
 
-def render_report(template: Path, figures: dict[str, Figure], **content: Any) -> str:
+def results_table(
+    scores: pd.DataFrame, measure: Measure, *, names: Sequence[str] = (), brief: bool = False
+) -> pd.DataFrame:
+    """The main table of results, as it is shown.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `skyloom.learning.results.score_comparison`.
+    measure : Measure
+        What was asked.
+    names : sequence of str
+        Of the classes, where the recall of each is to be shown.
+    brief : bool
+        As in a terminal.
+
+    Returns
+    -------
+    pandas.DataFrame of str
+        One row a configuration: its name, the headline with its 95 % interval, chance, and the
+        columns of the measure; empty cells where a score is not known.
+    """
+    columns = [column for column in measure.columns if column.brief or not brief]
+    columns += [Column(f"recall_{k}", f"recall, {name}", ".2f") for k, name in enumerate(names)]
+    configuration = scores["configuration"]
+    table = {
+        "configuration": configuration if brief else configuration + " (" + scores["kind"] + ")",
+        f"{measure.headline.title} (95 %)": [measure.in_words(row) for _, row in scores.iterrows()],
+    }
+    for column in (Column("chance_level", "chance", measure.headline.form), *columns):
+        if column.name in scores:
+            table[column.title] = [
+                format(value, column.form) if value == value else ""  # NaN is not itself
+                for value in scores[column.name]
+            ]
+    return pd.DataFrame(table)
+
+
+def differences(scores: pd.DataFrame) -> list[str]:
+    """Paired difference of each configuration to the reference, with its 95 % interval.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `skyloom.learning.results.score_comparison`.
+
+    Returns
+    -------
+    list of str
+    """
+    names = ("minus_baseline", "minus_baseline_low", "minus_baseline_high")
+    return ["{:+.3f} ({:+.3f} to {:+.3f})".format(*row) for row in scores[list(names)].to_numpy()]
+
+
+class Panel(NamedTuple):
+    """A figure of the report.
+
+    Attributes
+    ----------
+    title : str
+        Above it.
+    figure : matplotlib.figure.Figure
+    shown : bool
+        Whether there is anything to be seen on it; the file is written all the same.
+    """
+
+    title: str
+    figure: Figure
+    shown: bool = True
+
+
+def render_report(
+    template: Path,
+    panels: dict[str, Panel],
+    *,
+    scores: pd.DataFrame,
+    measure: Measure,
+    names: Sequence[str] = (),
+    reference: str,
+    **content: Any,
+) -> str:
     """A page with everything embedded.
 
     Parameters
     ----------
     template : pathlib.Path
         The study's own; it may extend ``report.html.jinja`` of this folder.
-    figures : dict of str to matplotlib.figure.Figure
-        By title.
+    panels : dict of str to Panel
+        By the name of the figure.
+    scores : pandas.DataFrame
+        From `skyloom.learning.results.score_comparison`; may be empty.
+    measure : Measure
+        What was asked.
+    names : sequence of str
+        Of the classes, if there are any.
+    reference : str
+        What the paired differences are to.
     **content
         What the template shows.
 
@@ -99,10 +196,11 @@ def render_report(template: Path, figures: dict[str, Figure], **content: Any) ->
     from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader
 
     pictures = {}
-    for title, figure in figures.items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        pictures[title] = base64.b64encode(buffer.getvalue()).decode()
+    for panel in panels.values():
+        if panel.shown:
+            buffer = io.BytesIO()
+            panel.figure.savefig(buffer, format="png")
+            pictures[panel.title] = base64.b64encode(buffer.getvalue()).decode()
     shared = {"shared": FileSystemLoader(Path(__file__).parent)}
     environment = Environment(
         loader=ChoiceLoader([PrefixLoader(shared), FileSystemLoader(template.parent)]),
@@ -111,7 +209,14 @@ def render_report(template: Path, figures: dict[str, Figure], **content: Any) ->
         lstrip_blocks=True,
     )
     page = environment.get_template(template.name)
-    return page.render(pictures=pictures, version=skyloom.__version__, nan=float("nan"), **content)
+    results = pd.DataFrame()
+    if len(scores):
+        results = results_table(scores, measure, names=names)
+        results[f"minus {reference} (95 %)"] = differences(scores)
+    return page.render(
+        pictures=pictures, version=skyloom.__version__, nan=float("nan"), scores=scores,
+        results=results, measure=measure, names=names, reference=reference, **content,
+    )  # fmt: skip
 
 
 def classes_in_words(table: pd.DataFrame, rejected: pd.DataFrame, training: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 
 from skyloom.learning.parameters import Parameters, Seed
 
+
 class Configuration(Parameters):
     """One configuration of a sweep: everything a fit depends on but the data and the split.
 

@@ -340,9 +340,7 @@ def choose_checkpoints(
     for name, last, result in pieces:
         words = verdict(result)
         table = pd.DataFrame(result["history"], columns=["epoch", "loss_1", "loss_2"])
-        table = table.assign(
-            name=name, **dict.fromkeys(measured, np.nan), verdict="", chosen=False
-        )
+        table = table.assign(name=name, **dict.fromkeys(measured, np.nan), verdict="", chosen=False)
         end = table["epoch"] == last
         for column in measured:
             table.loc[end, column] = float(result[column])

@@ -215,9 +215,7 @@ def search_procedure(
                 done.append(result)
                 if isinstance(result, FailedTask):
                     continue
-                scores = [
-                    _score(r, 0, s, measure) for r, s in zip(done, splits, strict=False)
-                ]
+                scores = [_score(r, 0, s, measure) for r, s in zip(done, splits, strict=False)]
                 trial.report(float(np.mean(scores)), step)
             running = [
                 (trial, configuration, done)
@@ -297,9 +295,7 @@ def _outcome(configuration, position, splits, results, measure, permutation) -> 
         history = pd.DataFrame(result["history"], columns=list(measure.curves))
         history = history.iloc[: int(result["lengths"][position])]
         curves.append(history.assign(epoch=np.arange(1, len(history) + 1), best_epoch=best, **key))
-        table = _table(
-            split, split.validation, result["validation_prediction"][position], measure
-        )
+        table = _table(split, split.validation, result["validation_prediction"][position], measure)
         validation.append(table.assign(inner=split.inner))
         predictions.setdefault((split.seed, split.fold), []).append(
             result["test_prediction"][position]

@@ -32,9 +32,9 @@ def audit_published_protocol(
     profiles: pd.DataFrame,
     classes: pd.DataFrame,
     images: dict[str, Callable[[], np.ndarray]],
-    plan: dict[str, Any],
-    store: ResultStore,
-    parameters: AuditParameters,
+    sweep: Sweep,
+    finished_fits: ResultStore,
+    audit: AuditParameters,
     cluster: ClusterParameters,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Run the published protocol to the letter, with three kinds of training labels.
@@ -42,21 +42,6 @@ def audit_published_protocol(
     Validation objects are the test objects, every relabeling is tried on the test objects,
     predictions of one class are skipped, the best of the grid is chosen by its test objects, and
     refitted. Nothing of it enters any other result.
-
-    Parameters
-    ----------
-    profiles, classes : pandas.DataFrame
-        The accepted galaxies and their classes.
-    images : dict of str to callable
-        Observed images by variant; those of the base settings are used.
-    plan : dict
-        From `skyloom.pipelines.hi_profiles.ingestion.configure_sweep`.
-    store : ResultStore
-        Where finished fits are kept.
-    parameters : AuditParameters
-        ``hi_profiles.audit``.
-    cluster : ClusterParameters
-        ``cluster``.
 
     Returns
     -------
@@ -74,23 +59,21 @@ def audit_published_protocol(
     ----------
     arXiv:2501.11657 and its documentation.
     """
-    sweep = Sweep.model_validate(plan)
     used = np.flatnonzero(classes["used"])
     truth = classes["class"].fillna(-1).to_numpy(int)
     n_classes = len(np.unique(truth[used]))
     fits = pd.DataFrame(columns=list(AUDIT_COLUMNS))
     null = pd.DataFrame(columns=["labels", "relabeled", "best", "one"])
-    if not parameters.test_sizes or n_classes < 2 or len(used) < 10:
+    if not audit.test_sizes or n_classes < 2 or len(used) < 10:
         return fits, pd.DataFrame(columns=[*AUDIT_COLUMNS[:5], "id", "predicted", "class"]), null
     base = sweep.base
     if base.image_variant not in images:
         msg = f"the base settings' images {base.image_variant} are not among {sorted(images)}"
         raise ValueError(msg)
     shared = {f"images {base.image_variant}": np.asarray(images[base.image_variant]())}
-    labels = _audit_labels(truth, used, n_classes, parameters.seed)
+    labels = _audit_labels(truth, used, n_classes, audit.seed)
     procedures = [
-        _audit_procedure(kind, parameters, base, used, *labels[kind], n_classes)
-        for kind in AUDIT_LABELS
+        _audit_procedure(kind, audit, base, used, *labels[kind], n_classes) for kind in AUDIT_LABELS
     ]
     tables, predictions, nulls = [], [], []
     with (
@@ -103,7 +86,7 @@ def audit_published_protocol(
             bar.update(done - bar.n)
 
         for kind, table, tested, probabilities in run_procedures(
-            procedures, partial(fit_task, threads=threads), shared, store, client,
+            procedures, partial(fit_task, threads=threads), shared, finished_fits, client,
             code=code(), on_task=task,
         ):  # fmt: skip
             scored = labels[kind][1]
@@ -118,8 +101,8 @@ def audit_published_protocol(
                 # Objects without a class are in no test set.
                 rates = shuffled_rates(
                     scored[used], [_within(fit, used) for fit in tested], n_classes,
-                    np.random.default_rng([parameters.seed, 3]),
-                    n_shuffles=parameters.n_shuffles, relabel=relabel,
+                    np.random.default_rng([audit.seed, 3]),
+                    n_shuffles=audit.n_shuffles, relabel=relabel,
                 )  # fmt: skip
                 named = np.flatnonzero(np.isfinite(rates[0]))  # of more than one class
                 part = {"labels": kind, "relabeled": relabel, "best": best_of(rates)}

@@ -67,16 +67,9 @@ def choose_classes(
     profiles: pd.DataFrame,
     fits: pd.DataFrame,
     asymmetry: pd.DataFrame,
-    parameters: AugmentationParameters,
+    augmentation: AugmentationParameters,
 ) -> pd.DataFrame:
     """Decide for every accepted galaxy its class, and whether it takes part in the training.
-
-    Parameters
-    ----------
-    profiles, fits, asymmetry : pandas.DataFrame
-        Tables of the accepted galaxies, row by row the same.
-    parameters : AugmentationParameters
-        ``hi_profiles.augmentation``.
 
     Returns
     -------
@@ -94,13 +87,13 @@ def choose_classes(
         value, error = asymmetry["ln_flux_ratio"], asymmetry["ln_flux_ratio_error"]
         measured = (value.notna() & error.notna()).to_numpy()
         classes, probability = a_flux_classes(
-            value.fillna(0).to_numpy(), error.fillna(1).to_numpy(), parameters.a_flux_edges
+            value.fillna(0).to_numpy(), error.fillna(1).to_numpy(), augmentation.a_flux_edges
         )
         table["class"] = pd.array(np.where(measured, classes, -1), dtype="Int64")
         table.loc[~measured, "class"] = pd.NA
         table["class_value"] = table["class"]
         reason[~measured] = "A_flux not measured"
-        unsure = measured & (probability < parameters.min_class_probability)
+        unsure = measured & (probability < augmentation.min_class_probability)
         reason[unsure] = [
             f"A_flux class uncertain: probability {p:.2f}" for p in probability[unsure]
         ]
@@ -123,15 +116,8 @@ def choose_classes(
     return table
 
 
-def make_split(classes: pd.DataFrame, parameters: AugmentationParameters) -> pd.DataFrame:
+def make_split(classes: pd.DataFrame, augmentation: AugmentationParameters) -> pd.DataFrame:
     """Split the galaxies once, before anything is augmented or trained.
-
-    Parameters
-    ----------
-    classes : pandas.DataFrame
-        From `choose_classes`.
-    parameters : AugmentationParameters
-        ``hi_profiles.augmentation``.
 
     Returns
     -------
@@ -140,20 +126,20 @@ def make_split(classes: pd.DataFrame, parameters: AugmentationParameters) -> pd.
         the galaxies are too few for a cross-validation.
     """
     objects = classes[classes["used"]].astype({"class": int})
-    folds = largest_number_of_folds(objects, parameters.n_folds)
+    folds = largest_number_of_folds(objects, augmentation.n_folds)
     counts = objects["class"].value_counts().sort_index().to_dict()
     if folds == 0:
         logger.warning(
             "No network is trained: two classes of 3 galaxies are needed, got %s", counts
         )
         return pd.DataFrame(columns=list(MANIFEST_COLUMNS))
-    if folds < parameters.n_folds:
-        logger.warning("%d folds instead of %d: classes %s", folds, parameters.n_folds, counts)
+    if folds < augmentation.n_folds:
+        logger.warning("%d folds instead of %d: classes %s", folds, augmentation.n_folds, counts)
     manifest = split_manifest(
         objects,
         n_folds=folds,
-        n_inner_folds=parameters.n_inner_folds,
-        seeds=parameters.seeds,
+        n_inner_folds=augmentation.n_inner_folds,
+        seeds=augmentation.seeds,
     )
     check_no_leak(manifest)
     return manifest
@@ -163,20 +149,12 @@ def plan_copies(
     profiles: pd.DataFrame,
     asymmetry: pd.DataFrame,
     classes: pd.DataFrame,
-    plan: dict[str, Any],
+    sweep: Sweep,
 ) -> pd.DataFrame:
     """Choose the changed copies of the galaxies that may be trained on.
 
     A copy is made from one galaxy alone. It is trained on only where that galaxy is, so no copy
     carries anything across a split.
-
-    Parameters
-    ----------
-    profiles, asymmetry, classes : pandas.DataFrame
-        Tables of the accepted galaxies.
-    plan : dict
-        From `skyloom.pipelines.hi_profiles.ingestion.configure_sweep`; every variant of images and
-        copies in it gets its own.
 
     Returns
     -------
@@ -187,7 +165,7 @@ def plan_copies(
     rows = np.flatnonzero(classes["used"])
     errors = np.nan_to_num(asymmetry["mid_velocity_error"].to_numpy(), posinf=0.0)
     parts = []
-    for variant, configuration in Sweep.model_validate(plan).variants.items():
+    for variant, configuration in sweep.variants.items():
         options = configuration.augmentation
         rng = np.random.default_rng([options.seed, 0])
         profile = np.repeat(rows, options.n_copies)
@@ -203,32 +181,23 @@ def plan_copies(
 
 def draw_augmented_images(
     profiles: pd.DataFrame,
-    flux: np.ndarray,
+    profile_flux: np.ndarray,
     fits: pd.DataFrame,
-    copies: pd.DataFrame,
-    plan: dict[str, Any],
+    augmentation_manifest: pd.DataFrame,
+    sweep: Sweep,
 ) -> dict[str, Any]:
     """Images of the copies, drawn from the changed profiles as they are saved.
-
-    Parameters
-    ----------
-    profiles, flux, fits
-        The accepted galaxies.
-    copies : pandas.DataFrame
-        From `plan_copies`.
-    plan : dict
-        From `skyloom.pipelines.hi_profiles.ingestion.configure_sweep`.
 
     Returns
     -------
     dict of str to dask.array.Array, shape (n_copies, 3, size, size, channels)
         By variant; none for variants without copies.
     """
-    images, variants = {}, Sweep.model_validate(plan).variants
-    for variant, part in copies.groupby("variant", sort=False):
+    images, variants = {}, sweep.variants
+    for variant, part in augmentation_manifest.groupby("variant", sort=False):
         features = variants[variant].features
         chosen = part.reset_index(drop=True)
-        draw = partial(_copy_images, profiles, flux, fits, chosen, features)
+        draw = partial(_copy_images, profiles, profile_flux, fits, chosen, features)
         images[variant] = lazy_images(len(chosen), features, draw)
     return images
 
@@ -271,21 +240,12 @@ def change_profiles(line: dict[str, np.ndarray], copies: pd.DataFrame) -> dict[s
 
 
 def simulate_pretraining_sample(
-    pretraining: PretrainingParameters, simulation: SimulationParameters, plan: dict[str, Any]
+    pretraining: PretrainingParameters, simulation: SimulationParameters, sweep: Sweep
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Simulated profiles to teach a network the shapes of lines before it sees any label.
 
     They are drawn like the simulated sample, with other random numbers, and measured like
     observed ones: the fold is about the fitted edges, with their errors.
-
-    Parameters
-    ----------
-    pretraining : PretrainingParameters
-        ``hi_profiles.pretraining``.
-    simulation : SimulationParameters
-        ``hi_profiles.simulation``, for the distributions.
-    plan : dict
-        From `skyloom.pipelines.hi_profiles.ingestion.configure_sweep`.
 
     Returns
     -------
@@ -296,7 +256,6 @@ def simulate_pretraining_sample(
         channel asymmetry and A_flux, and the absolute noiseless difference of the sides at 16
         distances from the mid-velocity, in units of the peak.
     """
-    sweep = Sweep.model_validate(plan)
     if not sweep.pretrained:
         return {}, np.zeros((0, 0), dtype=np.float32)
     options = simulation.model_dump(

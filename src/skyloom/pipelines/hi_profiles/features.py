@@ -33,18 +33,9 @@ _USABLE = ("good", "chi-square too large")
 
 
 def measure_profiles(
-    profiles: pd.DataFrame, flux: np.ndarray, parameters: FeatureParameters
+    profiles: pd.DataFrame, profile_flux: np.ndarray, features: FeatureParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Fit the busy function and measure the asymmetry of every profile.
-
-    Parameters
-    ----------
-    profiles : pandas.DataFrame
-        Accepted profiles.
-    flux : numpy.ndarray, shape (n, m)
-        Their fluxes in mJy, NaN where masked.
-    parameters : FeatureParameters
-        ``hi_profiles.features``.
 
     Returns
     -------
@@ -55,12 +46,12 @@ def measure_profiles(
     asymmetry : pandas.DataFrame
         ``id``, the asymmetry indices with errors and 68 % intervals; missing where not usable.
     """
-    rng = np.random.default_rng(parameters.seed)
+    rng = np.random.default_rng(features.seed)
     fits, asymmetries = [], []
-    for table, measured in fit_profiles(profiles, flux, parameters.max_reduced_chi_square):
+    for table, measured in fit_profiles(profiles, profile_flux, features.max_reduced_chi_square):
         *observed, baseline = measured
         asymmetry = asymmetry_table(
-            *observed, rng, baseline, n_realisations=parameters.n_realisations
+            *observed, rng, baseline, n_realisations=features.n_realisations
         )
         asymmetry[~table["usable"]] = np.nan
         asymmetry.insert(0, "id", table["id"].to_numpy())
@@ -124,16 +115,9 @@ def _velocity(profiles: pd.DataFrame, n_channels: int) -> np.ndarray:
 
 
 def draw_images(
-    profiles: pd.DataFrame, flux: np.ndarray, fits: pd.DataFrame, plan: dict[str, Any]
+    profiles: pd.DataFrame, profile_flux: np.ndarray, fits: pd.DataFrame, sweep: Sweep
 ) -> dict[str, Any]:
     """Ring images of all profiles, computed only as they are saved.
-
-    Parameters
-    ----------
-    profiles, flux, fits
-        From `skyloom.pipelines.hi_profiles.ingestion.ingest_spectra` and `measure_profiles`.
-    plan : dict
-        From `skyloom.pipelines.hi_profiles.ingestion.configure_sweep`.
 
     Returns
     -------
@@ -146,9 +130,9 @@ def draw_images(
         variant: lazy_images(
             len(profiles),
             member.features,
-            partial(_profile_images, profiles, flux, fits, member.features),
+            partial(_profile_images, profiles, profile_flux, fits, member.features),
         )
-        for variant, member in Sweep.model_validate(plan).image_variants.items()
+        for variant, member in sweep.image_variants.items()
     }
 
 
@@ -304,14 +288,12 @@ def published_cut(line: dict[str, np.ndarray], row: int) -> np.ndarray:
 
 
 def paint_jpegs(
-    profiles: pd.DataFrame, flux: np.ndarray, fits: pd.DataFrame, parameters: FeatureParameters
+    profiles: pd.DataFrame,
+    profile_flux: np.ndarray,
+    fits: pd.DataFrame,
+    features: FeatureParameters,
 ) -> dict[str, Callable[[], object]]:
     """The published JPEGs under their published names, painted one at a time as they are saved.
-
-    Parameters
-    ----------
-    profiles, flux, fits, parameters
-        As in `draw_images`.
 
     Returns
     -------
@@ -319,13 +301,15 @@ def paint_jpegs(
         ``CIG000123_rot_im_1.jpeg`` and so on to functions that return pictures; empty where
         ``published_jpegs`` is false.
     """
-    if not parameters.published_jpegs:
+    if not features.published_jpegs:
         return {}
 
     def paint(row, model):
         from PIL import Image
 
-        line = line_geometry(profiles.iloc[[row]], np.asarray(flux[[row]]), fits.iloc[[row]])
+        line = line_geometry(
+            profiles.iloc[[row]], np.asarray(profile_flux[[row]]), fits.iloc[[row]]
+        )
         return Image.fromarray(published_image(published_cut(line, 0), model))
 
     return {
@@ -337,17 +321,12 @@ def paint_jpegs(
 
 def draw_galaxy_figures(
     profiles: pd.DataFrame,
-    flux: np.ndarray,
+    profile_flux: np.ndarray,
     fits: pd.DataFrame,
     asymmetry: pd.DataFrame,
-    parameters: FeatureParameters,
+    features: FeatureParameters,
 ) -> tuple[dict[str, Callable[[], Any]], list[Any], Any]:
     """Figures of single galaxies and of the whole sample.
-
-    Parameters
-    ----------
-    profiles, flux, fits, asymmetry, parameters
-        Tables and fluxes of the sample.
 
     Returns
     -------
@@ -364,26 +343,28 @@ def draw_galaxy_figures(
         If ``panel_id`` is not among the accepted galaxies.
     """
     ids = profiles["id"].tolist()
-    if parameters.panel_id is not None and parameters.panel_id not in ids:
-        msg = f"features.panel_id {parameters.panel_id!r} is not an accepted galaxy"
+    if features.panel_id is not None and features.panel_id not in ids:
+        msg = f"features.panel_id {features.panel_id!r} is not an accepted galaxy"
         raise ValueError(msg)
-    chosen = 0 if parameters.panel_id is None else ids.index(parameters.panel_id)
+    chosen = 0 if features.panel_id is None else ids.index(features.panel_id)
     usable = np.flatnonzero(fits["usable"])
 
     def one(row):
-        return line_geometry(profiles.iloc[[row]], np.asarray(flux[[row]]), fits.iloc[[row]])
+        return line_geometry(
+            profiles.iloc[[row]], np.asarray(profile_flux[[row]]), fits.iloc[[row]]
+        )
 
     def halves(row):
         line = one(row)
         return plots.halves_figure(ids[row], published_cut(line, 0))
 
-    shown = usable if parameters.n_halves_figures is None else usable[: parameters.n_halves_figures]
-    page_rows = usable[: parameters.figure_galaxies]
+    shown = usable if features.n_halves_figures is None else usable[: features.n_halves_figures]
+    page_rows = usable[: features.figure_galaxies]
     page_ids = [ids[row] for row in page_rows]
     line = line_geometry(
-        profiles.iloc[page_rows], np.asarray(flux[page_rows]), fits.iloc[page_rows]
+        profiles.iloc[page_rows], np.asarray(profile_flux[page_rows]), fits.iloc[page_rows]
     )
-    whole = parameters.model_copy(update={"size": 64, "quadrant": False})
+    whole = features.model_copy(update={"size": 64, "quadrant": False})
     images = images_of(line, whole) if len(page_rows) else np.zeros((0, 3, 64, 64, 1))
     left_out = len(usable) - len(page_rows)
     pages = [plots.spectra_page(page_ids, line, left_out)]
@@ -398,7 +379,7 @@ def draw_galaxy_figures(
         fits.iloc[chosen],
         asymmetry.iloc[chosen],
         images_of(chosen_line, whole)[0],
-        extent=parameters.extent,
-        rendering=parameters.rendering,
+        extent=features.extent,
+        rendering=features.rendering,
     )
     return {f"{ids[row]}.png": partial(halves, row) for row in shown}, pages, panel

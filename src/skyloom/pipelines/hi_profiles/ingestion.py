@@ -35,20 +35,13 @@ PROFILE_COLUMNS = (
 
 
 def configure_sweep(
-    sweep: SweepParameters,
+    sweeps: SweepParameters,
     features: FeatureParameters,
     augmentation: AugmentationParameters,
     network: NetworkParameters,
     training: TrainingParameters,
 ) -> dict[str, Any]:
     """Lay out the sweep and check every configuration before any file is read.
-
-    Parameters
-    ----------
-    sweep : SweepParameters
-        ``hi_profiles.sweep``.
-    features, augmentation, network, training
-        Parameters of the stages: the values of what the sweep does not vary.
 
     Returns
     -------
@@ -67,24 +60,15 @@ def configure_sweep(
         network=network,
         training=training,
     )
-    return Sweep.plan(sweep, base).model_dump(mode="json")
+    return Sweep.plan(sweeps, base).model_dump(mode="json")
 
 
 def ingest_spectra(
-    files: dict[str, Callable[[], bytes]],
+    observations: dict[str, Callable[[], bytes]],
     labels: pd.DataFrame,
-    parameters: IngestionParameters,
+    ingestion: IngestionParameters,
 ) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
     """Read, prepare and label every file.
-
-    Parameters
-    ----------
-    files : dict of str to callable
-        File name to a function that returns its bytes.
-    labels : pandas.DataFrame
-        Table of classes; empty where there is none.
-    parameters : IngestionParameters
-        ``hi_profiles.ingestion``.
 
     Returns
     -------
@@ -102,37 +86,35 @@ def ingest_spectra(
     ValueError
         If no file is accepted, or the label table lacks a column.
     """
-    classes, velocities = _label_columns(labels, parameters)
-    chosen = parameters.classes or sorted(
-        set(map(_whole_number, (classes or {}).values())) - {None}
-    )
+    classes, velocities = _label_columns(labels, ingestion)
+    chosen = ingestion.classes or sorted(set(map(_whole_number, (classes or {}).values())) - {None})
     accepted, fluxes, rejected, taken = [], [], [], {}
-    for file in tqdm(sorted(files), desc="reading spectra", unit="file"):
+    for file in tqdm(sorted(observations), desc="reading spectra", unit="file"):
         try:
-            identifier, number = _identify(file, parameters)
-            content = load_bytes(files[file])
+            identifier, number = _identify(file, ingestion)
+            content = load_bytes(observations[file])
             spectrum = read_spectrum(
                 file,
                 content,
-                velocity_unit=parameters.velocity_unit,
-                flux_unit=parameters.flux_unit,
+                velocity_unit=ingestion.velocity_unit,
+                flux_unit=ingestion.flux_unit,
             )
             keys = [key for key in (identifier, number) if key is not None]
             systemic = next((velocities[str(k)] for k in keys if str(k) in velocities), np.nan)
             profile = prepare_profile(
                 spectrum,
-                resolution=parameters.resolution,
-                min_channels=parameters.min_channels,
-                max_channels=parameters.max_channels,
-                baseline_order=parameters.baseline_order,
-                min_snr=parameters.min_snr,
-                max_flux=parameters.max_flux,
-                width_range=parameters.width_range,
-                min_contrast=parameters.min_contrast,
-                min_edge_steepness=parameters.min_edge_steepness,
-                masked_velocities=parameters.masked_velocities,
+                resolution=ingestion.resolution,
+                min_channels=ingestion.min_channels,
+                max_channels=ingestion.max_channels,
+                baseline_order=ingestion.baseline_order,
+                min_snr=ingestion.min_snr,
+                max_flux=ingestion.max_flux,
+                width_range=ingestion.width_range,
+                min_contrast=ingestion.min_contrast,
+                min_edge_steepness=ingestion.min_edge_steepness,
+                masked_velocities=ingestion.masked_velocities,
                 systemic_velocity=systemic if np.isfinite(systemic) else spectrum.systemic_velocity,
-                search_radius=parameters.search_radius,
+                search_radius=ingestion.search_radius,
             )
             if identifier in taken:
                 raise UnusableError("duplicate id", f"{identifier}, as {taken[identifier]}")
@@ -141,7 +123,7 @@ def ingest_spectra(
             continue
         taken[identifier] = file
         label, value, source = _label(keys, classes, chosen)
-        row = np.full(parameters.max_channels, np.nan, dtype=np.float32)
+        row = np.full(ingestion.max_channels, np.nan, dtype=np.float32)
         row[: len(profile.flux)] = profile.flux
         fluxes.append(row)
         accepted.append(
@@ -169,7 +151,7 @@ def ingest_spectra(
     table = pd.DataFrame(rejected, columns=list(REJECTION_COLUMNS))
     if not accepted:
         reasons = table["reason"].value_counts().to_dict()
-        msg = f"none of {len(files)} files holds a usable 21-cm line: {reasons or 'no files'}"
+        msg = f"none of {len(observations)} files holds a usable 21-cm line: {reasons or 'no observations'}"
         raise ValueError(msg)
     profiles = pd.DataFrame(accepted, columns=list(PROFILE_COLUMNS))
     profiles["number"] = profiles["number"].astype("Int64")

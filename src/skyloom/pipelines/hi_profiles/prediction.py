@@ -23,38 +23,26 @@ _N_EXPLAINED = 12
 
 
 def ingest_unlabelled_spectra(
-    files: dict[str, Callable[[], bytes]], parameters: IngestionParameters
+    observations: dict[str, Callable[[], bytes]], ingestion: IngestionParameters
 ) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
     """Read and prepare every file, without labels.
-
-    Parameters
-    ----------
-    files, parameters
-        As in `skyloom.pipelines.hi_profiles.ingestion.ingest_spectra`.
 
     Returns
     -------
     profiles, flux, rejected
         As there.
     """
-    return ingest_spectra(files, pd.DataFrame(), parameters)
+    return ingest_spectra(observations, pd.DataFrame(), ingestion)
 
 
 def classify_profiles(
     profiles: pd.DataFrame,
-    flux: np.ndarray,
+    profile_flux: np.ndarray,
     fits: pd.DataFrame,
     asymmetry: pd.DataFrame,
     classifier: tuple[Any, dict[str, Any]],
 ) -> tuple[pd.DataFrame, Any]:
     """Classify every accepted profile.
-
-    Parameters
-    ----------
-    profiles, flux, fits, asymmetry
-        The accepted galaxies.
-    classifier : tuple of (keras.Model, dict)
-        Network and its description; images are drawn as it was trained on.
 
     Returns
     -------
@@ -73,7 +61,7 @@ def classify_profiles(
     probability = np.full((len(profiles), len(names)), np.nan)
     for start in range(0, len(usable), _CHUNK):
         rows = usable[start : start + _CHUNK]
-        line = line_geometry(profiles.iloc[rows], np.asarray(flux[rows]), fits.iloc[rows])
+        line = line_geometry(profiles.iloc[rows], np.asarray(profile_flux[rows]), fits.iloc[rows])
         probability[rows] = classify_lines(line, network, configuration)
     best = np.nan_to_num(probability, nan=-1.0).argmax(axis=1)
     done = fits["usable"].to_numpy()
@@ -95,7 +83,9 @@ def classify_profiles(
     ]
     table = table.join(asymmetry[chosen])
     table["not_classified"] = np.where(done, "", "fit: " + fits["status"])
-    return table, _explained(profiles, flux, fits, usable[:_N_EXPLAINED], classifier, configuration)
+    return table, _explained(
+        profiles, profile_flux, fits, usable[:_N_EXPLAINED], classifier, configuration
+    )
 
 
 def _explained(profiles, flux, fits, rows, classifier, configuration):
@@ -112,18 +102,9 @@ def _explained(profiles, flux, fits, rows, classifier, configuration):
 
 
 def summarise_classes(
-    table: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
+    classes: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
 ) -> tuple[dict[str, pd.DataFrame], str]:
     """The same as a workbook, and in words.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `classify_profiles`.
-    rejected : pandas.DataFrame
-        Files without a usable line, with reasons.
-    classifier : tuple of (keras.Model, dict)
-        What classified them.
 
     Returns
     -------
@@ -133,6 +114,6 @@ def summarise_classes(
         For the terminal.
     """
     words = classes_in_words(
-        table, rejected, f"the {classifier[1]['n_galaxies']} galaxies of the training"
+        classes, rejected, f"the {classifier[1]['n_galaxies']} galaxies of the training"
     )
-    return {"classes": table, "rejected": rejected}, words
+    return {"classes": classes, "rejected": rejected}, words

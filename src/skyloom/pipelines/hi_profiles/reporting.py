@@ -41,21 +41,14 @@ _N_OFFSETS = 16
 
 def score_configurations(
     classes: pd.DataFrame,
-    manifest: pd.DataFrame,
-    predictions: pd.DataFrame,
-    inner: pd.DataFrame,
+    split_manifest: pd.DataFrame,
+    network_predictions: pd.DataFrame,
+    inner_scores: pd.DataFrame,
     permutations: pd.DataFrame,
-    baselines: pd.DataFrame,
-    parameters: ReportingParameters,
+    baseline_predictions: pd.DataFrame,
+    reporting: ReportingParameters,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Score the nested procedure, every configuration and the baselines on the same galaxies.
-
-    Parameters
-    ----------
-    classes, manifest, predictions, inner, permutations, baselines : pandas.DataFrame
-        Tables of the earlier stages.
-    parameters : ReportingParameters
-        ``hi_profiles.reporting``.
 
     Returns
     -------
@@ -68,22 +61,17 @@ def score_configurations(
     selection : pandas.DataFrame
         ``seed``, ``fold``, ``configuration``, ``score``: what each outer fold selected.
     """
-    score = scorer(baselines, A_FLUX_BASELINE, manifest, parameters.seed)
+    score = scorer(baseline_predictions, A_FLUX_BASELINE, split_manifest, reporting.seed)
     source = classes["label_source"].iloc[0]
-    return score_comparison(predictions, inner, permutations, baselines, score, source)
+    return score_comparison(
+        network_predictions, inner_scores, permutations, baseline_predictions, score, source
+    )
 
 
 def summarise_audit(
-    fits: pd.DataFrame, null: pd.DataFrame, classes: pd.DataFrame
+    audit_fits: pd.DataFrame, audit_null: pd.DataFrame, classes: pd.DataFrame
 ) -> tuple[pd.DataFrame, str]:
     """How much of a published-style success rate comes from its protocol alone.
-
-    Parameters
-    ----------
-    fits, null : pandas.DataFrame
-        From `skyloom.pipelines.hi_profiles.audit.audit_published_protocol`.
-    classes : pandas.DataFrame
-        The sample's classes.
 
     Returns
     -------
@@ -97,12 +85,12 @@ def summarise_audit(
         "labels", "choice", "success_rate", "shuffled_median", "shuffled_low", "shuffled_high",
         "p_value",
     ]  # fmt: skip
-    if fits.empty:
+    if audit_fits.empty:
         return pd.DataFrame(columns=columns), ""
     rows, sentences = [], []
     shares = classes.loc[classes["used"], "class"].value_counts(normalize=True)
     n_classes, chance = len(shares), 1 / len(shares)
-    for kind, part in fits.groupby("labels", sort=False):
+    for kind, part in audit_fits.groupby("labels", sort=False):
         quantities = {
             "mean of the grid, no choice": (part["success_rate"].mean(), None),
             "mean of the grid, best relabeling": (part["relabeled_success_rate"].mean(), None),
@@ -116,7 +104,9 @@ def summarise_audit(
         for choice, (rate, relabeled) in quantities.items():
             row = {"labels": kind, "choice": choice, "success_rate": rate}
             if relabeled is not None:
-                chosen = null[(null["labels"] == kind) & (null["relabeled"] == relabeled)]
+                chosen = audit_null[
+                    (audit_null["labels"] == kind) & (audit_null["relabeled"] == relabeled)
+                ]
                 best = chosen["best"].dropna().to_numpy()
                 if len(best):
                     low, median, high = np.percentile(best, [5, 50, 95])
@@ -133,7 +123,7 @@ def summarise_audit(
         found, alone = row["success_rate"] - chance, row["shuffled_median"] - chance
         sentences.append(
             f"With {AUDIT_LABELS[kind]}, the published protocol gives {row['success_rate']:.3f} "
-            f"as the best of {(fits['labels'] == kind).sum()} fits; on classes shuffled at random "
+            f"as the best of {(audit_fits['labels'] == kind).sum()} fits; on classes shuffled at random "
             f"the same fits give {row['shuffled_median']:.3f} (5-95 %: {row['shuffled_low']:.3f} "
             f"to {row['shuffled_high']:.3f}). Of the {found:+.3f} above one in {n_classes}, "
             f"{alone:+.3f} come from the protocol alone (p = {row['p_value']:.3f})."
@@ -142,16 +132,9 @@ def summarise_audit(
 
 
 def write_audit_workbooks(
-    profiles: pd.DataFrame, predictions: pd.DataFrame
+    profiles: pd.DataFrame, audit_predictions: pd.DataFrame
 ) -> dict[str, dict[str, pd.DataFrame]]:
     """Excel files of the published protocol, under their published names.
-
-    Parameters
-    ----------
-    profiles : pandas.DataFrame
-        The accepted galaxies.
-    predictions : pandas.DataFrame
-        From `skyloom.pipelines.hi_profiles.audit.audit_published_protocol`.
 
     Returns
     -------
@@ -166,7 +149,7 @@ def write_audit_workbooks(
     workbooks = {}
     keys = ["labels", "test_size", "split_seed", "epochs", "widths"]
     about = profiles[["id", "file", "object"]]
-    for key, part in predictions.groupby(keys, sort=False):
+    for key, part in audit_predictions.groupby(keys, sort=False):
         name = "_".join(map(str, key))
         n_classes = sum(column.startswith("probability_") for column in part.columns)
         table = about.merge(part.drop(columns=[*keys, "class"]), on="id")
@@ -198,11 +181,6 @@ def write_workbooks(
 ) -> dict[str, dict[str, pd.DataFrame]]:
     """One workbook a configuration: predictions, and their merge with labels and indices.
 
-    Parameters
-    ----------
-    profiles, predictions, asymmetry : pandas.DataFrame
-        Tables of the earlier stages.
-
     Returns
     -------
     dict of str to dict of str to pandas.DataFrame
@@ -217,22 +195,13 @@ def model_info(
     profiles: pd.DataFrame,
     rejected: pd.DataFrame,
     classes: pd.DataFrame,
-    manifest: pd.DataFrame,
-    copies: pd.DataFrame,
-    plan: dict[str, Any],
-    sweep: dict[str, Any],
+    split_manifest: pd.DataFrame,
+    augmentation_manifest: pd.DataFrame,
+    sweep: Sweep,
+    outcome: dict[str, Any],
     permutations: pd.DataFrame,
 ) -> dict[str, str]:
     """The model info sheet: data, split, leakage checks, selection, metrics, known limits.
-
-    Parameters
-    ----------
-    profiles, rejected, classes, manifest, copies, permutations : pandas.DataFrame
-        Tables of the earlier stages.
-    plan : dict
-        The sweep as laid out.
-    sweep : dict
-        What came of it.
 
     Returns
     -------
@@ -248,32 +217,31 @@ def model_info(
         if source == "measured A_flux"
         else ""
     )
-    laid_out = Sweep.model_validate(plan)
-    search = laid_out.parameters.search
+    search = sweep.parameters.search
     extent = (
-        f"{len(laid_out.configurations)} configurations in a grid"
+        f"{len(sweep.configurations)} configurations in a grid"
         if search is None
         else f"{search.n_trials} configurations searched in each outer fold"
     )
     pretraining = (
         " Pre-trained networks saw simulated profiles only, drawn as the simulated sample is; on "
         "real spectra their gain depends on how alike the two are."
-        if laid_out.pretrained
+        if sweep.pretrained
         else ""
     )
-    failed = f" {len(sweep['failed'])} failed or were pruned." if sweep["failed"] else ""
+    failed = f" {len(outcome['failed'])} failed or were pruned." if outcome["failed"] else ""
     return {
         "Data": f"{len(profiles)} spectra accepted, {len(rejected)} rejected; axis: {axes}. "
         f"Fingerprint {data_fingerprint(profiles)[:16]}.",
         "Labels": f"{source}; galaxies by class: {counts}; {len(classes) - len(used)} accepted "
         f"galaxies without a usable class or fit.{circular}",
-        "Split": f"{manifest['fold'].nunique()} outer folds that report, "
-        f"{manifest['inner'].nunique()} inner folds that stop the training and select, seeds "
-        f"{sorted(int(seed) for seed in manifest['seed'].unique())}; stratified by class, grouped "
+        "Split": f"{split_manifest['fold'].nunique()} outer folds that report, "
+        f"{split_manifest['inner'].nunique()} inner folds that stop the training and select, seeds "
+        f"{sorted(int(seed) for seed in split_manifest['seed'].unique())}; stratified by class, grouped "
         "by galaxy; made before augmentation and training, and written down.",
         "Leakage checks": "No galaxy on two sides of a split; identical files (SHA-256) are one "
         "galaxy; every galaxy tested once a seed; a copy is made from one galaxy and trained on "
-        f"only where that galaxy is ({len(copies)} copies of {copies['id'].nunique()} galaxies); "
+        f"only where that galaxy is ({len(augmentation_manifest)} copies of {augmentation_manifest['id'].nunique()} galaxies); "
         "scalers and baselines are fitted on training folds only." + pretraining,
         "Selection": f"{extent}.{failed} The first row selects one anew in each outer fold by the "
         "balanced accuracy of the inner folds. The other rows select nothing; taking the best of "
@@ -299,26 +267,17 @@ def model_info(
 
 def explain_predictions(
     profiles: pd.DataFrame,
-    flux: np.ndarray,
+    profile_flux: np.ndarray,
     fits: pd.DataFrame,
     classes: pd.DataFrame,
-    network: Any,
-    description: dict[str, Any],
+    classifier: Any,
+    classifier_description: dict[str, Any],
 ) -> pd.DataFrame:
     """What the final network looks at, galaxy by galaxy.
 
     At one distance from the mid-velocity after the other, both sides of the profile are replaced
     by their mean, so that the galaxy is symmetric there, and the images are drawn again. The fall
     of the probability of the predicted class says how much that distance counted.
-
-    Parameters
-    ----------
-    profiles, flux, fits, classes : pandas.DataFrame and numpy.ndarray
-        The accepted galaxies.
-    network : keras.Model
-        From `skyloom.pipelines.hi_profiles.training.fit_final_network`.
-    description : dict
-        Of it.
 
     Returns
     -------
@@ -327,15 +286,17 @@ def explain_predictions(
         mid-velocity, km/s) and ``importance``; for galaxies in use.
     """
     columns = ["id", "predicted", "probability", "low", "high", "importance"]
-    if not description["trained"]:
+    if not classifier_description["trained"]:
         return pd.DataFrame(columns=columns)
-    configuration = Configuration.model_validate(description["configuration"])
+    configuration = Configuration.model_validate(classifier_description["configuration"])
     rows = np.flatnonzero(classes["used"])
     parts = []
     for start in range(0, len(rows), 512):
         chosen = rows[start : start + 512]
-        line = line_geometry(profiles.iloc[chosen], np.asarray(flux[chosen]), fits.iloc[chosen])
-        table = explain_lines(line, network, configuration)
+        line = line_geometry(
+            profiles.iloc[chosen], np.asarray(profile_flux[chosen]), fits.iloc[chosen]
+        )
+        table = explain_lines(line, classifier, configuration)
         table.insert(0, "id", profiles["id"].to_numpy()[chosen][table.pop("row")])
         parts.append(table)
     return pd.concat(parts, ignore_index=True)[columns]
@@ -408,44 +369,27 @@ def classify_lines(line: dict, network: Any, configuration: Configuration) -> np
 
 def write_report(
     profiles: pd.DataFrame,
-    flux: np.ndarray,
+    profile_flux: np.ndarray,
     fits: pd.DataFrame,
     images: dict[str, Callable[[], np.ndarray]],
     asymmetry: pd.DataFrame,
     rejected: pd.DataFrame,
     classes: pd.DataFrame,
-    scores: pd.DataFrame,
+    success_rates: pd.DataFrame,
     predictions: pd.DataFrame,
-    curves: pd.DataFrame,
+    learning_curves: pd.DataFrame,
     selection: pd.DataFrame,
     permutations: pd.DataFrame,
     audit_fits: pd.DataFrame,
     audit_null: pd.DataFrame,
     audit_summary: pd.DataFrame,
     audit_sentences: str,
-    sweep: dict[str, Any],
+    outcome: dict[str, Any],
     explanations: pd.DataFrame,
-    info: dict[str, str],
-    parameters: ReportingParameters,
+    model_info: dict[str, str],
+    reporting: ReportingParameters,
 ) -> tuple[Any, ...]:
     """Draw the figures and write the self-contained report and the table for the terminal.
-
-    Parameters
-    ----------
-    profiles, flux, fits, images, asymmetry, rejected, classes
-        The sample.
-    scores, predictions, curves, selection, permutations : pandas.DataFrame
-        Results of the sweep.
-    audit_fits, audit_null, audit_summary, audit_sentences
-        Results of the published protocol.
-    sweep : dict
-        Chosen and failed configurations.
-    explanations : pandas.DataFrame
-        From `explain_predictions`.
-    info : dict of str to str
-        Model info sheet.
-    parameters : ReportingParameters
-        ``hi_profiles.reporting``.
 
     Returns
     -------
@@ -456,8 +400,8 @@ def write_report(
     summary : str
         The result table as text.
     """
-    names = class_names(classes, parameters.class_names)
-    networks = scores[scores["kind"] == "network"]
+    names = class_names(classes, reporting.class_names)
+    networks = success_rates[success_rates["kind"] == "network"]
     if len(networks):
         networks = networks.sort_values("inner_score", ascending=False, kind="stable")
     best = networks["configuration"].tolist()[:_N_SHOWN]
@@ -469,15 +413,15 @@ def write_report(
     }
     nested = predictions[predictions["kind"] == "nested"]
     figures = {
-        "Success rates": classification.success_rate_figure(scores, "galaxies"),
+        "Success rates": classification.success_rate_figure(success_rates, "galaxies"),
         "Learning curves": classification.learning_curves_figure(
-            curves[curves["configuration"].isin(best)]
+            learning_curves[learning_curves["configuration"].isin(best)]
         ),
         "Confusion matrices, normalised by true class": classification.confusion_figure(
             matrices, names
         ),
         "Examples of the network's input (model 2) with true and predicted class": _examples(
-            profiles, images, nested, names, parameters.n_sample_images
+            profiles, images, nested, names, reporting.n_sample_images
         ),
         "Distribution of A_flux": plots.a_flux_figure(
             np.exp(asymmetry["ln_flux_ratio"].abs()).to_numpy(),
@@ -495,23 +439,23 @@ def write_report(
             len(names),
         ),
         "What the final network looks at": _explanations_figure(
-            profiles, flux, fits, classes, explanations, names, parameters.n_sample_images
+            profiles, profile_flux, fits, classes, explanations, names, reporting.n_sample_images
         ),
     }
     head = f"{len(profiles)} spectra accepted, {len(rejected)} rejected"
     words = f"Audit. {audit_sentences}" if audit_sentences else ""
-    summary = summary_text(scores, head, "galaxies", A_FLUX_BASELINE, words)
+    summary = summary_text(success_rates, head, "galaxies", A_FLUX_BASELINE, words)
     report = render_report(
         Path(__file__).parent / "report.html.jinja",
         figures,
-        scores=scores,
+        scores=success_rates,
         reference="A_flux baseline",
         rejected=rejected,
         unused=classes[~classes["used"]],
-        info=info,
+        info=model_info,
         names=names,
         selection=selection,
-        failed=sweep["failed"],
+        failed=outcome["failed"],
         audit=audit_summary,
         audit_labels=AUDIT_LABELS,
         audit_sentences=audit_sentences,
@@ -555,21 +499,14 @@ def _explanations_figure(profiles, flux, fits, classes, explanations, names, n):
 def describe_runs(
     profiles: pd.DataFrame,
     classes: pd.DataFrame,
-    manifest: pd.DataFrame,
-    scores: pd.DataFrame,
-    inner: pd.DataFrame,
-    curves: pd.DataFrame,
-    sweep: dict[str, Any],
-    audit: pd.DataFrame,
+    split_manifest: pd.DataFrame,
+    success_rates: pd.DataFrame,
+    inner_scores: pd.DataFrame,
+    learning_curves: pd.DataFrame,
+    outcome: dict[str, Any],
+    audit_summary: pd.DataFrame,
 ) -> dict[str, Any]:
     """What MLflow is told: the run, and a child for each configuration and baseline.
-
-    Parameters
-    ----------
-    profiles, classes, manifest, scores, inner, curves, audit
-        Results of the earlier stages.
-    sweep : dict
-        All configurations.
 
     Returns
     -------
@@ -578,7 +515,7 @@ def describe_runs(
         `skyloom.tracking.ParentRun.log_child` takes them, each with the ``file`` of its workbook.
     """
     used = classes[classes["used"]]
-    best = audit[audit["choice"] == "best of the grid and relabeling"]
+    best = audit_summary[audit_summary["choice"] == "best of the grid and relabeling"]
     return {
         "name": "hi_profiles",
         "tags": {
@@ -589,10 +526,12 @@ def describe_runs(
         "params": {
             "n_objects": len(used),
             "n_classes": int(used["class"].nunique()),
-            "n_folds": int(manifest["fold"].nunique()),
-            "n_inner_folds": int(manifest["inner"].nunique()),
-            "seeds": [int(seed) for seed in manifest["seed"].unique()],
+            "n_folds": int(split_manifest["fold"].nunique()),
+            "n_inner_folds": int(split_manifest["inner"].nunique()),
+            "seeds": [int(seed) for seed in split_manifest["seed"].unique()],
             **{f"audit_best_{row.labels}": round(row.success_rate, 4) for row in best.itertuples()},
         },
-        "children": describe_children(Configuration, scores, inner, curves, sweep),
+        "children": describe_children(
+            Configuration, success_rates, inner_scores, learning_curves, outcome
+        ),
     }

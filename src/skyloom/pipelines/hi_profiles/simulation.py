@@ -12,13 +12,8 @@ from skyloom.pipelines.hi_profiles.parameters import SimulationParameters
 from skyloom.simulate.hi_profiles import assign_classes, draw_truth, to_hdu
 
 
-def simulate_truth(parameters: SimulationParameters) -> tuple[pd.DataFrame, pd.DataFrame]:
+def simulate_truth(simulation: SimulationParameters) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Draw the sample.
-
-    Parameters
-    ----------
-    parameters : SimulationParameters
-        ``hi_profiles.simulation``.
 
     Returns
     -------
@@ -27,29 +22,22 @@ def simulate_truth(parameters: SimulationParameters) -> tuple[pd.DataFrame, pd.D
     labels : pandas.DataFrame
         What a catalogue would give: columns ``cig`` and ``Class``.
     """
-    options = parameters.model_dump(
+    options = simulation.model_dump(
         exclude={"seed", "n_profiles", "class_by", "class_shares", "class_edges"}
     )
-    rng = np.random.default_rng([parameters.seed, 0])
-    truth = draw_truth(parameters.n_profiles, rng, **options)
+    rng = np.random.default_rng([simulation.seed, 0])
+    truth = draw_truth(simulation.n_profiles, rng, **options)
     truth["class"] = assign_classes(
-        truth, by=parameters.class_by, shares=parameters.class_shares, edges=parameters.class_edges
+        truth, by=simulation.class_by, shares=simulation.class_shares, edges=simulation.class_edges
     )
     labels = truth[["cig", "class"]].rename(columns={"class": "Class"})
     return truth, labels
 
 
 def simulate_spectra(
-    truth: pd.DataFrame, parameters: SimulationParameters
+    truth: pd.DataFrame, simulation: SimulationParameters
 ) -> dict[str, Callable[[], object]]:
     """Observe the sample.
-
-    Parameters
-    ----------
-    truth : pandas.DataFrame
-        From `simulate_truth`.
-    parameters : SimulationParameters
-        ``hi_profiles.simulation``.
 
     Returns
     -------
@@ -59,7 +47,7 @@ def simulate_spectra(
     """
     return {
         f"{row['id']}.fits": partial(
-            lambda row: to_hdu(row, np.random.default_rng([parameters.seed, 1, int(row["cig"])])),
+            lambda row: to_hdu(row, np.random.default_rng([simulation.seed, 1, int(row["cig"])])),
             row,
         )
         for _, row in truth.iterrows()

@@ -58,29 +58,14 @@ INPUTS = ("images", "copies", "pretrained")  # settings of a fit that name share
 
 
 def pretrain_networks(
-    images: dict[str, Callable[[], np.ndarray]],
-    targets: np.ndarray,
-    plan: dict[str, Any],
-    store: ResultStore,
-    parameters: PretrainingParameters,
+    pretraining_images: dict[str, Callable[[], np.ndarray]],
+    pretraining_targets: np.ndarray,
+    sweep: Sweep,
+    finished_fits: ResultStore,
+    pretraining: PretrainingParameters,
     cluster: ClusterParameters,
 ) -> dict[str, Callable[[], Any]]:
     """Train every network that the sweep starts from on the simulated profiles.
-
-    Parameters
-    ----------
-    images : dict of str to callable
-        Simulated images by variant.
-    targets : numpy.ndarray, shape (n, k)
-        What they are to be told.
-    plan : dict
-        From `skyloom.pipelines.hi_profiles.ingestion.configure_sweep`.
-    store : ResultStore
-        Where finished trainings are kept.
-    parameters : PretrainingParameters
-        ``hi_profiles.pretraining``.
-    cluster : ClusterParameters
-        ``cluster``.
 
     Returns
     -------
@@ -92,12 +77,12 @@ def pretrain_networks(
     RuntimeError
         If a training fails: nothing could start from it.
     """
-    wanted = Sweep.model_validate(plan).pretrained
+    wanted = sweep.pretrained
     if not wanted:
         return {}
     from skyloom.learning.fitting import unpack
 
-    loaded = {variant: np.asarray(load()) for variant, load in images.items()}
+    loaded = {variant: np.asarray(load()) for variant, load in pretraining_images.items()}
     bar = tqdm(total=len(wanted), desc="pre-training", unit="network")
 
     def procedure(name, member):
@@ -105,9 +90,11 @@ def pretrain_networks(
             "network": member.network.model_dump(mode="json"),
             "quadrant": member.features.quadrant,
             "images": member.image_variant,
-            **parameters.model_dump(exclude={"n_profiles"}),
+            **pretraining.model_dump(exclude={"n_profiles"}),
         }
-        (result,) = yield [Task(settings, {"targets": targets}, (member.image_variant,))]
+        (result,) = yield [
+            Task(settings, {"targets": pretraining_targets}, (member.image_variant,))
+        ]
         yield Finished((name, member, result))
 
     networks = {}
@@ -116,7 +103,7 @@ def pretrain_networks(
             [procedure(*item) for item in wanted.items()],
             partial(pretrain_task, threads=threads),
             loaded,
-            store,
+            finished_fits,
             client,
             code=code(),
         ):
@@ -130,7 +117,7 @@ def pretrain_networks(
                 quadrant=member.features.quadrant,
             )
             networks[name] = partial(
-                _network_with, member.network, shape.shape[1:], targets.shape[1],
+                _network_with, member.network, shape.shape[1:], pretraining_targets.shape[1],
                 unpack(result, "weight"),
             )  # fmt: skip
             bar.update()
@@ -148,19 +135,10 @@ def fit_baselines(
     profiles: pd.DataFrame,
     fits: pd.DataFrame,
     asymmetry: pd.DataFrame,
-    manifest: pd.DataFrame,
+    split_manifest: pd.DataFrame,
     augmentation: AugmentationParameters,
 ) -> pd.DataFrame:
     """Classical classifiers on the outer folds.
-
-    Parameters
-    ----------
-    profiles, fits, asymmetry : pandas.DataFrame
-        Tables of the accepted galaxies.
-    manifest : pandas.DataFrame
-        The split.
-    augmentation : AugmentationParameters
-        ``hi_profiles.augmentation``: whether every class weighs the same.
 
     Returns
     -------
@@ -168,13 +146,13 @@ def fit_baselines(
         ``configuration``, ``seed``, ``fold``, ``id``, ``class``, ``predicted``,
         ``probability_0`` ...
     """
-    if manifest.empty:
+    if split_manifest.empty:
         return pd.DataFrame(columns=list(PREDICTION_COLUMNS))
-    n_classes = int(manifest["class"].max()) + 1
+    n_classes = int(split_manifest["class"].max()) + 1
     indices = baseline_features(profiles, fits, asymmetry)
     regression = logistic_regression(balanced=augmentation.balance_classes)
     tables = [
-        cross_predict(classifier, features, manifest, n_classes).assign(configuration=name)
+        cross_predict(classifier, features, split_manifest, n_classes).assign(configuration=name)
         for name, classifier, features in (
             (A_FLUX_BASELINE, regression, indices[["a_flux"]]),
             (ALL_INDICES_BASELINE, regression, indices),
@@ -219,56 +197,36 @@ def baseline_features(
 
 def run_sweep(
     profiles: pd.DataFrame,
-    manifest: pd.DataFrame,
+    split_manifest: pd.DataFrame,
     images: dict[str, Callable[[], np.ndarray]],
-    copies: pd.DataFrame,
+    augmentation_manifest: pd.DataFrame,
     augmented_images: dict[str, Callable[[], np.ndarray]],
-    pretrained: dict[str, Callable[[], Any]],
-    baselines: pd.DataFrame,
-    plan: dict[str, Any],
-    store: ResultStore,
+    pretrained_networks: dict[str, Callable[[], Any]],
+    baseline_predictions: pd.DataFrame,
+    sweep: Sweep,
+    finished_fits: ResultStore,
     cluster: ClusterParameters,
 ) -> Comparison:
     """Nested cross-validation of every configuration, and of the whole on shuffled classes.
-
-    Parameters
-    ----------
-    profiles, manifest : pandas.DataFrame
-        The accepted galaxies and the split, with their classes.
-    images, augmented_images : dict of str to callable
-        Observed images and copies by variant.
-    copies : pandas.DataFrame
-        Which copy is of which galaxy.
-    pretrained : dict of str to callable
-        From `pretrain_networks`.
-    baselines : pandas.DataFrame
-        From `fit_baselines`; they stand beside every configuration that is logged.
-    plan : dict
-        From `skyloom.pipelines.hi_profiles.ingestion.configure_sweep`.
-    store : ResultStore
-        Where finished fits are kept; what is there is not fitted again.
-    cluster : ClusterParameters
-        ``cluster``.
 
     Returns
     -------
     Comparison
     """
-    if manifest.empty:
+    if split_manifest.empty:
         return no_comparison()
-    sweep = Sweep.model_validate(plan)
-    n_classes = int(manifest["class"].max()) + 1
+    n_classes = int(split_manifest["class"].max()) + 1
     return compare_configurations(
         sweep,
-        manifest,
+        split_manifest,
         profiles["id"].to_numpy(),
-        _shared_inputs(images, copies, augmented_images, pretrained),
+        _shared_inputs(images, augmentation_manifest, augmented_images, pretrained_networks),
         partial(make_task, partial(_settings, n_classes), INPUTS, sweep.parameters.seed),
         fit_task,
-        store,
+        finished_fits,
         cluster,
         code=code(),
-        score=scorer(baselines, A_FLUX_BASELINE, manifest),
+        score=scorer(baseline_predictions, A_FLUX_BASELINE, split_manifest),
         log=tracking.log_child,
         n_inner_folds=sweep.base.augmentation.n_inner_folds,
     )
@@ -298,30 +256,15 @@ def fit_final_network(
     asymmetry: pd.DataFrame,
     classes: pd.DataFrame,
     images: dict[str, Callable[[], np.ndarray]],
-    copies: pd.DataFrame,
+    augmentation_manifest: pd.DataFrame,
     augmented_images: dict[str, Callable[[], np.ndarray]],
-    pretrained: dict[str, Callable[[], Any]],
-    validation: pd.DataFrame,
-    sweep: dict[str, Any],
-    plan: dict[str, Any],
+    pretrained_networks: dict[str, Callable[[], Any]],
+    validation_predictions: pd.DataFrame,
+    outcome: dict[str, Any],
+    sweep: Sweep,
     reporting: ReportingParameters,
 ) -> tuple[Any, dict[str, Any], np.ndarray]:
     """Fit the chosen configuration to every labelled galaxy and calibrate it.
-
-    Parameters
-    ----------
-    profiles, fits, asymmetry, classes : pandas.DataFrame
-        The accepted galaxies.
-    images, augmented_images, copies, pretrained
-        As in `run_sweep`.
-    validation : pandas.DataFrame
-        Predictions of inner validation objects, for the temperature.
-    sweep : dict
-        From `run_sweep`.
-    plan : dict
-        From `skyloom.pipelines.hi_profiles.ingestion.configure_sweep`.
-    reporting : ReportingParameters
-        ``hi_profiles.reporting``, for the class names.
 
     Returns
     -------
@@ -335,26 +278,26 @@ def fit_final_network(
         One input.
     """
     prepare_process(0)
-    base = Sweep.model_validate(plan).base
-    if sweep["chosen"] is None:
+    base = sweep.base
+    if outcome["chosen"] is None:
         channels = image_format(base.features)[0] * len(base.network.image_models)
         shape = (base.features.size,) * 2 + (channels,)
         if base.network.architecture == "folded_cnn":
             shape = shape[1:]
         untrained = build_network(base.network, shape, 2, 0)
         return untrained, {"trained": False}, np.zeros((1, *shape), np.float32)
-    chosen = Configuration.model_validate(sweep["chosen"])
+    chosen = Configuration.model_validate(outcome["chosen"])
     used = classes[classes["used"]]
     rows, labels = used.index.to_numpy(), used["class"].to_numpy(np.int32)
     n_classes = int(labels.max()) + 1
-    shared = _shared_inputs(images, copies, augmented_images, pretrained)
-    settings = fit_settings([chosen], n_classes, plan["parameters"]["seed"])
+    shared = _shared_inputs(images, augmentation_manifest, augmented_images, pretrained_networks)
+    settings = fit_settings([chosen], n_classes, sweep["parameters"]["seed"])
     weights = shared[settings["pretrained"]] if settings["pretrained"] else None
     train = training_data(settings, rows, labels, shared)
     network, snapshots, _ = fit_network(settings, train, None, weights)
     network.set_weights(snapshots[0].weights)
 
-    calibration = calibrate(network, validation)
+    calibration = calibrate(network, validation_predictions)
     likeness = sample_features(profiles, fits, asymmetry)
     description = {
         "trained": True,

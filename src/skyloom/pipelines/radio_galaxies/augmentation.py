@@ -48,15 +48,8 @@ _FEWEST_FITTED = 10  # sources to which distributions can be fitted
 SYNTHETIC_COLUMNS = ("pool", "row", "class", "bending_angle")
 
 
-def make_split(sample: pd.DataFrame, parameters: AugmentationParameters) -> pd.DataFrame:
+def make_split(sample: pd.DataFrame, augmentation: AugmentationParameters) -> pd.DataFrame:
     """Split the sources once, before anything is augmented, synthesised or trained.
-
-    Parameters
-    ----------
-    sample : pandas.DataFrame
-        From `skyloom.pipelines.radio_galaxies.ingestion.select_sample`.
-    parameters : AugmentationParameters
-        ``radio_galaxies.augmentation``.
 
     Returns
     -------
@@ -83,22 +76,13 @@ def make_split(sample: pd.DataFrame, parameters: AugmentationParameters) -> pd.D
     if len(present) == 1:
         logger.warning("all sources are of the class %s: nothing to classify", CLASSES[present[0]])
     objects["class"] = objects["class"].map({label: k for k, label in enumerate(present)})
-    return split_once(objects, parameters)
+    return split_once(objects, augmentation)
 
 
 def make_angle_split(
-    sample: pd.DataFrame, manifest: pd.DataFrame, parameters: AugmentationParameters
+    sample: pd.DataFrame, split_manifest: pd.DataFrame, augmentation: AugmentationParameters
 ) -> pd.DataFrame:
     """Add sources whose bending angle is known to the split, where that has not all of them.
-
-    Parameters
-    ----------
-    sample : pandas.DataFrame
-        From `skyloom.pipelines.radio_galaxies.ingestion.select_sample`.
-    manifest : pandas.DataFrame
-        From `make_split`; empty where there are no classes to be split.
-    parameters : AugmentationParameters
-        ``radio_galaxies.augmentation``.
 
     Returns
     -------
@@ -108,17 +92,19 @@ def make_angle_split(
         many of them in ascending order. Their ``class`` is -1.
     """
     known = sample[sample["keep"] & sample["bending_angle"].notna()]
-    extra = known[~known["id"].isin(manifest["id"])].sort_values("bending_angle", kind="stable")
+    extra = known[~known["id"].isin(split_manifest["id"])].sort_values(
+        "bending_angle", kind="stable"
+    )
     if extra.empty:
-        return manifest
-    n_test, n_validation = parameters.n_parts
-    folds = [0] if manifest.empty else sorted(manifest["fold"].unique())
-    if manifest.empty and parameters.split == "folds":
+        return split_manifest
+    n_test, n_validation = augmentation.n_parts
+    folds = [0] if split_manifest.empty else sorted(split_manifest["fold"].unique())
+    if split_manifest.empty and augmentation.split == "folds":
         folds = list(range(n_test))
     group, _ = pd.factorize(extra["group"])  # in ascending order of the angle
-    rng = np.random.default_rng(parameters.split_seed)
+    rng = np.random.default_rng(augmentation.split_seed)
     test, validation = rng.integers(n_test), rng.integers(n_validation)
-    given = extra["role"].to_numpy() if parameters.split in ("given", "auto") else ""
+    given = extra["role"].to_numpy() if augmentation.split in ("given", "auto") else ""
     parts = []
     for number, fold in enumerate(folds):
         tested = group % n_test == (test + number) % n_test
@@ -128,7 +114,7 @@ def make_angle_split(
         role = pd.Series(np.where(given == "", role, given), index=extra.index)
         # Entries of one source stay together, also with those of the classes.
         of_group = role.groupby(extra["group"]).first().to_dict()
-        beside = manifest[manifest["fold"] == fold]
+        beside = split_manifest[split_manifest["fold"] == fold]
         of_group |= dict(zip(beside["group"], beside["role"], strict=True))
         parts.append(
             extra[["id", "group", "sha256"]].assign(
@@ -136,8 +122,8 @@ def make_angle_split(
             )
         )
     once = pd.concat(parts, ignore_index=True)
-    added = [once.assign(seed=seed) for seed in parameters.seeds]
-    whole = pd.concat([manifest, *added] if len(manifest) else added, ignore_index=True)
+    added = [once.assign(seed=seed) for seed in augmentation.seeds]
+    whole = pd.concat([split_manifest, *added] if len(split_manifest) else added, ignore_index=True)
     whole = whole[list(MANIFEST_COLUMNS)]
     for fold, part in whole.groupby("fold"):
         missing = {"train", "validation", "test"} - set(part["role"])
@@ -169,28 +155,14 @@ def class_names(sample: pd.DataFrame) -> list[str]:
 def simulate_sources(
     sample: pd.DataFrame,
     measurements: pd.DataFrame,
-    manifest: pd.DataFrame,
-    angle_manifest: pd.DataFrame,
-    plan: dict[str, Any],
-    parameters: SyntheticParameters,
+    split_manifest: pd.DataFrame,
+    angle_split_manifest: pd.DataFrame,
+    sweep: Sweep,
+    synthetic: SyntheticParameters,
     features: FeatureParameters,
     ingestion: IngestionParameters,
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Geometric simulations like the training part of each fold.
-
-    Parameters
-    ----------
-    sample, measurements, manifest, angle_manifest : pandas.DataFrame
-        The sample, its measurements and the splits. Where bending angles are learnt too, what is
-        simulated is like the training part of the second, and of all classes.
-    plan : dict
-        The sweep.
-    parameters : SyntheticParameters
-        ``radio_galaxies.synthetic``.
-    features : FeatureParameters
-        ``radio_galaxies.features``, for the part of a cut-out in which sources were measured.
-    ingestion : IngestionParameters
-        ``radio_galaxies.ingestion``, for the size of the cut-outs.
 
     Returns
     -------
@@ -200,8 +172,7 @@ def simulate_sources(
     cutouts : dict of str to numpy.ndarray
         As observed, by fold; none where no configuration is trained on them.
     """
-    sweep = Sweep.model_validate(plan)
-    used = angle_manifest if sweep.parameters.bending else manifest
+    used = angle_split_manifest if sweep.parameters.bending else split_manifest
     if used.empty or not (sweep.parameters.bending or "geometric" in sweep.synthetic):
         return pd.DataFrame(columns=["id", "fold", "class"]), {}
     tables, cutouts = [], {}
@@ -211,25 +182,25 @@ def simulate_sources(
     names = list(CLASSES) if sweep.parameters.bending else class_names(sample)
     class_of = sample.set_index("id")["class"]
     for fold in sorted(used["fold"].unique()):
-        rng = np.random.default_rng([parameters.seed, int(fold)])
+        rng = np.random.default_rng([synthetic.seed, int(fold)])
         classes = class_of.loc[training_ids(used, fold)["id"]]
         extended = classes.index[classes != "compact"]
         measured = measurements[measurements["id"].isin(extended)]
-        fixed = parameters.sources.model_dump() | {"field": ingestion.size * scale}
+        fixed = synthetic.sources.model_dump() | {"field": ingestion.size * scale}
         fixed["class_shares"] = [
             share if name in names else 0.0
             for name, share in zip(CLASSES, fixed["class_shares"], strict=True)
         ]
         drawn, n_fitted = fixed, 0
         whole = measured.drop(columns="id").dropna(axis=1, how="all").dropna()
-        if parameters.fit and len(whole) >= _FEWEST_FITTED:
+        if synthetic.fit and len(whole) >= _FEWEST_FITTED:
             size = min(features.crop, ingestion.size)  # as the sources were measured
             # Mixed as the measured ones are; what is drawn is mixed as the parameters say.
             counts = [float((classes == name).sum()) for name in CLASSES]
             mixed = fixed | ({"class_shares": counts} if any(counts) else {})
             drawn = fixed | fit_distributions(measured, rng, size=size, pixel_scale=scale, **mixed)
             n_fitted = len(whole)
-        truth = draw_truth(parameters.n_images, rng, **drawn)
+        truth = draw_truth(synthetic.n_images, rng, **drawn)
         cutouts[f"fold_{fold}"] = observe(
             truth, rng, size=ingestion.size, pixel_scale=scale, beam_fwhm=fixed["beam_fwhm"]
         )
@@ -240,33 +211,16 @@ def simulate_sources(
 def train_generators(
     sample: pd.DataFrame,
     cutouts: np.ndarray,
-    manifest: pd.DataFrame,
-    plan: dict[str, Any],
-    store: ResultStore,
-    parameters: GeneratorParameters,
+    split_manifest: pd.DataFrame,
+    sweep: Sweep,
+    finished_fits: ResultStore,
+    generators: GeneratorParameters,
     cluster: ClusterParameters,
 ) -> tuple[dict[str, Callable[[], Any]], pd.DataFrame, dict[str, list[np.ndarray]], dict[str, Any]]:
     """Train the networks that make images, on the training part of each fold only.
 
     A training is a chain of pieces of some epochs. Each is kept as it is finished, so one that
     was stopped goes on from the last.
-
-    Parameters
-    ----------
-    sample : pandas.DataFrame
-        The sample.
-    cutouts : numpy.ndarray, shape (n, size, size)
-        As observed.
-    manifest : pandas.DataFrame
-        The split.
-    plan : dict
-        The sweep: which kinds are needed, and how images are prepared.
-    store : ResultStore
-        Where finished pieces are kept.
-    parameters : GeneratorParameters
-        ``radio_galaxies.generators``.
-    cluster : ClusterParameters
-        ``cluster``.
 
     Returns
     -------
@@ -289,19 +243,18 @@ def train_generators(
     from skyloom.learning.fitting import unpack
     from skyloom.plots.radio_galaxies import film_frame
 
-    sweep = Sweep.model_validate(plan)
     kinds = [kind for kind in KINDS if kind in sweep.synthetic]
-    if not kinds or manifest.empty:
+    if not kinds or split_manifest.empty:
         return {}, pd.DataFrame(columns=list(HISTORY_COLUMNS)), {}, {}
-    features = sweep.base.features.model_copy(update={"size": parameters.size})
+    features = sweep.base.features.model_copy(update={"size": generators.size})
     images = prepare_images(cutouts, features)
     names = class_names(sample)
     row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
     jobs = {}
     for kind in kinds:
-        for fold in sorted(manifest["fold"].unique()):
-            known = training_ids(manifest, fold)
-            if parameters.conditional:
+        for fold in sorted(split_manifest["fold"].unique()):
+            known = training_ids(split_manifest, fold)
+            if generators.conditional:
                 jobs[f"{kind}_fold_{fold}"] = (kind, fold, names, known)
                 continue
             for number, name in enumerate(names):
@@ -324,8 +277,8 @@ def train_generators(
             "kind": kind,
             "images": shown_to[name],
             "n_classes": len(classes),
-            "learning_rate": parameters.learning_rates[kind],
-            **parameters.model_dump(exclude=whole),
+            "learning_rate": generators.learning_rates[kind],
+            **generators.model_dump(exclude=whole),
         }
         for name, (kind, _, classes, _) in jobs.items()
     }
@@ -333,14 +286,14 @@ def train_generators(
         name: Training(
             settings[name],
             {"classes": known["class"].to_numpy(np.int32)},
-            parameters.epochs[kind],
+            generators.epochs[kind],
         )
         for name, (kind, _, _, known) in jobs.items()
     }
     best, history, frames = {}, [], {name: [] for name in jobs}
     for name, last, result in train_in_pieces(
-        trainings, train_generator_task, shown, store, cluster,
-        every=parameters.checkpoint_every, size=parameters.size, code=code(),
+        trainings, train_generator_task, shown, finished_fits, cluster,
+        every=generators.checkpoint_every, size=generators.size, code=code(),
     ):  # fmt: skip
         history.append(_history(name, jobs[name], last, result))
         frames[name].append(film_frame(result["frame"], f"{name}, epoch {last}"))
@@ -360,7 +313,7 @@ def train_generators(
         name: partial(maker_with, settings[name], state) for name, (_, _, state) in best.items()
     }
     sheets = {
-        name: _sheet(make(), shown[shown_to[name]], *jobs[name][2:], parameters)
+        name: _sheet(make(), shown[shown_to[name]], *jobs[name][2:], generators)
         for name, make in generators.items()
     }
     return generators, table[list(HISTORY_COLUMNS)], frames, sheets
@@ -411,28 +364,13 @@ def _verdict(result) -> str:
 
 def draw_synthetic_images(
     sample: pd.DataFrame,
-    sources: pd.DataFrame,
-    cutouts: dict[str, Callable[[], np.ndarray]],
+    synthetic_sources: pd.DataFrame,
+    synthetic_cutouts: dict[str, Callable[[], np.ndarray]],
     generators: dict[str, Callable[[], Any]],
-    plan: dict[str, Any],
-    parameters: SyntheticParameters,
+    sweep: Sweep,
+    synthetic: SyntheticParameters,
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Synthetic images of every kind, fold and variant, with what is known of each.
-
-    Parameters
-    ----------
-    sample : pandas.DataFrame
-        The sample, for its classes.
-    sources : pandas.DataFrame
-        From `simulate_sources`.
-    cutouts : dict of str to callable
-        From there.
-    generators : dict of str to callable
-        From `train_generators`.
-    plan : dict
-        The sweep.
-    parameters : SyntheticParameters
-        ``radio_galaxies.synthetic``.
 
     Returns
     -------
@@ -444,9 +382,9 @@ def draw_synthetic_images(
     """
     names = class_names(sample)
     images, tables = {}, [pd.DataFrame(columns=list(SYNTHETIC_COLUMNS))]
-    for variant, member in Sweep.model_validate(plan).image_variants.items():
-        for fold, load in cutouts.items():
-            own = sources[sources["fold"] == int(fold.removeprefix("fold_"))]
+    for variant, member in sweep.image_variants.items():
+        for fold, load in synthetic_cutouts.items():
+            own = synthetic_sources[synthetic_sources["fold"] == int(fold.removeprefix("fold_"))]
             pool = f"geometric_{fold}_{variant}"
             images[pool] = prepare_images(load(), member.features)
             angle = own["bending_angle"].where(own["class"] != "compact")
@@ -457,9 +395,9 @@ def draw_synthetic_images(
 
             kind, _, fold, *alone = name.split("_")
             classes = [names.index(alone[0])] if alone else range(len(names))
-            each = parameters.n_images // len(names)
+            each = synthetic.n_images // len(names)
             labels = np.repeat(list(classes), each)
-            rng = np.random.default_rng([parameters.seed, int(fold), *classes])
+            rng = np.random.default_rng([synthetic.seed, int(fold), *classes])
             made = make_images(load(), np.zeros_like(labels) if alone else labels, rng)
             made = resize(made[..., 0], member.features.size)
             pool = f"{kind}_fold_{fold}_{variant}"

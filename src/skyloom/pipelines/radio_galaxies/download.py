@@ -12,18 +12,9 @@ from skyloom.pipelines.radio_galaxies.parameters import ArchiveParameters
 
 
 def fetch_cut_outs(
-    text: str, destination: str, parameters: ArchiveParameters
+    source_list: str, folder: str, archive: ArchiveParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Fetch the cut-outs of a source list that are not there yet, and write its labels down.
-
-    Parameters
-    ----------
-    text : str
-        The source list.
-    destination : str
-        Folder of the cut-outs, which are named after the ids. Good files in it are never touched.
-    parameters : ArchiveParameters
-        ``radio_galaxies.archive``.
 
     Returns
     -------
@@ -38,7 +29,7 @@ def fetch_cut_outs(
         If the list cannot be read, or names no source.
     """
     columns = {"ra_column", "dec_column", "class_column", "id_column"}
-    sources, rejected = read_sources(text, **parameters.model_dump(include=columns))
+    sources, rejected = read_sources(source_list, **archive.model_dump(include=columns))
     taken = sources["id"].duplicated() | ~sources["id"].str.fullmatch(r"[^/.][^/]*")
     again = pd.DataFrame(
         {"row": sources["id"], "reason": "an id of its own is needed", "value": sources["id"]}
@@ -47,8 +38,8 @@ def fetch_cut_outs(
     if sources.empty:
         msg = f"the source list names no place; {len(rejected)} rows have no coordinates"
         raise ValueError(msg)
-    options = parameters.model_dump(exclude=columns)
-    manifest = download_cut_outs(sources, Path(destination), **options)
+    options = archive.model_dump(exclude=columns)
+    manifest = download_cut_outs(sources, Path(folder), **options)
     refused = pd.DataFrame(
         {
             "file": "row " + rejected["row"].astype(str),

@@ -61,15 +61,8 @@ def _clipped(part, features):
     return clipped
 
 
-def draw_images(cutouts: np.ndarray, plan: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
+def draw_images(cutouts: np.ndarray, sweep: Sweep) -> dict[str, Callable[[], np.ndarray]]:
     """Prepare the images of every variant that the sweep compares.
-
-    Parameters
-    ----------
-    cutouts : numpy.ndarray, shape (n, height, width)
-        From `skyloom.pipelines.radio_galaxies.ingestion.ingest_cut_outs`.
-    plan : dict
-        The sweep.
 
     Returns
     -------
@@ -78,7 +71,7 @@ def draw_images(cutouts: np.ndarray, plan: dict[str, Any]) -> dict[str, Callable
     """
     return {
         variant: partial(prepare_images, cutouts, member.features)
-        for variant, member in Sweep.model_validate(plan).image_variants.items()
+        for variant, member in sweep.image_variants.items()
     }
 
 
@@ -89,15 +82,6 @@ def measure_sample(
 
     They are measured on the part of the cut-out that a network sees, always clipped at three
     times the noise and without specks.
-
-    Parameters
-    ----------
-    sample : pandas.DataFrame
-        From `skyloom.pipelines.radio_galaxies.ingestion.select_sample`.
-    cutouts : numpy.ndarray, shape (n, size, size)
-        As observed.
-    features : FeatureParameters
-        ``radio_galaxies.features``, for that part.
 
     Returns
     -------
@@ -124,13 +108,6 @@ def measure_sample(
 
 def draw_sample_page(sample: pd.DataFrame, images: dict[str, Callable[[], np.ndarray]]) -> Any:
     """Some images of each class as the network sees them.
-
-    Parameters
-    ----------
-    sample : pandas.DataFrame
-        The sample.
-    images : dict of str to callable
-        From `draw_images`; the first variant is shown.
 
     Returns
     -------

@@ -45,20 +45,13 @@ _THUMBNAIL = 75  # pixels
 
 
 def configure_sweep(
-    studies: StudyParameters,
+    sweeps: StudyParameters,
     features: FeatureParameters,
     augmentation: AugmentationParameters,
     network: NetworkParameters,
     training: TrainingParameters,
 ) -> dict[str, Any]:
     """Lay out the chosen study and check every configuration before any file is read.
-
-    Parameters
-    ----------
-    studies : StudyParameters
-        ``radio_galaxies.studies``.
-    features, augmentation, network, training
-        Parameters of the stages: the values of what the study does not vary.
 
     Returns
     -------
@@ -77,22 +70,15 @@ def configure_sweep(
         network=network,
         training=training,
     )
-    return Sweep.plan(studies.sweeps[studies.chosen], base).model_dump(mode="json")
+    return Sweep.plan(sweeps.sweeps[sweeps.chosen], base).model_dump(mode="json")
 
 
 def ingest_cut_outs(
-    files: dict[str, Callable[[], bytes]], labels: pd.DataFrame, parameters: IngestionParameters
+    observations: dict[str, Callable[[], bytes]],
+    labels: pd.DataFrame,
+    ingestion: IngestionParameters,
 ) -> tuple[pd.DataFrame, Any, pd.DataFrame]:
     """Read every file, inside archives and stacks too, and find out what it shows.
-
-    Parameters
-    ----------
-    files : dict of str to callable
-        Path below the folder to a function that returns the bytes.
-    labels : pandas.DataFrame
-        Table of classes, bending angles and perhaps positions; empty where there is none.
-    parameters : IngestionParameters
-        ``radio_galaxies.ingestion``.
 
     Returns
     -------
@@ -112,10 +98,10 @@ def ingest_cut_outs(
     ValueError
         If nothing was read, or the label table cannot be used.
     """
-    table = _labels(labels, parameters)
-    pattern = re.compile(parameters.file_pattern)
-    class_of = {value: name for name, values in parameters.class_values.items() for value in values}
-    members, rejected = _members(files)
+    table = _labels(labels, ingestion)
+    pattern = re.compile(ingestion.file_pattern)
+    class_of = {value: name for name, values in ingestion.class_values.items() for value in values}
+    members, rejected = _members(observations)
     rows, taken, left_out = [], {}, {}
     for file in tqdm(sorted(members), desc="reading cut-outs", unit="file"):
         told = pattern.search(file)
@@ -139,18 +125,18 @@ def ingest_cut_outs(
             row |= {"ra": cut_out.ra, "dec": cut_out.dec}
         rows.append(row)
     for folder, number in sorted(left_out.items()):
-        words = f"{number} files do not match {parameters.file_pattern}"
+        words = f"{number} files do not match {ingestion.file_pattern}"
         rejected.append((f"{folder}/", "left out by file_pattern", words))
     refused = pd.DataFrame(rejected, columns=list(REJECTION_COLUMNS))
     if not rows:
         reasons = refused["reason"].value_counts().to_dict()
-        msg = f"none of {len(members)} files holds a usable cut-out: {reasons or 'no files'}"
+        msg = f"none of {len(members)} files holds a usable cut-out: {reasons or 'no observations'}"
         raise ValueError(msg)
     if table is not None:
-        _tell_by_table(rows, table, class_of, parameters)
+        _tell_by_table(rows, table, class_of, ingestion)
     sources = pd.DataFrame(rows, columns=list(SOURCE_COLUMNS))
     accepted = [(file, members[file]) for file in sources["file"]]
-    return sources, _read_when_saved(accepted, parameters.size), refused
+    return sources, _read_when_saved(accepted, ingestion.size), refused
 
 
 def _read_when_saved(files, size):
@@ -289,21 +275,9 @@ def select_sample(
     sources: pd.DataFrame,
     cutouts: np.ndarray,
     review: pd.DataFrame,
-    parameters: IngestionParameters,
+    ingestion: IngestionParameters,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Iterator[Any], dict[str, Callable[[], np.ndarray]]]:
     """Choose the sample: by rules with their reasons, and by eye where somebody has looked.
-
-    Parameters
-    ----------
-    sources : pandas.DataFrame
-        From `ingest_cut_outs`.
-    cutouts : numpy.ndarray, shape (n, size, size)
-        From there.
-    review : pandas.DataFrame
-        ``id`` and ``keep`` (yes or no), by somebody who looked at the sheets; empty where nobody
-        has. It has the last word.
-    parameters : IngestionParameters
-        ``radio_galaxies.ingestion``.
 
     Returns
     -------
@@ -326,7 +300,7 @@ def select_sample(
     """
     from skyloom.plots.radio_galaxies import contact_sheets
 
-    sample = inspect_sources(sources, cutouts, parameters)
+    sample = inspect_sources(sources, cutouts, ingestion)
     sample["keep"] = sample["reason"] == ""
     _apply_review(sample, review)
     if not sample["keep"].any():

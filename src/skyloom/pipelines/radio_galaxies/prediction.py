@@ -24,16 +24,9 @@ _ANY_FILE = IngestionParameters.model_fields["file_pattern"].default
 
 
 def ingest_unlabelled_cut_outs(
-    files: dict[str, Callable[[], bytes]], parameters: IngestionParameters
+    observations: dict[str, Callable[[], bytes]], ingestion: IngestionParameters
 ) -> tuple[pd.DataFrame, Any, pd.DataFrame]:
     """Read every file, whatever its name is, without labels.
-
-    Parameters
-    ----------
-    files : dict of str to callable
-        Path below the folder to a function that returns the bytes.
-    parameters : IngestionParameters
-        ``radio_galaxies.ingestion``.
 
     Returns
     -------
@@ -41,8 +34,8 @@ def ingest_unlabelled_cut_outs(
         From `skyloom.pipelines.radio_galaxies.ingestion.ingest_cut_outs`, the first with what
         `skyloom.pipelines.radio_galaxies.ingestion.inspect_sources` finds wrong with a source.
     """
-    any_name = parameters.model_copy(update={"file_pattern": _ANY_FILE})
-    sources, cutouts, rejected = ingest_cut_outs(files, pd.DataFrame(), any_name)
+    any_name = ingestion.model_copy(update={"file_pattern": _ANY_FILE})
+    sources, cutouts, rejected = ingest_cut_outs(observations, pd.DataFrame(), any_name)
     return inspect_sources(sources, cutouts, any_name), cutouts, rejected
 
 
@@ -53,17 +46,6 @@ def classify_cut_outs(
     angle_networks: dict[str, Callable[[], Any]],
 ) -> tuple[pd.DataFrame, Iterator[Any]]:
     """Classify every source and predict its bending angle.
-
-    Parameters
-    ----------
-    sources : pandas.DataFrame
-        From `ingest_unlabelled_cut_outs`.
-    cutouts : numpy.ndarray, shape (n, size, size)
-        As observed.
-    classifier : tuple of (keras.Model, dict)
-        A network and its description.
-    angle_networks : dict of str to callable
-        Regressors of the bending angle; that which was trained beside the classifier is used.
 
     Returns
     -------
@@ -111,18 +93,9 @@ def classify_cut_outs(
 
 
 def summarise_classes(
-    table: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
+    classes: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
 ) -> tuple[dict[str, pd.DataFrame], str]:
     """The same as a workbook, and in words.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `classify_cut_outs`.
-    rejected : pandas.DataFrame
-        Files without a usable cut-out, with reasons.
-    classifier : tuple of (keras.Model, dict)
-        What classified them.
 
     Returns
     -------
@@ -132,11 +105,11 @@ def summarise_classes(
         For the terminal.
     """
     words = classes_in_words(
-        table, rejected, f"the {classifier[1]['n_sources']} sources of the training"
+        classes, rejected, f"the {classifier[1]['n_sources']} sources of the training"
     )
-    warned = table["warning"].fillna("")
+    warned = classes["warning"].fillna("")
     reasons = warned[warned != ""].value_counts()
     if len(reasons):
         found = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         words += f"A sample for training would not have had: {found}.\n"
-    return {"classes": table, "rejected": rejected}, words
+    return {"classes": classes, "rejected": rejected}, words

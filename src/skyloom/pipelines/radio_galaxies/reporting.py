@@ -70,25 +70,16 @@ logger = logging.getLogger(__name__)
 
 
 def score_configurations(
-    manifest: pd.DataFrame,
+    split_manifest: pd.DataFrame,
     sample: pd.DataFrame,
-    predictions: pd.DataFrame,
-    inner: pd.DataFrame,
+    network_predictions: pd.DataFrame,
+    inner_scores: pd.DataFrame,
     permutations: pd.DataFrame,
-    baselines: pd.DataFrame,
-    sweep: dict[str, Any],
-    parameters: ReportingParameters,
+    baseline_predictions: pd.DataFrame,
+    outcome: dict[str, Any],
+    reporting: ReportingParameters,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Score every configuration and the baselines on the same sources.
-
-    Parameters
-    ----------
-    manifest, sample, predictions, inner, permutations, baselines : pandas.DataFrame
-        Tables of the earlier stages.
-    sweep : dict
-        What came of the sweep: its configurations.
-    parameters : ReportingParameters
-        ``radio_galaxies.reporting``.
 
     Returns
     -------
@@ -98,30 +89,21 @@ def score_configurations(
     arms : pandas.DataFrame
         From `skyloom.learning.comparison.compare_arms`.
     """
-    score = scorer(baselines, FOREST_BASELINE, manifest, parameters.seed)
+    score = scorer(baseline_predictions, FOREST_BASELINE, split_manifest, reporting.seed)
     source = ", ".join(sorted(sample.loc[sample["class"] != "", "label_source"].unique()))
     scores, everything, selected = score_comparison(
-        predictions, inner, permutations, baselines, score, source
+        network_predictions, inner_scores, permutations, baseline_predictions, score, source
     )
     if scores.empty:
         return scores, everything, selected, pd.DataFrame(columns=list(ARM_COLUMNS))
-    scores, arms = compare_arms(scores, everything, sweep["configurations"], parameters.seed)
+    scores, arms = compare_arms(scores, everything, outcome["configurations"], reporting.seed)
     return scores, everything, selected, arms
 
 
 def score_bending_angles(
-    predictions: pd.DataFrame, sample: pd.DataFrame, parameters: ReportingParameters
+    angle_predictions: pd.DataFrame, sample: pd.DataFrame, reporting: ReportingParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Errors of the bending angles beside the baselines, and what is said of unmeasured sources.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        From `skyloom.pipelines.radio_galaxies.training.fit_bending_angles`.
-    sample : pandas.DataFrame
-        The sample, for the classes.
-    parameters : ReportingParameters
-        ``radio_galaxies.reporting``.
 
     Returns
     -------
@@ -132,8 +114,10 @@ def score_bending_angles(
     unmeasured : pandas.DataFrame
         ``id``, ``class`` (name), ``arm``, ``predicted`` (mean over seeds, deg) of the others.
     """
-    known = predictions[predictions["angle"].notna()]
-    others = predictions[predictions["angle"].isna() & predictions["predicted"].notna()]
+    known = angle_predictions[angle_predictions["angle"].notna()]
+    others = angle_predictions[
+        angle_predictions["angle"].isna() & angle_predictions["predicted"].notna()
+    ]
     mean = others.groupby(["arm", "id"], as_index=False, sort=False)["predicted"].mean()
     unmeasured = mean.merge(sample[["id", "class"]], on="id")[["id", "class", "arm", "predicted"]]
     if known.empty:
@@ -144,7 +128,7 @@ def score_bending_angles(
     scatter = known.groupby("arm")["scatter"].mean()
     baselines = [name for name in ANGLE_BASELINES if by_source[name].notna().all()]
     best = by_source[baselines].mean().idxmin()
-    rng = np.random.default_rng(parameters.seed)
+    rng = np.random.default_rng(reporting.seed)
     picks = rng.integers(len(by_source), size=(2000, len(by_source)))
     rows = []
     for arm in by_source:
@@ -164,27 +148,14 @@ def score_bending_angles(
 
 def measure_synthetic_quality(
     sample: pd.DataFrame,
-    manifest: pd.DataFrame,
+    split_manifest: pd.DataFrame,
     images: dict[str, Callable[[], np.ndarray]],
     synthetic_images: dict[str, Callable[[], np.ndarray]],
     synthetic: pd.DataFrame,
-    network: Any,
-    description: dict[str, Any],
+    classifier: Any,
+    classifier_description: dict[str, Any],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How good the synthetic images are, in the space of the classifier's features.
-
-    Parameters
-    ----------
-    sample, manifest : pandas.DataFrame
-        The sources and their split.
-    images, synthetic_images : dict of str to callable
-        Observed images by variant, synthetic ones by pool.
-    synthetic : pandas.DataFrame
-        What is known of each synthetic image.
-    network : keras.Model
-        The classifier: its last but one dense layer is that space.
-    description : dict
-        Of it.
 
     Returns
     -------
@@ -198,7 +169,7 @@ def measure_synthetic_quality(
         From `skyloom.evaluation.synthetic.image_histograms`, the training images first; of the
         first fold.
     """
-    if not description["trained"] or synthetic.empty:
+    if not classifier_description["trained"] or synthetic.empty:
         nothing = (pd.DataFrame(columns=list(c)) for c in (QUALITY_COLUMNS, HISTOGRAM_COLUMNS))
         return tuple(nothing)
     import keras
@@ -206,11 +177,11 @@ def measure_synthetic_quality(
     from skyloom.images.orientations import orientations
     from skyloom.learning.fitting import predict
 
-    variant = Configuration.model_validate(description["configuration"]).image_variant
-    features = keras.Model(network.inputs, network.layers[-3].output)
+    variant = Configuration.model_validate(classifier_description["configuration"]).image_variant
+    features = keras.Model(classifier.inputs, classifier.layers[-3].output)
     pictures = np.asarray(images[variant]())
     row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
-    first = manifest[manifest["seed"] == manifest["seed"].iloc[0]]
+    first = split_manifest[split_manifest["seed"] == split_manifest["seed"].iloc[0]]
     rows, histograms = [], None
     for fold, part in first.groupby("fold"):
         learnt, rest = part[part["role"] == "train"], part[part["role"] != "train"]
@@ -278,11 +249,6 @@ def write_workbooks(
 ) -> dict[str, dict[str, pd.DataFrame]]:
     """One workbook a configuration: predictions, and their merge with labels and measurements.
 
-    Parameters
-    ----------
-    sample, predictions, measurements : pandas.DataFrame
-        Tables of the earlier stages.
-
     Returns
     -------
     dict of str to dict of str to pandas.DataFrame
@@ -296,57 +262,48 @@ def write_workbooks(
 def model_info(
     sample: pd.DataFrame,
     rejected: pd.DataFrame,
-    manifest: pd.DataFrame,
-    angle_manifest: pd.DataFrame,
+    split_manifest: pd.DataFrame,
+    angle_split_manifest: pd.DataFrame,
     synthetic_sources: pd.DataFrame,
     synthetic: pd.DataFrame,
-    generators: pd.DataFrame,
-    plan: dict[str, Any],
-    sweep: dict[str, Any],
+    generator_history: pd.DataFrame,
+    sweep: Sweep,
+    outcome: dict[str, Any],
 ) -> dict[str, str]:
     """The model info sheet: data, split, leakage checks, selection, metrics, known limits.
-
-    Parameters
-    ----------
-    sample, rejected, manifest, angle_manifest, synthetic_sources, synthetic, generators : \
-pandas.DataFrame
-        Tables of the earlier stages.
-    plan : dict
-        The sweep as laid out.
-    sweep : dict
-        What came of it.
 
     Returns
     -------
     dict of str to str
     """
-    laid_out = Sweep.model_validate(plan)
-    augmentation = laid_out.base.augmentation
+    augmentation = sweep.base.augmentation
     kept = sample[sample["keep"]]
     counts = kept.loc[kept["class"] != "", "class"].value_counts().to_dict()
     dropped = sample.loc[~sample["keep"], "reason"].value_counts().to_dict()
-    roles = manifest.drop_duplicates(["id", "role"])["role"].value_counts().to_dict()
-    search = laid_out.parameters.search
+    roles = split_manifest.drop_duplicates(["id", "role"])["role"].value_counts().to_dict()
+    search = sweep.parameters.search
     extent = (
-        f"{len(laid_out.configurations)} configurations in a grid"
+        f"{len(sweep.configurations)} configurations in a grid"
         if search is None
         else f"{search.n_trials} configurations searched in each outer fold and seed"
     )
-    failed = f" {len(sweep['failed'])} failed or were pruned." if sweep["failed"] else ""
+    failed = f" {len(outcome['failed'])} failed or were pruned." if outcome["failed"] else ""
     fitted = (
         synthetic_sources.get("n_fitted", pd.Series([0])).max() if len(synthetic_sources) else 0
     )
-    bad = generators.loc[generators["chosen"].astype(bool) & (generators["verdict"] != "")]
+    bad = generator_history.loc[
+        generator_history["chosen"].astype(bool) & (generator_history["verdict"] != "")
+    ]
     verdicts = "; ".join(f"{row.kind} ({row['class']}): {row.verdict}" for _, row in bad.iterrows())
-    training = laid_out.base.training
+    training = sweep.base.training
     return {
         "Data": f"{len(kept)} cut-outs kept of {len(sample)} read ({dropped or 'none dropped'}), "
         f"{len(rejected)} rejected or left out. Fingerprint {data_fingerprint(sample)[:16]}.",
         "Labels": f"{', '.join(sorted(kept['label_source'].unique()))}; by class: {counts}.",
         "Split": f"{augmentation.split}; sources by role: {roles}; the same for every seed "
-        f"({sorted(int(seed) for seed in manifest['seed'].unique())}), which stands for initial "
+        f"({sorted(int(seed) for seed in split_manifest['seed'].unique())}), which stands for initial "
         "weights, batches and rotations; made before augmentation and written down.",
-        "Bending angles": _about_angles(kept, angle_manifest, laid_out.parameters.bending),
+        "Bending angles": _about_angles(kept, angle_split_manifest, sweep.parameters.bending),
         "Leakage checks": "Entries closer than the duplicate radius and identical files are one "
         "source, of which one entry is kept; no source on two sides of the split. Copies are made "
         "of training images only; simulated distributions and generators are fitted to the "
@@ -389,41 +346,24 @@ def write_report(
     sample: pd.DataFrame,
     rejected: pd.DataFrame,
     images: dict[str, Callable[[], np.ndarray]],
-    scores: pd.DataFrame,
+    success_rates: pd.DataFrame,
     arms: pd.DataFrame,
     predictions: pd.DataFrame,
-    curves: pd.DataFrame,
+    learning_curves: pd.DataFrame,
     selection: pd.DataFrame,
-    generators: pd.DataFrame,
-    quality: pd.DataFrame,
-    histograms: pd.DataFrame,
+    generator_history: pd.DataFrame,
+    synthetic_quality: pd.DataFrame,
+    synthetic_histograms: pd.DataFrame,
     angle_predictions: pd.DataFrame,
     angle_scores: pd.DataFrame,
     angle_curves: pd.DataFrame,
-    unmeasured: pd.DataFrame,
-    plan: dict[str, Any],
-    sweep: dict[str, Any],
-    info: dict[str, str],
-    parameters: ReportingParameters,
+    angles_of_unmeasured: pd.DataFrame,
+    sweep: Sweep,
+    outcome: dict[str, Any],
+    model_info: dict[str, str],
+    reporting: ReportingParameters,
 ) -> tuple[Any, ...]:
     """Draw the figures and write the self-contained report and the table for the terminal.
-
-    Parameters
-    ----------
-    sample, rejected, images
-        The sample.
-    scores, arms, predictions, curves, selection : pandas.DataFrame
-        Results of the sweep.
-    generators, quality, histograms : pandas.DataFrame
-        Of the networks that make images.
-    angle_predictions, angle_scores, angle_curves, unmeasured : pandas.DataFrame
-        Of the bending angles.
-    plan, sweep : dict
-        What was compared, and what came of it.
-    info : dict of str to str
-        Model info sheet.
-    parameters : ReportingParameters
-        ``radio_galaxies.reporting``.
 
     Returns
     -------
@@ -435,7 +375,7 @@ def write_report(
         The result table as text.
     """
     names = class_names(sample)
-    networks = scores[scores["kind"] == "network"]["configuration"].tolist()
+    networks = success_rates[success_rates["kind"] == "network"]["configuration"].tolist()
     shown = networks[:_N_SHOWN]
     matrices = {
         name: confusion_table(part, len(names))
@@ -446,60 +386,60 @@ def write_report(
     measured = angle_predictions[angle_predictions["angle"].notna()]
     minus = arms["minus"].unique()
     references = minus[0] if len(minus) == 1 else "its reference (see the table)"
-    along, axis = along_axis(arms, Sweep.model_validate(plan), sweep["configurations"])
+    along, axis = along_axis(arms, sweep, outcome["configurations"])
     figures = {
-        "Success rates": classification.success_rate_figure(scores),
+        "Success rates": classification.success_rate_figure(success_rates),
         "Networks and baselines on the same test sources": classification.arms_figure(
             arms, references
         ),
         "Along the axis of the study": classification.axis_figure(along, axis),
         "Learning curves": classification.learning_curves_figure(
-            curves[curves["configuration"].isin(shown)]
+            learning_curves[learning_curves["configuration"].isin(shown)]
         ),
         "Confusion matrices, normalised by true class": classification.confusion_figure(
             matrices, names
         ),
         "Examples of the network's input with true and predicted class": _examples(
-            sample, images, predictions, names, parameters.n_sample_images
+            sample, images, predictions, names, reporting.n_sample_images
         ),
         "Reliability of the probabilities": classification.reliability_figure(
             predictions[predictions["configuration"].isin(shown)]
         ),
-        "Networks that make images": generators_figure(generators, _MEASURES),
-        "Histograms of synthetic images": plots.histograms_figure(histograms),
+        "Networks that make images": generators_figure(generator_history, _MEASURES),
+        "Histograms of synthetic images": plots.histograms_figure(synthetic_histograms),
         "Bending angles of test sources": plots.angles_figure(measured, angle_scores),
         "Errors of the bending angle by epoch": plots.angle_curves_figure(angle_curves),
         "Predicted bending angles of sources without a measured one": (
-            plots.angles_by_class_figure(unmeasured, names)
+            plots.angles_by_class_figure(angles_of_unmeasured, names)
         ),
     }
     n_kept = int(sample["keep"].sum())
     head = f"{n_kept} cut-outs kept of {len(sample)} read, {len(rejected)} rejected or left out"
     summary = summary_text(
-        scores, head, "sources", FOREST_BASELINE, _words(angle_scores, generators)
+        success_rates, head, "sources", FOREST_BASELINE, _words(angle_scores, generator_history)
     )
     empty = {
         "Along the axis of the study": along.empty,
-        "Networks that make images": generators.empty,
-        "Histograms of synthetic images": histograms.empty,
+        "Networks that make images": generator_history.empty,
+        "Histograms of synthetic images": synthetic_histograms.empty,
         "Bending angles of test sources": measured.empty,
         "Errors of the bending angle by epoch": angle_curves.empty,
-        "Predicted bending angles of sources without a measured one": unmeasured.empty,
+        "Predicted bending angles of sources without a measured one": angles_of_unmeasured.empty,
     }
     unused = sample.loc[~sample["keep"], ["id", "reason", "value"]]
     report = render_report(
         Path(__file__).parent / "report.html.jinja",
         {title: figure for title, figure in figures.items() if not empty.get(title)},
-        scores=scores,
+        scores=success_rates,
         arms=arms,
         reference=FOREST_BASELINE,
         rejected=rejected,
         unused=unused.assign(reason=unused["reason"] + ": " + unused["value"].astype(str)),
-        info=info,
+        info=model_info,
         names=names,
         selection=selection,
-        failed=sweep["failed"],
-        quality=quality,
+        failed=outcome["failed"],
+        quality=synthetic_quality,
         angles=angle_scores,
     )
     return (*figures.values(), report, summary)
@@ -531,26 +471,17 @@ def _examples(sample, images, predictions, names, n):
 
 def describe_runs(
     sample: pd.DataFrame,
-    manifest: pd.DataFrame,
-    scores: pd.DataFrame,
-    inner: pd.DataFrame,
-    curves: pd.DataFrame,
+    split_manifest: pd.DataFrame,
+    success_rates: pd.DataFrame,
+    inner_scores: pd.DataFrame,
+    learning_curves: pd.DataFrame,
     angle_scores: pd.DataFrame,
     angle_curves: pd.DataFrame,
-    plan: dict[str, Any],
-    sweep: dict[str, Any],
+    sweep: Sweep,
+    outcome: dict[str, Any],
     bending: BendingParameters,
 ) -> dict[str, Any]:
     """What MLflow is told: the run, and a child for each configuration and baseline.
-
-    Parameters
-    ----------
-    sample, manifest, scores, inner, curves, angle_scores, angle_curves : pandas.DataFrame
-        Results of the earlier stages.
-    plan, sweep : dict
-        What was compared, and what came of it.
-    bending : BendingParameters
-        ``radio_galaxies.bending``.
 
     Returns
     -------
@@ -558,22 +489,24 @@ def describe_runs(
         ``tags`` and ``params`` of the parent; ``children`` as
         `skyloom.tracking.ParentRun.log_child` takes them.
     """
-    used, base = manifest.drop_duplicates("id"), Sweep.model_validate(plan).base
+    used, base = split_manifest.drop_duplicates("id"), sweep.base
     return {
         "name": "radio_galaxies",
         "tags": {
             "data_fingerprint": data_fingerprint(sample),
-            "label_source": scores["label_source"].iloc[0] if len(scores) else "none",
+            "label_source": success_rates["label_source"].iloc[0] if len(success_rates) else "none",
             "skyloom_version": skyloom.__version__,
         },
         "params": {
             "n_objects": len(used),
             "n_classes": int(used["class"].nunique()),
-            "n_folds": int(manifest["fold"].nunique()),
+            "n_folds": int(split_manifest["fold"].nunique()),
             "split": base.augmentation.split,
-            "seeds": [int(seed) for seed in manifest["seed"].unique()],
+            "seeds": [int(seed) for seed in split_manifest["seed"].unique()],
         },
-        "children": describe_children(Configuration, scores, inner, curves, sweep)
+        "children": describe_children(
+            Configuration, success_rates, inner_scores, learning_curves, outcome
+        )
         + _angle_children(angle_scores, angle_curves, base, bending),
     }
 

@@ -13,13 +13,8 @@ from skyloom.pipelines.radio_galaxies.parameters import SimulationParameters
 from skyloom.simulate.radio_galaxies import draw_truth, observe, to_hdu
 
 
-def simulate_truth(parameters: SimulationParameters) -> tuple[pd.DataFrame, pd.DataFrame]:
+def simulate_truth(simulation: SimulationParameters) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Draw the true parameters of a sample and its label table.
-
-    Parameters
-    ----------
-    parameters : SimulationParameters
-        ``radio_galaxies.simulation``.
 
     Returns
     -------
@@ -28,9 +23,9 @@ def simulate_truth(parameters: SimulationParameters) -> tuple[pd.DataFrame, pd.D
     labels : pandas.DataFrame
         ``id``, ``class`` and ``bending_angle`` (deg; of compact sources there is none).
     """
-    rng = np.random.default_rng(parameters.seed)
-    field = parameters.size * parameters.pixel_scale
-    truth = draw_truth(parameters.n_sources, rng, field=field, **parameters.sources.model_dump())
+    rng = np.random.default_rng(simulation.seed)
+    field = simulation.size * simulation.pixel_scale
+    truth = draw_truth(simulation.n_sources, rng, field=field, **simulation.sources.model_dump())
     truth["ra"] = rng.uniform(120, 240, len(truth))
     truth["dec"] = np.degrees(np.arcsin(rng.uniform(0, 0.8, len(truth))))
     labels = truth[["id", "class", "bending_angle"]].copy()
@@ -39,16 +34,9 @@ def simulate_truth(parameters: SimulationParameters) -> tuple[pd.DataFrame, pd.D
 
 
 def simulate_cut_outs(
-    truth: pd.DataFrame, parameters: SimulationParameters
+    truth: pd.DataFrame, simulation: SimulationParameters
 ) -> dict[str, Callable[[], Any]]:
     """Observe the sample.
-
-    Parameters
-    ----------
-    truth : pandas.DataFrame
-        From `simulate_truth`.
-    parameters : SimulationParameters
-        ``radio_galaxies.simulation``.
 
     Returns
     -------
@@ -56,7 +44,7 @@ def simulate_cut_outs(
         Function that makes the HDU of a file, by its name.
     """
     return {
-        f"{row['id']}.fits": partial(_hdu, row, number, parameters)
+        f"{row['id']}.fits": partial(_hdu, row, number, simulation)
         for number, row in truth.iterrows()
     }
 

@@ -104,18 +104,9 @@ def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
 
 
 def fit_baselines(
-    measurements: pd.DataFrame, manifest: pd.DataFrame, augmentation: AugmentationParameters
+    measurements: pd.DataFrame, split_manifest: pd.DataFrame, augmentation: AugmentationParameters
 ) -> pd.DataFrame:
     """Classical classifiers on the same split.
-
-    Parameters
-    ----------
-    measurements : pandas.DataFrame
-        Image moments.
-    manifest : pandas.DataFrame
-        The split.
-    augmentation : AugmentationParameters
-        ``radio_galaxies.augmentation``: whether every class weighs the same.
 
     Returns
     -------
@@ -123,12 +114,12 @@ def fit_baselines(
         ``configuration``, ``seed``, ``fold``, ``id``, ``class``, ``predicted``,
         ``probability_0`` ...
     """
-    if manifest.empty:
+    if split_manifest.empty:
         return pd.DataFrame(columns=list(PREDICTION_COLUMNS))
-    n_classes, balanced = int(manifest["class"].max()) + 1, augmentation.balance_classes
+    n_classes, balanced = int(split_manifest["class"].max()) + 1, augmentation.balance_classes
     features = baseline_features(measurements)
     tables = [
-        cross_predict(classifier, features, manifest, n_classes).assign(configuration=name)
+        cross_predict(classifier, features, split_manifest, n_classes).assign(configuration=name)
         for name, classifier in (
             (FOREST_BASELINE, random_forest(balanced=balanced)),
             (REGRESSION_BASELINE, logistic_regression(balanced=balanced)),
@@ -140,53 +131,35 @@ def fit_baselines(
 
 def run_sweep(
     sample: pd.DataFrame,
-    manifest: pd.DataFrame,
+    split_manifest: pd.DataFrame,
     images: dict[str, Callable[[], np.ndarray]],
     synthetic_images: dict[str, Callable[[], np.ndarray]],
     synthetic: pd.DataFrame,
-    baselines: pd.DataFrame,
-    plan: dict[str, Any],
-    store: ResultStore,
+    baseline_predictions: pd.DataFrame,
+    sweep: Sweep,
+    finished_fits: ResultStore,
     cluster: ClusterParameters,
 ) -> Comparison:
     """Train every configuration on every split.
-
-    Parameters
-    ----------
-    sample, manifest : pandas.DataFrame
-        The sources and their split.
-    images, synthetic_images : dict of str to callable
-        Observed images by variant, synthetic ones by pool.
-    synthetic : pandas.DataFrame
-        What is known of each synthetic image.
-    baselines : pandas.DataFrame
-        From `fit_baselines`; they stand beside every configuration that is logged.
-    plan : dict
-        The sweep.
-    store : ResultStore
-        Where finished fits are kept; what is there is not fitted again.
-    cluster : ClusterParameters
-        ``cluster``.
 
     Returns
     -------
     Comparison
     """
-    if manifest.empty:
+    if split_manifest.empty:
         return no_comparison()
-    sweep = Sweep.model_validate(plan)
-    n_classes = int(manifest["class"].max()) + 1
+    n_classes = int(split_manifest["class"].max()) + 1
     return compare_configurations(
         sweep,
-        manifest,
+        split_manifest,
         sample["id"].to_numpy(),
         _shared_inputs(images, synthetic_images, synthetic),
         partial(make_task, partial(settings_of_split, n_classes), INPUTS, sweep.parameters.seed),
         fit_task,
-        store,
+        finished_fits,
         cluster,
         code=code(),
-        score=scorer(baselines, FOREST_BASELINE, manifest),
+        score=scorer(baseline_predictions, FOREST_BASELINE, split_manifest),
         log=tracking.log_child,
     )
 
@@ -205,34 +178,17 @@ def _shared_inputs(images, synthetic_images, synthetic):
 
 def fit_bending_angles(
     sample: pd.DataFrame,
-    manifest: pd.DataFrame,
+    angle_split_manifest: pd.DataFrame,
     measurements: pd.DataFrame,
     images: dict[str, Callable[[], np.ndarray]],
     synthetic_images: dict[str, Callable[[], np.ndarray]],
     synthetic: pd.DataFrame,
-    plan: dict[str, Any],
-    store: ResultStore,
-    parameters: BendingParameters,
+    sweep: Sweep,
+    finished_fits: ResultStore,
+    bending: BendingParameters,
     cluster: ClusterParameters,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Callable[[], Any]]]:
     """Teach networks the bending angle, on observed sources whose angle is known and on simulated.
-
-    Parameters
-    ----------
-    sample, manifest, measurements : pandas.DataFrame
-        The sources, their split and their image moments.
-    images, synthetic_images : dict of str to callable
-        As in `run_sweep`.
-    synthetic : pandas.DataFrame
-        What is known of each synthetic image.
-    plan : dict
-        The sweep.
-    store : ResultStore
-        Where finished fits are kept.
-    parameters : BendingParameters
-        ``radio_galaxies.bending``.
-    cluster : ClusterParameters
-        ``cluster``.
 
     Returns
     -------
@@ -253,8 +209,7 @@ def fit_bending_angles(
     """
     nothing = pd.DataFrame(columns=list(ANGLE_COLUMNS))
     no_curves = pd.DataFrame(columns=["arm", "seed", "fold", "epoch", *ANGLE_CURVES])
-    sweep = Sweep.model_validate(plan)
-    if not sweep.parameters.bending or manifest.empty:
+    if not sweep.parameters.bending or angle_split_manifest.empty:
         return nothing, no_curves, {}
     base = sweep.base
     shared = _shared_inputs(images, synthetic_images, synthetic)
@@ -262,13 +217,13 @@ def fit_bending_angles(
     angle = sample["bending_angle"].to_numpy(float)
     others = np.flatnonzero(sample["keep"] & (sample["class"] != "compact") & np.isnan(angle))
     jobs = {}
-    for (seed, fold), part in manifest.groupby(["seed", "fold"]):
+    for (seed, fold), part in angle_split_manifest.groupby(["seed", "fold"]):
         rows = {
             role: row_of.loc[part.loc[part["role"] == role, "id"]].to_numpy()
             for role in ("train", "validation", "test")
         }
         rows = {role: found[np.isfinite(angle[found])] for role, found in rows.items()}
-        for arm in parameters.arms:
+        for arm in bending.arms:
             if arm.startswith("real") and len(rows["train"]) < 2:
                 continue  # nothing observed has an angle
             jobs[arm, int(seed), int(fold)] = rows
@@ -278,7 +233,7 @@ def fit_bending_angles(
 
     def procedure(key):
         arm, seed, fold = key
-        member = angle_configuration(base, arm, parameters)
+        member = angle_configuration(base, arm, bending)
         own = int(np.random.default_rng([seed, fold, 7]).integers(2**20))
         settings = fit_settings([member], 1, fold, own)
         rows = jobs[key]
@@ -296,7 +251,7 @@ def fit_bending_angles(
             [procedure(key) for key in jobs],
             partial(fit_angle_task, threads=threads),
             shared,
-            store,
+            finished_fits,
             client,
             code=code(),
         ):
@@ -316,7 +271,7 @@ def fit_bending_angles(
             weights[arm, seed, fold] = result
     bar.close()
     measured = measurements["bending_angle"].to_numpy()
-    for (seed, fold), part in manifest.groupby(["seed", "fold"]):
+    for (seed, fold), part in angle_split_manifest.groupby(["seed", "fold"]):
         rows = row_of.loc[part.loc[part["role"] == "test", "id"]].to_numpy()
         learn = row_of.loc[part.loc[part["role"] != "test", "id"]].to_numpy()
         rows = np.concatenate([rows[np.isfinite(angle[rows])], others])
@@ -404,28 +359,15 @@ def _angle_network(base, result):
 def fit_final_network(
     sample: pd.DataFrame,
     measurements: pd.DataFrame,
-    manifest: pd.DataFrame,
+    split_manifest: pd.DataFrame,
     images: dict[str, Callable[[], np.ndarray]],
     synthetic_images: dict[str, Callable[[], np.ndarray]],
     synthetic: pd.DataFrame,
-    validation: pd.DataFrame,
-    sweep: dict[str, Any],
-    plan: dict[str, Any],
+    validation_predictions: pd.DataFrame,
+    outcome: dict[str, Any],
+    sweep: Sweep,
 ) -> tuple[Any, dict[str, Any], np.ndarray]:
     """Fit the chosen configuration to every labelled source and calibrate it.
-
-    Parameters
-    ----------
-    sample, measurements, manifest : pandas.DataFrame
-        The sources, their image moments and their split.
-    images, synthetic_images, synthetic
-        As in `run_sweep`.
-    validation : pandas.DataFrame
-        Predictions of validation sources, for the temperature.
-    sweep : dict
-        From `run_sweep`.
-    plan : dict
-        The sweep.
 
     Returns
     -------
@@ -439,32 +381,31 @@ def fit_final_network(
         One input.
     """
     prepare_process(0)
-    laid_out = Sweep.model_validate(plan)
-    if sweep["chosen"] is None:
-        base = laid_out.base
+    if outcome["chosen"] is None:
+        base = sweep.base
         size = base.features.size
         untrained = build_network(base.network, size, 2, False, 0)
         return untrained, {"trained": False}, np.zeros((1, size, size, 1), np.float32)
-    chosen = Configuration.model_validate(sweep["chosen"])
-    objects = manifest.drop_duplicates("id")
+    chosen = Configuration.model_validate(outcome["chosen"])
+    objects = split_manifest.drop_duplicates("id")
     row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
     rows, labels = row_of.loc[objects["id"]].to_numpy(), objects["class"].to_numpy(np.int32)
     n_classes = int(labels.max()) + 1
     shared = _shared_inputs(images, synthetic_images, synthetic)
-    fold = int(manifest["fold"].min())
-    settings = fit_settings([chosen], n_classes, fold, laid_out.parameters.seed)
+    fold = int(split_manifest["fold"].min())
+    settings = fit_settings([chosen], n_classes, fold, sweep.parameters.seed)
     settings["real_share"] = 1.0  # nothing is left out, whatever a learning curve did
     train = training_data(settings, rows, labels, shared)
     network, snapshots, _ = fit_network(settings, train, None)
     network.set_weights(snapshots[0].weights)
 
-    calibration = calibrate(network, validation)
+    calibration = calibrate(network, validation_predictions)
     description = {
         "trained": True,
         "configuration": chosen.model_dump(mode="json"),
         "class_names": class_names(sample),
-        "angle_network": angle_network_name(sample, laid_out.base),
-        "angle_features": laid_out.base.features.model_dump(mode="json"),
+        "angle_network": angle_network_name(sample, sweep.base),
+        "angle_features": sweep.base.features.model_dump(mode="json"),
         "n_sources": len(objects),
         "label_source": ", ".join(sorted(sample.loc[rows, "label_source"].unique())),
         **calibration,

@@ -37,10 +37,10 @@ _PUBLISHED_KERNEL = 3
 
 def audit_published_recipe(
     sample: pd.DataFrame,
-    spectra: np.ndarray,
-    plan: dict[str, Any],
-    store: ResultStore,
-    parameters: AuditParameters,
+    stacked_spectra: np.ndarray,
+    sweep: Sweep,
+    finished_fits: ResultStore,
+    audit: AuditParameters,
     cluster: ClusterParameters,
 ) -> tuple[pd.DataFrame, str]:
     """Run the published recipe: made spectra in the test part, a random split, a fixed network.
@@ -48,21 +48,6 @@ def audit_published_recipe(
     Its generator is trained on all spectra of the rare class. The class is filled up with made
     spectra until it is as frequent as the others, and everything is split at random. That is done
     with the true classes, and with shuffled ones, which no spectrum can tell.
-
-    Parameters
-    ----------
-    sample : pandas.DataFrame
-        From `skyloom.pipelines.stellar_spectra.features.measure_stars`.
-    spectra : numpy.ndarray, shape (pixels of all, 4)
-        As read.
-    plan : dict
-        The sweep: which class is rare.
-    store : ResultStore
-        Where finished fits are kept.
-    parameters : AuditParameters
-        ``stellar_spectra.audit``.
-    cluster : ClusterParameters
-        ``cluster``.
 
     Returns
     -------
@@ -78,42 +63,43 @@ def audit_published_recipe(
     RuntimeError
         If a fit fails.
     """
-    sweep = Sweep.model_validate(plan)
     rare = sweep.base.augmentation.rare_class
     kept = np.flatnonzero(sample["keep"] & (sample["class"] != ""))
     n_rare = int((sample["class"].iloc[kept] == rare).sum())
-    if not parameters.enabled or n_rare < 2 or sample["class"].iloc[kept].nunique() < 2:
+    if not audit.enabled or n_rare < 2 or sample["class"].iloc[kept].nunique() < 2:
         return pd.DataFrame(columns=list(AUDIT_COLUMNS)), ""
-    rng = np.random.default_rng(parameters.seed)
+    rng = np.random.default_rng(audit.seed)
     classes = sample["class"].iloc[kept].to_numpy()
-    rows = _at_most(classes, parameters.n_per_class, rng)
-    flux, rows = _published_spectra(sample, spectra, sweep.base.features, np.sort(kept[rows]))
+    rows = _at_most(classes, audit.n_per_class, rng)
+    flux, rows = _published_spectra(
+        sample, stacked_spectra, sweep.base.features, np.sort(kept[rows])
+    )
     classes = sample["class"].iloc[rows]
     names = [name for name in CLASSES if (classes == name).any()]
     number = classes.map(names.index).to_numpy(np.int32)
     labelled = {"true": number, "shuffled": rng.permutation(number)}
-    made = _made_spectra(flux, labelled, names.index(rare), store, parameters, cluster)
+    made = _made_spectra(flux, labelled, names.index(rare), finished_fits, audit, cluster)
     shared: dict[str, np.ndarray] = {"spectra": flux, **made}
     # The kernels are compared with the true classes; for the shuffled ones the published one does.
-    kernels = {"true": parameters.kernel_sizes, "shuffled": parameters.kernel_sizes[:1]}
-    if _PUBLISHED_KERNEL in parameters.kernel_sizes:
+    kernels = {"true": audit.kernel_sizes, "shuffled": audit.kernel_sizes[:1]}
+    if _PUBLISHED_KERNEL in audit.kernel_sizes:
         kernels["shuffled"] = (_PUBLISHED_KERNEL,)
     jobs = [
         (labels, kernel, repeat)
         for labels, sizes in kernels.items()
         for kernel in sizes
-        for repeat in range(parameters.n_repeats)
+        for repeat in range(audit.n_repeats)
     ]
     bar = tqdm(total=len(jobs), desc="audit", unit="fit")
 
     def procedure(job):
         labels, kernel, repeat = job
-        key = [parameters.seed, labels == "true", kernel, repeat]
+        key = [audit.seed, labels == "true", kernel, repeat]
         settings = {
             "kernel_size": kernel, "seed": int(np.random.default_rng(key).integers(2**20)),
-            "epochs": parameters.epochs, "batch_size": parameters.batch_size,
+            "epochs": audit.epochs, "batch_size": audit.batch_size,
             "n_classes": len(names), "rare": names.index(rare),
-            "test_share": parameters.test_share, "made": f"made {labels}",
+            "test_share": audit.test_share, "made": f"made {labels}",
         }  # fmt: skip
         arrays = {"classes": labelled[labels]}
         (result,) = yield [Task(settings, arrays, ("spectra", settings["made"]))]
@@ -125,7 +111,7 @@ def audit_published_recipe(
             [procedure(job) for job in jobs],
             partial(published_fit_task, threads=threads),
             shared,
-            store,
+            finished_fits,
             client,
             code=audit_code(),
         ):
@@ -144,7 +130,7 @@ def audit_published_recipe(
     )  # fmt: skip
     whole = ["taps_used", "n_train", "n_test", "n_made_in_test", "n_real_rare_in_test"]
     table[whole] = table[whole].astype(int)
-    return table, audit_in_words(table, rare, parameters)
+    return table, audit_in_words(table, rare, audit)
 
 
 def _published_spectra(sample, spectra, features, rows):

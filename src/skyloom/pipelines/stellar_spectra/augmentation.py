@@ -46,18 +46,9 @@ _N_SHOWN = 6  # spectra in a figure or a film
 
 
 def make_split(
-    sample: pd.DataFrame, plan: dict[str, Any], parameters: AugmentationParameters
+    sample: pd.DataFrame, sweep: Sweep, augmentation: AugmentationParameters
 ) -> pd.DataFrame:
     """Split the stars once, before anything is augmented, synthesised or trained.
-
-    Parameters
-    ----------
-    sample : pandas.DataFrame
-        From `skyloom.pipelines.stellar_spectra.features.measure_stars`.
-    plan : dict
-        The sweep: whether some surveys are to be tested.
-    parameters : AugmentationParameters
-        ``stellar_spectra.augmentation``.
 
     Returns
     -------
@@ -71,7 +62,7 @@ def make_split(
     ValueError
         If a survey that is to be tested is not there, or none is left to train on.
     """
-    surveys = Sweep.model_validate(plan).parameters
+    surveys = sweep.parameters
     tested = surveys.test_surveys
     used = sample[sample["keep"] & (sample["class"] != "")]
     role = pd.Series("", index=used.index)
@@ -93,8 +84,8 @@ def make_split(
     )
     if tested:
         # There is no other split of it: that given by the surveys.
-        parameters = parameters.model_copy(update={"split": "given"})
-    return split_once(objects, parameters)
+        augmentation = augmentation.model_copy(update={"split": "given"})
+    return split_once(objects, augmentation)
 
 
 def _by_survey(used, tested, learnt):
@@ -243,29 +234,14 @@ def rare_training_rows(
 
 def train_generators(
     sample: pd.DataFrame,
-    prepared: dict[str, Callable[[], np.ndarray]],
-    manifest: pd.DataFrame,
-    plan: dict[str, Any],
-    store: ResultStore,
-    parameters: GeneratorParameters,
+    prepared_spectra: dict[str, Callable[[], np.ndarray]],
+    split_manifest: pd.DataFrame,
+    sweep: Sweep,
+    finished_fits: ResultStore,
+    generators: GeneratorParameters,
     cluster: ClusterParameters,
 ) -> tuple[dict[str, Callable[[], Any]], pd.DataFrame, dict[str, list[np.ndarray]], dict[str, Any]]:
     """Train networks that make spectra of the rare class, on the training part of each fold only.
-
-    Parameters
-    ----------
-    sample, manifest : pandas.DataFrame
-        The stars and their split.
-    prepared : dict of str to callable
-        Prepared spectra.
-    plan : dict
-        The sweep: whether made spectra are needed, and how spectra are prepared.
-    store : ResultStore
-        Where finished pieces of a training are kept: one that was stopped goes on from the last.
-    parameters : GeneratorParameters
-        ``stellar_spectra.generators``.
-    cluster : ClusterParameters
-        ``cluster``.
 
     Returns
     -------
@@ -287,15 +263,14 @@ def train_generators(
     from skyloom.learning.fitting import unpack
     from skyloom.plots.stellar_spectra import film_frame
 
-    sweep = Sweep.model_validate(plan)
     features, rare = sweep.base.features, sweep.base.augmentation.rare_class
-    members = rare_training_rows(sample, manifest, rare) if "gan" in sweep.arms else {}
+    members = rare_training_rows(sample, split_manifest, rare) if "gan" in sweep.arms else {}
     for fold in [fold for fold, rows in members.items() if len(rows) < FEWEST_OF_A_CLASS]:
         logger.warning("fold %d has no %s stars to train a generator on", fold, rare)
         del members[fold]
     if not members:
         return {}, pd.DataFrame(columns=list(HISTORY_COLUMNS)), {}, {}
-    flux = prepared[features.prepared]()
+    flux = prepared_spectra[features.prepared]()
     # As the classifier sees them.
     ends = (0, 2) if features.preparation == "corrected" else (0, 1)
     shown = {
@@ -307,20 +282,20 @@ def train_generators(
         f"fold_{fold}": Training(
             {
                 "images": f"{rare}, fold {fold}", "n_classes": 1, "size": features.n_pixels,
-                "rotate": False, "kl_weight": 1.0, **parameters.model_dump(exclude=whole),
+                "rotate": False, "kl_weight": 1.0, **generators.model_dump(exclude=whole),
             },
             {"classes": np.zeros(len(rows), np.int32)},
-            parameters.epochs,
+            generators.epochs,
         )
         for fold, rows in members.items()
     }  # fmt: skip
     wavelength = wavelengths(features)
     best, history, frames = {}, [], {name: [] for name in trainings}
     for name, last, result in train_in_pieces(
-        trainings, train_generator_task, shown, store, cluster,
-        every=parameters.checkpoint_every, size=features.size, code=code(),
+        trainings, train_generator_task, shown, finished_fits, cluster,
+        every=generators.checkpoint_every, size=features.size, code=code(),
     ):  # fmt: skip
-        history.append(_history(name, parameters.kind, rare, last, result))
+        history.append(_history(name, generators.kind, rare, last, result))
         text = f"{name}, epoch {last}"
         frames[name].append(film_frame(wavelength, result["frame"], text))
         if not np.isfinite(result["history"]).all():
@@ -380,26 +355,13 @@ def _verdict(result) -> str:
 
 def draw_synthetic_spectra(
     sample: pd.DataFrame,
-    prepared: dict[str, Callable[[], np.ndarray]],
-    manifest: pd.DataFrame,
+    prepared_spectra: dict[str, Callable[[], np.ndarray]],
+    split_manifest: pd.DataFrame,
     generators: dict[str, Callable[[], Any]],
-    plan: dict[str, Any],
-    parameters: SyntheticParameters,
+    sweep: Sweep,
+    synthetic: SyntheticParameters,
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Spectra of the rare class, of every kind that is trained on.
-
-    Parameters
-    ----------
-    sample, manifest : pandas.DataFrame
-        The stars and their split: copies are made of training stars of a fold only.
-    prepared : dict of str to callable
-        Prepared spectra.
-    generators : dict of str to callable
-        From `train_generators`.
-    plan : dict
-        The sweep.
-    parameters : SyntheticParameters
-        ``stellar_spectra.synthetic``.
 
     Returns
     -------
@@ -412,25 +374,22 @@ def draw_synthetic_spectra(
 
     if generators:
         prepare_process(0)
-    sweep = Sweep.model_validate(plan)
     rare = sweep.base.augmentation.rare_class
     spectra, rows = {}, []
-    for fold, members in rare_training_rows(sample, manifest, rare).items():
+    for fold, members in rare_training_rows(sample, split_manifest, rare).items():
         for name, features in sweep.preparations.items():
             made = {}
-            rng = np.random.default_rng([parameters.seed, fold])
-            flux = prepared[name]()[members]
+            rng = np.random.default_rng([synthetic.seed, fold])
+            flux = prepared_spectra[name]()[members]
             if "repeats" in sweep.arms and len(members):
                 made["repeats"] = flux
             if "jitter" in sweep.arms and len(members):
-                made["jitter"] = jitter(
-                    flux, parameters.n_spectra, parameters.jitter, features, rng
-                )
+                made["jitter"] = jitter(flux, synthetic.n_spectra, synthetic.jitter, features, rng)
             if "simulated" in sweep.arms and len(members):
-                made["simulated"] = simulate_class(rare, parameters, features, fold)
+                made["simulated"] = simulate_class(rare, synthetic, features, fold)
             if f"fold_{fold}" in generators:
                 maker = generators[f"fold_{fold}"]()
-                made["gan"] = make_images(maker, np.zeros(parameters.n_spectra, int), rng)[..., 0]
+                made["gan"] = make_images(maker, np.zeros(synthetic.n_spectra, int), rng)[..., 0]
             for arm in sorted(MADE_ARMS & set(sweep.arms)):
                 if arm not in made:
                     logger.warning(

@@ -10,19 +10,8 @@ from skyloom.archives.lamost import download_spectra, split_catalogue
 from skyloom.pipelines.stellar_spectra.parameters import ArchiveParameters, CatalogueParameters
 
 
-def split_and_sample(
-    catalogue: str, destination: str, parameters: CatalogueParameters
-) -> pd.DataFrame:
+def split_and_sample(sources: str, folder: str, catalogue: CatalogueParameters) -> pd.DataFrame:
     """Split a catalogue of any length by spectral class and draw a sample of each.
-
-    Parameters
-    ----------
-    catalogue : str
-        Table of text, plain or gzipped. It is read as a stream, and never as a whole.
-    destination : str
-        Folder that is made, see `skyloom.archives.lamost.split_catalogue`.
-    parameters : CatalogueParameters
-        ``stellar_spectra.catalogue``.
 
     Returns
     -------
@@ -30,20 +19,11 @@ def split_and_sample(
         ``class``, ``n`` and ``n_sampled``, a row for each class and for each reason why rows have
         none.
     """
-    return split_catalogue(Path(catalogue), Path(destination), **parameters.model_dump())
+    return split_catalogue(Path(sources), Path(folder), **catalogue.model_dump())
 
 
-def fetch_spectra(text: str, destination: str, parameters: ArchiveParameters) -> pd.DataFrame:
+def fetch_spectra(source_list: str, folder: str, archive: ArchiveParameters) -> pd.DataFrame:
     """Fetch the spectra of a list that are not there yet.
-
-    Parameters
-    ----------
-    text : str
-        Observation ids, one a line, such as a sample of `split_and_sample`.
-    destination : str
-        Folder of the spectra, ``<id>.fits.gz``. Good files in it are never touched.
-    parameters : ArchiveParameters
-        ``stellar_spectra.archive``.
 
     Returns
     -------
@@ -55,8 +35,8 @@ def fetch_spectra(text: str, destination: str, parameters: ArchiveParameters) ->
     ValueError
         If the list is empty.
     """
-    ids = text.split()
+    ids = source_list.split()
     if not ids:
         msg = "the list names no observation: an id a line expected"
         raise ValueError(msg)
-    return download_spectra(ids, Path(destination), **parameters.model_dump())
+    return download_spectra(ids, Path(folder), **archive.model_dump())

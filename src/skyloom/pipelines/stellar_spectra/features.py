@@ -93,19 +93,9 @@ def as_input(flux: np.ndarray, features: FeatureParameters) -> np.ndarray:
 
 
 def measure_stars(
-    stars: pd.DataFrame, spectra: np.ndarray, plan: dict[str, Any]
+    stars: pd.DataFrame, stacked_spectra: np.ndarray, sweep: Sweep
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure lines, and find the spectra that cannot be prepared.
-
-    Parameters
-    ----------
-    stars : pandas.DataFrame
-        From `skyloom.pipelines.stellar_spectra.ingestion.ingest_spectra`.
-    spectra : numpy.ndarray, shape (pixels of all, 4)
-        From there; may be memory-mapped.
-    plan : dict
-        The sweep: how spectra are prepared. Lines are always measured in corrected ones, on the
-        grid of its base.
 
     Returns
     -------
@@ -115,8 +105,7 @@ def measure_stars(
         ``id``, equivalent widths (Angstrom) by the name of the line and, with ``error of`` before
         it, their standard errors.
     """
-    sweep = Sweep.model_validate(plan)
-    table, errors = measure_all(stars, spectra, list(sweep.preparations.values()))
+    table, errors = measure_all(stars, stacked_spectra, list(sweep.preparations.values()))
     sample = stars.copy()
     for label, error in zip(stars.index, errors, strict=True):
         if error is not None and sample.loc[label, "keep"]:
@@ -205,18 +194,9 @@ def _in_chunks(function, stars, spectra, *arguments):
 
 
 def prepare_sample(
-    stars: pd.DataFrame, spectra: np.ndarray, plan: dict[str, Any]
+    stars: pd.DataFrame, stacked_spectra: np.ndarray, sweep: Sweep
 ) -> dict[str, Any]:
     """Prepare all spectra in every way that the sweep compares.
-
-    Parameters
-    ----------
-    stars : pandas.DataFrame
-        From `skyloom.pipelines.stellar_spectra.ingestion.ingest_spectra`.
-    spectra : numpy.ndarray, shape (pixels of all, 4)
-        From there; may be memory-mapped.
-    plan : dict
-        The sweep.
 
     Returns
     -------
@@ -224,8 +204,8 @@ def prepare_sample(
         By `FeatureParameters.prepared`; computed some at a time as they are saved.
     """
     return {
-        name: prepare_all(stars, spectra, features)
-        for name, features in Sweep.model_validate(plan).preparations.items()
+        name: prepare_all(stars, stacked_spectra, features)
+        for name, features in sweep.preparations.items()
     }
 
 
@@ -256,16 +236,9 @@ def _flux_only(spectra, features):
 
 
 def draw_inputs(
-    prepared: dict[str, Callable[[], np.ndarray]], plan: dict[str, Any]
+    prepared_spectra: dict[str, Callable[[], np.ndarray]], sweep: Sweep
 ) -> dict[str, Any]:
     """Prepared spectra in every form that the sweep compares.
-
-    Parameters
-    ----------
-    prepared : dict of str to callable
-        From `prepare_sample`.
-    plan : dict
-        The sweep.
 
     Returns
     -------
@@ -289,24 +262,15 @@ def draw_inputs(
         )
 
     return {
-        variant: later(prepared[member.features.prepared], member.features)
-        for variant, member in Sweep.model_validate(plan).image_variants.items()
+        variant: later(prepared_spectra[member.features.prepared], member.features)
+        for variant, member in sweep.image_variants.items()
     }
 
 
 def draw_sample_figure(
-    sample: pd.DataFrame, prepared: dict[str, Callable[[], np.ndarray]], plan: dict[str, Any]
+    sample: pd.DataFrame, prepared_spectra: dict[str, Callable[[], np.ndarray]], sweep: Sweep
 ) -> Any:
     """Some spectra of each class as the network sees them.
-
-    Parameters
-    ----------
-    sample : pandas.DataFrame
-        From `measure_stars`.
-    prepared : dict of str to callable
-        From `prepare_sample`.
-    plan : dict
-        The sweep; its base is shown.
 
     Returns
     -------
@@ -314,8 +278,8 @@ def draw_sample_figure(
     """
     from skyloom.plots.stellar_spectra import classes_figure
 
-    features = Sweep.model_validate(plan).base.features
-    flux, wavelength = prepared[features.prepared](), wavelengths(features)
+    features = sweep.base.features
+    flux, wavelength = prepared_spectra[features.prepared](), wavelengths(features)
     kept = sample[sample["keep"]]
     shown = {
         name: np.asarray(flux[np.sort(kept.index[kept["class"] == name][:_N_SHOWN])])

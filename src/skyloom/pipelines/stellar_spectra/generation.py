@@ -22,20 +22,9 @@ def make_spectra(
     generators: dict[str, Callable[[], Any]],
     features: FeatureParameters,
     augmentation: AugmentationParameters,
-    parameters: GenerationParameters,
+    generation: GenerationParameters,
 ) -> tuple[dict[str, Callable[[], Any]], pd.DataFrame]:
     """Draw spectra from the trained generators, in turn.
-
-    Parameters
-    ----------
-    generators : dict of str to callable
-        Networks by fold.
-    features : FeatureParameters
-        ``stellar_spectra.features``, with which they were trained.
-    augmentation : AugmentationParameters
-        ``stellar_spectra.augmentation``, for the class.
-    parameters : GenerationParameters
-        ``stellar_spectra.generation``.
 
     Returns
     -------
@@ -56,13 +45,13 @@ def make_spectra(
         msg = "no generator was trained: run stellar_spectra with the arm gan before"
         raise ValueError(msg)
     prepare_process(0)
-    rng = np.random.default_rng(parameters.seed)
-    share = -(-parameters.n_spectra // len(generators))
+    rng = np.random.default_rng(generation.seed)
+    share = -(-generation.n_spectra // len(generators))
     drawn = [
         make_images(load(), np.zeros(share, int), rng)[..., 0]
         for _, load in sorted(generators.items())
     ]
-    flux = np.stack(drawn, axis=1).reshape(-1, drawn[0].shape[1])[: parameters.n_spectra]
+    flux = np.stack(drawn, axis=1).reshape(-1, drawn[0].shape[1])[: generation.n_spectra]
     wavelength = wavelengths(features)
     if len(wavelength) != flux.shape[1]:
         msg = (

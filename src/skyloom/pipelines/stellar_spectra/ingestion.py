@@ -41,20 +41,13 @@ _SPECTRA = (".fits", ".fit", ".gz")  # what else has text may be a table
 
 
 def configure_sweep(
-    studies: StudyParameters,
+    sweeps: StudyParameters,
     features: FeatureParameters,
     augmentation: AugmentationParameters,
     network: NetworkParameters,
     training: TrainingParameters,
 ) -> dict[str, Any]:
     """Lay out the chosen study and check every configuration before any file is read.
-
-    Parameters
-    ----------
-    studies : StudyParameters
-        ``stellar_spectra.studies``.
-    features, augmentation, network, training
-        Parameters of the stages: the values of what the study does not vary.
 
     Returns
     -------
@@ -73,23 +66,15 @@ def configure_sweep(
         network=network,
         training=training,
     )
-    return Sweep.plan(studies.sweeps[studies.chosen], base).model_dump(mode="json")
+    return Sweep.plan(sweeps.sweeps[sweeps.chosen], base).model_dump(mode="json")
 
 
 def ingest_spectra(
-    files: dict[str, Callable[[], bytes]], labels: pd.DataFrame, parameters: IngestionParameters
+    observations: dict[str, Callable[[], bytes]],
+    labels: pd.DataFrame,
+    ingestion: IngestionParameters,
 ) -> tuple[pd.DataFrame, Any, pd.DataFrame]:
     """Read every file and find out which star it shows.
-
-    Parameters
-    ----------
-    files : dict of str to callable
-        Path below the folder to a function that returns the bytes. Tables of stars among them,
-        such as LAMOST's catalogue or the parameter file of MILES, are used as such.
-    labels : pandas.DataFrame
-        The user's own table of stars, which has the last word; empty where there is none.
-    parameters : IngestionParameters
-        ``stellar_spectra.ingestion``.
 
     Returns
     -------
@@ -109,11 +94,11 @@ def ingest_spectra(
     ValueError
         If no spectrum was read, or the label table is none of stars.
     """
-    spectra, tables = _sort_out(files, labels)
+    spectra, tables = _sort_out(observations, labels)
     rows, rejected, taken = [], [], {}
     for file in tqdm(spectra, desc="reading spectra", unit="file"):
         try:
-            content = load_bytes(files[file])
+            content = load_bytes(observations[file])
             spectrum = read_spectrum(file, content)
             row = _row(file, content, spectrum, tables)
             if row["id"] in taken:
@@ -126,15 +111,15 @@ def ingest_spectra(
     refused = pd.DataFrame(rejected, columns=list(REJECTION_COLUMNS))
     if not rows:
         reasons = refused["reason"].value_counts().to_dict()
-        msg = f"none of {len(files)} files holds a usable spectrum: {reasons or 'no files'}"
+        msg = f"none of {len(observations)} files holds a usable spectrum: {reasons or 'no observations'}"
         raise ValueError(msg)
     stars = pd.DataFrame(rows)
     group = same_objects(
-        stars["ra"], stars["dec"], parameters.duplicate_radius,
+        stars["ra"], stars["dec"], ingestion.duplicate_radius,
         stars["name"].map(star_name), stars["sha256"],
     )  # fmt: skip
     stars["group"] = stars["id"].to_numpy()[group]
-    _judge(stars, parameters)
+    _judge(stars, ingestion)
     told = set(stars["label_source"]) - {"file header", "no label"}
     if tables and not told:
         logger.warning(
@@ -142,7 +127,7 @@ def ingest_spectra(
             "observation ids such as %r, spectra are like %r",
             sum(map(len, tables)), tables[0].index[0], stars["id"].iloc[0],
         )  # fmt: skip
-    return stars[list(STAR_TABLE_COLUMNS)], _read_when_saved(stars, files), refused
+    return stars[list(STAR_TABLE_COLUMNS)], _read_when_saved(stars, observations), refused
 
 
 _one_at_a_time = threading.Lock()  # threads would mix up the warnings by which files are judged

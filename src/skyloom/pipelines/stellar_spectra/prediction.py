@@ -24,16 +24,9 @@ _CHUNK = 256
 
 
 def ingest_unlabelled_spectra(
-    files: dict[str, Callable[[], bytes]], parameters: IngestionParameters
+    observations: dict[str, Callable[[], bytes]], ingestion: IngestionParameters
 ) -> tuple[pd.DataFrame, Any, pd.DataFrame]:
     """Read every file; what is known of the classes of its stars is set aside.
-
-    Parameters
-    ----------
-    files : dict of str to callable
-        Path below the folder to a function that returns the bytes.
-    parameters : IngestionParameters
-        ``stellar_spectra.ingestion``.
 
     Returns
     -------
@@ -41,28 +34,19 @@ def ingest_unlabelled_spectra(
         From `skyloom.pipelines.stellar_spectra.ingestion.ingest_spectra`; in the first ``reason``
         and ``value`` tell only of the spectra, not of their classes, unless that is no star's.
     """
-    stars, spectra, rejected = ingest_spectra(files, pd.DataFrame(), parameters)
+    stars, spectra, rejected = ingest_spectra(observations, pd.DataFrame(), ingestion)
     of_class = (stars["class"] == "") & ~stars["reason"].isin(["duplicate", "no star"])
     stars.loc[of_class, ["reason", "value"]] = ""
-    faint = (stars["reason"] == "") & (stars["snr"] < parameters.min_snr)
+    faint = (stars["reason"] == "") & (stars["snr"] < ingestion.min_snr)
     stars.loc[faint, "reason"] = "too noisy"
     stars.loc[faint, "value"] = stars["snr"].map("S/N {:.1f}".format)
     return stars, spectra, rejected
 
 
 def classify_spectra(
-    stars: pd.DataFrame, spectra: np.ndarray, classifier: tuple[Any, dict[str, Any]]
+    stars: pd.DataFrame, stacked_spectra: np.ndarray, classifier: tuple[Any, dict[str, Any]]
 ) -> tuple[pd.DataFrame, Iterator[Any]]:
     """Classify every spectrum.
-
-    Parameters
-    ----------
-    stars : pandas.DataFrame
-        From `ingest_unlabelled_spectra`.
-    spectra : numpy.ndarray, shape (pixels of all, 4)
-        As read.
-    classifier : tuple of (keras.Model, dict)
-        A network and its description.
 
     Returns
     -------
@@ -81,8 +65,8 @@ def classify_spectra(
     network, description = classifier
     features = Configuration.model_validate(description["configuration"]).features
     names = description["class_names"]
-    flux = prepare_all(stars, spectra, features).compute()
-    lines, errors = measure_all(stars, spectra, [features])
+    flux = prepare_all(stars, stacked_spectra, features).compute()
+    lines, errors = measure_all(stars, stacked_spectra, [features])
     probability = np.concatenate(
         [
             predict(network, as_input(flux[first : first + _CHUNK], features))
@@ -112,18 +96,9 @@ def classify_spectra(
 
 
 def summarise_classes(
-    table: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
+    classes: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
 ) -> tuple[dict[str, pd.DataFrame], str]:
     """The same as a workbook, and in words.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `classify_spectra`.
-    rejected : pandas.DataFrame
-        Files without a usable spectrum, with reasons.
-    classifier : tuple of (keras.Model, dict)
-        What classified them.
 
     Returns
     -------
@@ -133,10 +108,10 @@ def summarise_classes(
         For the terminal.
     """
     words = classes_in_words(
-        table, rejected, f"the {classifier[1]['n_spectra']} spectra of the training"
+        classes, rejected, f"the {classifier[1]['n_spectra']} spectra of the training"
     )
-    warned = table.loc[table["warning"].fillna("") != "", "warning"].str.partition(":")[0]
+    warned = classes.loc[classes["warning"].fillna("") != "", "warning"].str.partition(":")[0]
     if len(warned):
         found = ", ".join(f"{count} {reason}" for reason, count in warned.value_counts().items())
         words += f"A sample for training would not have had: {found}.\n"
-    return {"classes": table, "rejected": rejected}, words
+    return {"classes": classes, "rejected": rejected}, words

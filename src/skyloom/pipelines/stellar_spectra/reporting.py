@@ -90,28 +90,17 @@ logger = logging.getLogger(__name__)
 
 
 def score_configurations(
-    manifest: pd.DataFrame,
+    split_manifest: pd.DataFrame,
     sample: pd.DataFrame,
-    predictions: pd.DataFrame,
-    inner: pd.DataFrame,
+    network_predictions: pd.DataFrame,
+    inner_scores: pd.DataFrame,
     permutations: pd.DataFrame,
-    baselines: pd.DataFrame,
-    plan: dict[str, Any],
-    sweep: dict[str, Any],
-    parameters: ReportingParameters,
+    baseline_predictions: pd.DataFrame,
+    sweep: Sweep,
+    outcome: dict[str, Any],
+    reporting: ReportingParameters,
 ) -> tuple[pd.DataFrame, ...]:
     """Score every configuration and the baselines on the same stars.
-
-    Parameters
-    ----------
-    manifest, sample, predictions, inner, permutations, baselines : pandas.DataFrame
-        Tables of the earlier stages.
-    plan : dict
-        The sweep: which class is rare.
-    sweep : dict
-        What came of it: its configurations.
-    parameters : ReportingParameters
-        ``stellar_spectra.reporting``.
 
     Returns
     -------
@@ -130,19 +119,21 @@ def score_configurations(
     snr : pandas.DataFrame
         `SNR_COLUMNS`: success rates in bins of S/N with equal numbers of spectra.
     """
-    names, laid_out = class_names(sample, manifest), Sweep.model_validate(plan)
-    score = rare_scorer(baselines, manifest, rare_number(names, laid_out), parameters.seed)
-    used = sample[sample["id"].isin(manifest["id"])]
+    names, sweep = class_names(sample, split_manifest), sweep
+    score = rare_scorer(
+        baseline_predictions, split_manifest, rare_number(names, sweep), reporting.seed
+    )
+    used = sample[sample["id"].isin(split_manifest["id"])]
     source = ", ".join(sorted(used["label_source"].unique()))
     scores, everything, selected = score_comparison(
-        predictions, inner, permutations, baselines, score, source
+        network_predictions, inner_scores, permutations, baseline_predictions, score, source
     )
     if scores.empty:
         nothing = (ARM_COLUMNS, CLASS_COLUMNS, RARE_COLUMNS, SNR_COLUMNS)
         return scores, everything, selected, *(pd.DataFrame(columns=list(c)) for c in nothing)
-    configurations = sweep["configurations"]
-    scores, arms = compare_arms(scores, everything, configurations, parameters.seed)
-    population = dict(zip(CLASSES, parameters.population, strict=True))
+    configurations = outcome["configurations"]
+    scores, arms = compare_arms(scores, everything, configurations, reporting.seed)
+    population = dict(zip(CLASSES, reporting.population, strict=True))
     tables = []
     for (name, kind), part in everything.groupby(["configuration", "kind"], sort=False):
         table = class_scores(part, [population[each] for each in names])
@@ -151,8 +142,8 @@ def score_configurations(
     if any(share for name, share in population.items() if name not in names):
         # How many of a class that nobody tested would be named otherwise is not known.
         classes[["purity", "purity_low", "purity_high"]] = np.nan
-    rare_name = laid_out.base.augmentation.rare_class
-    rare = _rare_table(classes, everything, configurations, names, rare_name, parameters.seed)
+    rare_name = sweep.base.augmentation.rare_class
+    rare = _rare_table(classes, everything, configurations, names, rare_name, reporting.seed)
     return (
         scores,
         everything,
@@ -160,7 +151,7 @@ def score_configurations(
         arms,
         classes,
         rare,
-        _by_snr(everything, sample, parameters),
+        _by_snr(everything, sample, reporting),
     )
 
 
@@ -216,27 +207,13 @@ def _by_snr(predictions, sample, parameters):
 
 def explain_by_occlusion(
     sample: pd.DataFrame,
-    prepared: dict[str, Callable[[], np.ndarray]],
-    manifest: pd.DataFrame,
-    network: Any,
-    description: dict[str, Any],
-    parameters: ReportingParameters,
+    prepared_spectra: dict[str, Callable[[], np.ndarray]],
+    split_manifest: pd.DataFrame,
+    classifier: Any,
+    classifier_description: dict[str, Any],
+    reporting: ReportingParameters,
 ) -> pd.DataFrame:
     """Which wavelengths decide: what hiding a window costs the true class.
-
-    Parameters
-    ----------
-    sample, manifest : pandas.DataFrame
-        The stars and their split.
-    prepared : dict of str to callable
-        Prepared spectra.
-    network : keras.Model
-        The final classifier, which has seen these stars: this tells what it looks at, not how
-        well it does.
-    description : dict
-        Of it.
-    parameters : ReportingParameters
-        ``stellar_spectra.reporting``.
 
     Returns
     -------
@@ -244,30 +221,30 @@ def explain_by_occlusion(
         `OCCLUSION_COLUMNS`, one row a class and window: ``low`` and ``high`` (Angstrom), mean
         ``drop`` of the probability of the true class and its standard error.
     """
-    if not description["trained"]:
+    if not classifier_description["trained"]:
         return pd.DataFrame(columns=list(OCCLUSION_COLUMNS))
     from skyloom.learning.fitting import predict
 
-    features = Configuration.model_validate(description["configuration"]).features
-    flux, wavelength = prepared[features.prepared](), wavelengths(features)
-    n_windows = max(1, round((wavelength[-1] - wavelength[0]) / parameters.occlusion_width))
+    features = Configuration.model_validate(classifier_description["configuration"]).features
+    flux, wavelength = prepared_spectra[features.prepared](), wavelengths(features)
+    n_windows = max(1, round((wavelength[-1] - wavelength[0]) / reporting.occlusion_width))
     edges = np.linspace(wavelength[0], wavelength[-1], n_windows + 1)
     window = np.clip(np.searchsorted(edges, wavelength, "right") - 1, 0, n_windows - 1)
     row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
-    objects = manifest.drop_duplicates("id")
+    objects = split_manifest.drop_duplicates("id")
     rows = []
     for label, part in objects.groupby("class"):
-        ids = part["id"].head(parameters.n_occluded)
+        ids = part["id"].head(reporting.n_occluded)
         shown = np.asarray(flux[row_of.loc[ids].to_numpy()])
-        whole = predict(network, as_input(shown, features))[:, label]
+        whole = predict(classifier, as_input(shown, features))[:, label]
         for k in range(n_windows):
             inside = window == k
             # The window is bridged by what is around it; corrected spectra lie at 1 there.
             level = 1.0 if features.preparation == "corrected" else _around(shown, inside)
             hidden = np.where(inside, level, shown)
-            drop = whole - predict(network, as_input(hidden, features))[:, label]
+            drop = whole - predict(classifier, as_input(hidden, features))[:, label]
             error = drop.std(ddof=1) / np.sqrt(len(drop)) if len(drop) > 1 else np.nan
-            name = description["class_names"][label]
+            name = classifier_description["class_names"][label]
             rows.append((name, edges[k], edges[k + 1], drop.mean(), error, len(drop)))
     return pd.DataFrame(rows, columns=list(OCCLUSION_COLUMNS))
 
@@ -281,30 +258,15 @@ def _around(flux, inside):
 
 def measure_synthetic_quality(
     sample: pd.DataFrame,
-    manifest: pd.DataFrame,
-    prepared: dict[str, Callable[[], np.ndarray]],
+    split_manifest: pd.DataFrame,
+    prepared_spectra: dict[str, Callable[[], np.ndarray]],
     synthetic_spectra: dict[str, Callable[[], np.ndarray]],
     synthetic: pd.DataFrame,
-    network: Any,
-    description: dict[str, Any],
-    plan: dict[str, Any],
+    classifier: Any,
+    classifier_description: dict[str, Any],
+    sweep: Sweep,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How good the synthetic spectra of the rare class are.
-
-    Parameters
-    ----------
-    sample, manifest : pandas.DataFrame
-        The stars and their split.
-    prepared, synthetic_spectra : dict of str to callable
-        Prepared spectra; made ones by pool.
-    synthetic : pandas.DataFrame
-        The pools.
-    network : keras.Model
-        The classifier: what its last layer is given is the space in which spectra are compared.
-    description : dict
-        Of it.
-    plan : dict
-        The sweep.
 
     Returns
     -------
@@ -318,19 +280,19 @@ def measure_synthetic_quality(
         distance (0 to 1) to those of the observed stars of the class.
     """
     nothing = tuple(pd.DataFrame(columns=list(c)) for c in (QUALITY_COLUMNS, LINE_COLUMNS))
-    if not description["trained"] or synthetic.empty:
+    if not classifier_description["trained"] or synthetic.empty:
         return nothing
     import keras
     from scipy.stats import ks_2samp
 
     from skyloom.learning.fitting import predict
 
-    features = Configuration.model_validate(description["configuration"]).features
-    rare = Sweep.model_validate(plan).base.augmentation.rare_class
-    flux = prepared[features.prepared]()
-    space = keras.Model(network.inputs, network.layers[-1].input)
-    members = rare_training_rows(sample, manifest, rare)
-    used = set(manifest["id"])
+    features = Configuration.model_validate(classifier_description["configuration"]).features
+    rare = sweep.base.augmentation.rare_class
+    flux = prepared_spectra[features.prepared]()
+    space = keras.Model(classifier.inputs, classifier.layers[-1].input)
+    members = rare_training_rows(sample, split_manifest, rare)
+    used = set(split_manifest["id"])
     every = np.flatnonzero((sample["class"] == rare) & sample["id"].isin(used))
     rows, lines = [], []
 
@@ -393,11 +355,6 @@ def write_workbooks(
 ) -> dict[str, dict[str, pd.DataFrame]]:
     """One workbook a configuration: predictions, and their merge with labels and measurements.
 
-    Parameters
-    ----------
-    sample, predictions, measurements : pandas.DataFrame
-        Tables of the earlier stages.
-
     Returns
     -------
     dict of str to dict of str to pandas.DataFrame
@@ -412,53 +369,43 @@ def write_workbooks(
 def model_info(
     sample: pd.DataFrame,
     rejected: pd.DataFrame,
-    manifest: pd.DataFrame,
+    split_manifest: pd.DataFrame,
     synthetic: pd.DataFrame,
-    generators: pd.DataFrame,
-    plan: dict[str, Any],
-    sweep: dict[str, Any],
+    generator_history: pd.DataFrame,
+    sweep: Sweep,
+    outcome: dict[str, Any],
 ) -> dict[str, str]:
     """The model info sheet: data, split, leakage checks, selection, metrics, known limits.
-
-    Parameters
-    ----------
-    sample, rejected, manifest, synthetic, generators : pandas.DataFrame
-        Tables of the earlier stages.
-    plan : dict
-        The sweep as laid out.
-    sweep : dict
-        What came of it.
 
     Returns
     -------
     dict of str to str
     """
-    laid_out = Sweep.model_validate(plan)
-    augmentation, training = laid_out.base.augmentation, laid_out.base.training
+    augmentation, training = sweep.base.augmentation, sweep.base.training
     kept = sample[sample["keep"]]
-    used = sample[sample["id"].isin(manifest["id"])]
+    used = sample[sample["id"].isin(split_manifest["id"])]
     dropped = sample.loc[~sample["keep"], "reason"].value_counts().to_dict()
-    roles = manifest.drop_duplicates(["fold", "id", "role"])
+    roles = split_manifest.drop_duplicates(["fold", "id", "role"])
     first = roles[roles["fold"] == roles["fold"].min()]["role"].value_counts().to_dict()
-    tested = laid_out.parameters.test_surveys
+    tested = sweep.parameters.test_surveys
     split = (
         f"tested on {', '.join(tested)}, trained on "
-        f"{', '.join(laid_out.parameters.train_surveys) or 'the other surveys'}"
+        f"{', '.join(sweep.parameters.train_surveys) or 'the other surveys'}"
         if tested
         else augmentation.split
     )
-    search = laid_out.parameters.search
+    search = sweep.parameters.search
     extent = (
-        f"{len(laid_out.configurations)} configurations in a grid"
+        f"{len(sweep.configurations)} configurations in a grid"
         if search is None
         else f"{search.n_trials} configurations searched in each outer fold and seed"
     )
-    failed = f" {len(sweep['failed'])} failed or were pruned." if sweep["failed"] else ""
-    verdicts = "; ".join(f"fold {row.fold}: {row.verdict}" for row in _useless(generators))
+    failed = f" {len(outcome['failed'])} failed or were pruned." if outcome["failed"] else ""
+    verdicts = "; ".join(f"fold {row.fold}: {row.verdict}" for row in _useless(generator_history))
     made = ", ".join(
         f"{row.n_spectra} {row.arm}" for row in synthetic.drop_duplicates("arm").itertuples()
     )
-    missing = without_pool(synthetic, manifest, laid_out)
+    missing = without_pool(synthetic, split_manifest, sweep)
     if missing:
         made += f". Nothing could be made, so that the arm is like none, for: {missing}"
     rare_stars = used[used["class"] == augmentation.rare_class]
@@ -472,7 +419,7 @@ def model_info(
         f"{used['class'].value_counts().to_dict()}; those of {augmentation.rare_class} by survey: "
         f"{rare_stars['survey'].value_counts().to_dict()}.",
         "Split": f"{split}; spectra by role in the first fold: {first}; the same for every seed "
-        f"({sorted(int(seed) for seed in manifest['seed'].unique())}), which stands for initial "
+        f"({sorted(int(seed) for seed in split_manifest['seed'].unique())}), which stands for initial "
         "weights, batches and the choice of made spectra; made before augmentation and written "
         "down.",
         "Leakage checks": "Spectra of one star, by position, name or content, are on one side of "
@@ -553,47 +500,28 @@ def unused_spectra(sample: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame
 def write_report(
     sample: pd.DataFrame,
     rejected: pd.DataFrame,
-    prepared: dict[str, Callable[[], np.ndarray]],
-    manifest: pd.DataFrame,
-    scores: pd.DataFrame,
+    prepared_spectra: dict[str, Callable[[], np.ndarray]],
+    split_manifest: pd.DataFrame,
+    success_rates: pd.DataFrame,
     arms: pd.DataFrame,
-    classes: pd.DataFrame,
-    rare: pd.DataFrame,
-    snr: pd.DataFrame,
+    class_scores: pd.DataFrame,
+    rare_class: pd.DataFrame,
+    success_by_snr: pd.DataFrame,
     predictions: pd.DataFrame,
-    curves: pd.DataFrame,
+    learning_curves: pd.DataFrame,
     selection: pd.DataFrame,
     occlusion: pd.DataFrame,
-    generators: pd.DataFrame,
+    generator_history: pd.DataFrame,
     synthetic: pd.DataFrame,
-    quality: pd.DataFrame,
-    lines: pd.DataFrame,
+    synthetic_quality: pd.DataFrame,
+    synthetic_lines: pd.DataFrame,
     audit: pd.DataFrame,
     audit_sentences: str,
-    plan: dict[str, Any],
-    sweep: dict[str, Any],
-    info: dict[str, str],
+    sweep: Sweep,
+    outcome: dict[str, Any],
+    model_info: dict[str, str],
 ) -> tuple[Any, ...]:
     """Draw the figures and write the self-contained report and the table for the terminal.
-
-    Parameters
-    ----------
-    sample, rejected, prepared, manifest
-        The sample and its split.
-    scores, arms, classes, rare, snr, predictions, curves, selection : pandas.DataFrame
-        Results of the sweep.
-    occlusion : pandas.DataFrame
-        Which wavelengths decide.
-    generators, synthetic, quality, lines : pandas.DataFrame
-        Of made spectra.
-    audit : pandas.DataFrame
-        Of the published recipe.
-    audit_sentences : str
-        What that says.
-    plan, sweep : dict
-        What was compared, and what came of it.
-    info : dict of str to str
-        Model info sheet.
 
     Returns
     -------
@@ -604,10 +532,9 @@ def write_report(
     summary : str
         The result table as text.
     """
-    names = class_names(sample, manifest)
-    laid_out = Sweep.model_validate(plan)
-    name = laid_out.base.augmentation.rare_class
-    networks = scores[scores["kind"] == "network"]["configuration"].tolist()
+    names = class_names(sample, split_manifest)
+    name = sweep.base.augmentation.rare_class
+    networks = success_rates[success_rates["kind"] == "network"]["configuration"].tolist()
     shown = networks[:_N_SHOWN]
     parts = {
         configuration: part
@@ -621,22 +548,22 @@ def write_report(
     )
     minus = arms["minus"].unique()
     references = minus[0] if len(minus) == 1 else "its reference (see the table)"
-    along, axis = along_axis(arms, laid_out, sweep["configurations"])
-    features = laid_out.base.features
-    if sweep["chosen"] is not None:
-        features = Configuration.model_validate(sweep["chosen"]).features
+    along, axis = along_axis(arms, sweep, outcome["configurations"])
+    features = sweep.base.features
+    if outcome["chosen"] is not None:
+        features = Configuration.model_validate(outcome["chosen"]).features
     rare_title = f"The rare class {name}, on observed stars that no training saw"
     occlusion_title = "Which wavelengths decide: the final network with a window hidden"
     figures = {
-        "Success rates": classification.success_rate_figure(scores, "spectra"),
+        "Success rates": classification.success_rate_figure(success_rates, "spectra"),
         "Networks and baselines on the same test spectra": classification.arms_figure(
             arms, references
         ),
         "Along the axis of the study": classification.axis_figure(along, axis),
-        rare_title: plots.rare_figure(rare, name),
-        "Success rate against S/N": plots.snr_figure(snr),
+        rare_title: plots.rare_figure(rare_class, name),
+        "Success rate against S/N": plots.snr_figure(success_by_snr),
         "Learning curves": classification.learning_curves_figure(
-            curves[curves["configuration"].isin(shown)]
+            learning_curves[learning_curves["configuration"].isin(shown)]
         ),
         "Confusion matrices, normalised by true class": classification.confusion_figure(
             by_true, names
@@ -648,52 +575,53 @@ def write_report(
         ),
         occlusion_title: plots.occlusion_figure(
             wavelengths(features),
-            _mean_spectra(sample, manifest, prepared, features, names),
+            _mean_spectra(sample, split_manifest, prepared_spectra, features, names),
             occlusion,
         ),
-        "Networks that make spectra": generators_figure(generators, _MEASURES),
-        "Equivalent widths of made spectra": plots.lines_figure(lines),
+        "Networks that make spectra": generators_figure(generator_history, _MEASURES),
+        "Equivalent widths of made spectra": plots.lines_figure(synthetic_lines),
         "Audit: the published recipe": plots.audit_figure(audit, len(names), name),
     }
     warnings = " ".join(
-        f"Warning, generator of fold {row.fold}: {row.verdict}." for row in _useless(generators)
+        f"Warning, generator of fold {row.fold}: {row.verdict}."
+        for row in _useless(generator_history)
     )
-    missing = without_pool(synthetic, manifest, laid_out)
-    if missing and len(scores):
+    missing = without_pool(synthetic, split_manifest, sweep)
+    if missing and len(success_rates):
         warnings += f" Warning, like none for want of {name} stars: {missing}."
     n_kept = int(sample["keep"].sum())
-    n_left = n_kept - manifest["id"].nunique()
+    n_left = n_kept - split_manifest["id"].nunique()
     head = f"{n_kept} spectra kept of {len(sample)} read, {len(rejected)} rejected"
-    if n_left and len(scores):
+    if n_left and len(success_rates):
         head += f"; {n_left} left out of the split, which has {', '.join(names)}"
-    words = " ".join(filter(None, (rare_in_words(rare, name), warnings, audit_sentences)))
-    summary = summary_text(scores, head, "spectra", FOREST_BASELINE, words)
+    words = " ".join(filter(None, (rare_in_words(rare_class, name), warnings, audit_sentences)))
+    summary = summary_text(success_rates, head, "spectra", FOREST_BASELINE, words)
     empty = {
         "Along the axis of the study": along.empty,
-        rare_title: rare.empty,
-        "Success rate against S/N": snr.empty,
+        rare_title: rare_class.empty,
+        "Success rate against S/N": success_by_snr.empty,
         occlusion_title: occlusion.empty,
-        "Networks that make spectra": generators.empty,
-        "Equivalent widths of made spectra": lines.empty,
+        "Networks that make spectra": generator_history.empty,
+        "Equivalent widths of made spectra": synthetic_lines.empty,
         "Audit: the published recipe": audit.empty,
     }
     report = render_report(
         Path(__file__).parent / "report.html.jinja",
         {title: figure for title, figure in figures.items() if not empty.get(title)},
-        scores=scores,
+        scores=success_rates,
         arms=arms,
-        classes=classes,
-        rare=rare,
+        classes=class_scores,
+        rare=rare_class,
         rare_warning=warnings,
         rare_name=name,
         reference=FOREST_BASELINE,
         rejected=rejected,
-        unused=unused_spectra(sample, manifest),
-        info=info,
+        unused=unused_spectra(sample, split_manifest),
+        info=model_info,
         names=names,
         selection=selection,
-        failed=sweep["failed"],
-        quality=quality,
+        failed=outcome["failed"],
+        quality=synthetic_quality,
         audit_sentences=audit_sentences,
     )
     return (*figures.values(), report, summary)
@@ -738,22 +666,15 @@ def _mean_spectra(sample, manifest, prepared, features, names):
 
 def describe_runs(
     sample: pd.DataFrame,
-    manifest: pd.DataFrame,
-    scores: pd.DataFrame,
-    inner: pd.DataFrame,
-    curves: pd.DataFrame,
+    split_manifest: pd.DataFrame,
+    success_rates: pd.DataFrame,
+    inner_scores: pd.DataFrame,
+    learning_curves: pd.DataFrame,
     audit: pd.DataFrame,
-    plan: dict[str, Any],
-    sweep: dict[str, Any],
+    sweep: Sweep,
+    outcome: dict[str, Any],
 ) -> dict[str, Any]:
     """What MLflow is told: the run, and a child for each configuration and baseline.
-
-    Parameters
-    ----------
-    sample, manifest, scores, inner, curves, audit : pandas.DataFrame
-        Results of the earlier stages.
-    plan, sweep : dict
-        What was compared, and what came of it.
 
     Returns
     -------
@@ -761,8 +682,10 @@ def describe_runs(
         ``tags`` and ``params`` of the parent; ``children`` as
         `skyloom.tracking.ParentRun.log_child` takes them.
     """
-    used, laid_out = manifest.drop_duplicates("id"), Sweep.model_validate(plan)
-    children = describe_children(Configuration, scores, inner, curves, sweep)
+    used, sweep = split_manifest.drop_duplicates("id"), sweep
+    children = describe_children(
+        Configuration, success_rates, inner_scores, learning_curves, outcome
+    )
     for (labels, kernel), part in audit.groupby(["labels", "kernel_size"]):
         name = f"audit, {labels} classes, kernel {kernel}"
         measured = part.drop(columns=["labels", "kernel_size", "repeat"]).mean()
@@ -779,17 +702,15 @@ def describe_runs(
         "name": "stellar_spectra",
         "tags": {
             "data_fingerprint": data_fingerprint(sample),
-            "label_source": scores["label_source"].iloc[0] if len(scores) else "none",
+            "label_source": success_rates["label_source"].iloc[0] if len(success_rates) else "none",
             "skyloom_version": skyloom.__version__,
         },
         "params": {
             "n_objects": len(used),
             "n_classes": int(used["class"].nunique()),
-            "n_folds": int(manifest["fold"].nunique()),
-            "split": "surveys"
-            if laid_out.parameters.test_surveys
-            else laid_out.base.augmentation.split,
-            "seeds": [int(seed) for seed in manifest["seed"].unique()],
+            "n_folds": int(split_manifest["fold"].nunique()),
+            "split": "surveys" if sweep.parameters.test_surveys else sweep.base.augmentation.split,
+            "seeds": [int(seed) for seed in split_manifest["seed"].unique()],
         },
         "children": children,
     }

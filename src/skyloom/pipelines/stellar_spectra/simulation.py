@@ -13,13 +13,8 @@ from skyloom.pipelines.stellar_spectra.parameters import SimulationParameters
 from skyloom.simulate.stellar_spectra import draw_truth, observe, to_hdu
 
 
-def simulate_truth(parameters: SimulationParameters) -> tuple[pd.DataFrame, pd.DataFrame]:
+def simulate_truth(simulation: SimulationParameters) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Draw stars, some of which are observed twice, and the survey's catalogue.
-
-    Parameters
-    ----------
-    parameters : SimulationParameters
-        ``stellar_spectra.simulation``.
 
     Returns
     -------
@@ -29,12 +24,12 @@ def simulate_truth(parameters: SimulationParameters) -> tuple[pd.DataFrame, pd.D
     labels : pandas.DataFrame
         ``obsid``, ``ra``, ``dec`` (deg), ``snrg``, ``subclass``, ``rv`` (km/s), as LAMOST has them.
     """
-    rng = np.random.default_rng(parameters.seed)
-    truth = draw_truth(parameters.n_stars, rng, **parameters.stars.model_dump())
+    rng = np.random.default_rng(simulation.seed)
+    truth = draw_truth(simulation.n_stars, rng, **simulation.stars.model_dump())
     truth["star"] = truth["id"]
-    again = truth.sample(round(parameters.repeat_share * len(truth)), random_state=rng).copy()
+    again = truth.sample(round(simulation.repeat_share * len(truth)), random_state=rng).copy()
     again["id"] = [f"SIM{len(truth) + k:07d}" for k in range(len(again))]
-    low, high = np.log(parameters.stars.snr)
+    low, high = np.log(simulation.stars.snr)
     again["snr"] = np.exp(rng.uniform(low, high, len(again)))
     again["dec"] += rng.normal(0, 0.5 / 3600, len(again))  # the fibre is not quite there
     truth = pd.concat([truth, again], ignore_index=True)
@@ -52,16 +47,9 @@ def simulate_truth(parameters: SimulationParameters) -> tuple[pd.DataFrame, pd.D
 
 
 def simulate_spectra(
-    truth: pd.DataFrame, parameters: SimulationParameters
+    truth: pd.DataFrame, simulation: SimulationParameters
 ) -> dict[str, Callable[[], Any]]:
     """Observe the sample.
-
-    Parameters
-    ----------
-    truth : pandas.DataFrame
-        From `simulate_truth`.
-    parameters : SimulationParameters
-        ``stellar_spectra.simulation``.
 
     Returns
     -------
@@ -69,7 +57,7 @@ def simulate_spectra(
         Function that makes the HDU of a file, by its name.
     """
     return {
-        f"{row['id']}.fits": partial(_hdu, row, number, parameters.seed)
+        f"{row['id']}.fits": partial(_hdu, row, number, simulation.seed)
         for number, row in truth.iterrows()
     }
 

@@ -85,15 +85,8 @@ def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
     return baseline_features(measurements)[list(_LIKENESS)]
 
 
-def fit_baselines(measurements: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+def fit_baselines(measurements: pd.DataFrame, split_manifest: pd.DataFrame) -> pd.DataFrame:
     """Classical classifiers on the same split, every class weighed alike.
-
-    Parameters
-    ----------
-    measurements : pandas.DataFrame
-        Equivalent widths.
-    manifest : pandas.DataFrame
-        The split.
 
     Returns
     -------
@@ -101,12 +94,12 @@ def fit_baselines(measurements: pd.DataFrame, manifest: pd.DataFrame) -> pd.Data
         ``configuration``, ``seed``, ``fold``, ``id``, ``class``, ``predicted``,
         ``probability_0`` ...
     """
-    if manifest.empty:
+    if split_manifest.empty:
         return pd.DataFrame(columns=list(PREDICTION_COLUMNS))
-    n_classes = int(manifest["class"].max()) + 1
+    n_classes = int(split_manifest["class"].max()) + 1
     features = baseline_features(measurements)
     tables = [
-        cross_predict(classifier, features, manifest, n_classes).assign(configuration=name)
+        cross_predict(classifier, features, split_manifest, n_classes).assign(configuration=name)
         for name, classifier in (
             (FOREST_BASELINE, random_forest(balanced=True)),
             (REGRESSION_BASELINE, logistic_regression(balanced=True)),
@@ -118,53 +111,37 @@ def fit_baselines(measurements: pd.DataFrame, manifest: pd.DataFrame) -> pd.Data
 
 def run_sweep(
     sample: pd.DataFrame,
-    manifest: pd.DataFrame,
+    split_manifest: pd.DataFrame,
     inputs: dict[str, Callable[[], np.ndarray]],
     synthetic_spectra: dict[str, Callable[[], np.ndarray]],
-    baselines: pd.DataFrame,
-    plan: dict[str, Any],
-    store: ResultStore,
+    baseline_predictions: pd.DataFrame,
+    sweep: Sweep,
+    finished_fits: ResultStore,
     cluster: ClusterParameters,
 ) -> Comparison:
     """Train every configuration on every split.
-
-    Parameters
-    ----------
-    sample, manifest : pandas.DataFrame
-        The stars and their split.
-    inputs, synthetic_spectra : dict of str to callable
-        Inputs of all spectra by variant, prepared made ones by pool.
-    baselines : pandas.DataFrame
-        From `fit_baselines`; they stand beside every configuration that is logged.
-    plan : dict
-        The sweep.
-    store : ResultStore
-        Where finished fits are kept; what is there is not fitted again.
-    cluster : ClusterParameters
-        ``cluster``.
 
     Returns
     -------
     Comparison
     """
-    if manifest.empty:
+    if split_manifest.empty:
         return no_comparison()
-    sweep = Sweep.model_validate(plan)
-    names = class_names(sample, manifest)
+    names = class_names(sample, split_manifest)
     settings = partial(
         settings_of_split, len(names), rare_number(names, sweep), tuple(synthetic_spectra)
     )
     return compare_configurations(
         sweep,
-        manifest,
+        split_manifest,
         sample["id"].to_numpy(),
         _shared_inputs(inputs, synthetic_spectra),
         partial(make_task, settings, INPUTS, sweep.parameters.seed),
         fit_task,
-        store,
+        finished_fits,
         cluster,
         code=code(),
-        score=rare_scorer(baselines, manifest, rare_number(names, sweep)),
+        score=rare_scorer(baseline_predictions, split_manifest, rare_number(names, sweep)),
         log=tracking.log_child,
     )
 
@@ -231,27 +208,14 @@ def _shared_inputs(inputs, synthetic_spectra):
 def fit_final_network(
     sample: pd.DataFrame,
     measurements: pd.DataFrame,
-    manifest: pd.DataFrame,
+    split_manifest: pd.DataFrame,
     inputs: dict[str, Callable[[], np.ndarray]],
     synthetic_spectra: dict[str, Callable[[], np.ndarray]],
-    validation: pd.DataFrame,
-    sweep: dict[str, Any],
-    plan: dict[str, Any],
+    validation_predictions: pd.DataFrame,
+    outcome: dict[str, Any],
+    sweep: Sweep,
 ) -> tuple[Any, dict[str, Any], np.ndarray]:
     """Fit the chosen configuration to every star of the split and calibrate it.
-
-    Parameters
-    ----------
-    sample, measurements, manifest : pandas.DataFrame
-        The stars, their equivalent widths and their split.
-    inputs, synthetic_spectra
-        As in `run_sweep`.
-    validation : pandas.DataFrame
-        Predictions of validation stars, for the temperature.
-    sweep : dict
-        From `run_sweep`.
-    plan : dict
-        The sweep.
 
     Returns
     -------
@@ -265,25 +229,24 @@ def fit_final_network(
         One input.
     """
     prepare_process(0)
-    laid_out = Sweep.model_validate(plan)
-    if sweep["chosen"] is None:
-        base = laid_out.base
+    if outcome["chosen"] is None:
+        base = sweep.base
         shape = base.features.input_shape
         untrained = build_network(base.network, shape, 2, 0)
         return untrained, {"trained": False}, np.zeros((1, *shape), np.float32)
-    chosen = Configuration.model_validate(sweep["chosen"])
-    objects = manifest.drop_duplicates("id")
+    chosen = Configuration.model_validate(outcome["chosen"])
+    objects = split_manifest.drop_duplicates("id")
     row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
     rows, labels = row_of.loc[objects["id"]].to_numpy(), objects["class"].to_numpy(np.int32)
-    names = class_names(sample, manifest)
+    names = class_names(sample, split_manifest)
     shared = _shared_inputs(inputs, synthetic_spectra)
     settings = fit_settings(
         [chosen],
         len(names),
-        rare_number(names, laid_out),
+        rare_number(names, sweep),
         tuple(synthetic_spectra),
-        int(manifest["fold"].min()),
-        laid_out.parameters.seed,
+        int(split_manifest["fold"].min()),
+        sweep.parameters.seed,
     )
     train = training_data(settings, rows, labels, shared)
     network, snapshots, _ = fit_network(settings, train, None)
@@ -291,7 +254,7 @@ def fit_final_network(
 
     likeness = likeness_features(measurements).loc[objects["id"]]
     likeness = likeness.loc[:, likeness.notna().mean() >= _MEASURED]
-    calibration = calibrate(network, validation)
+    calibration = calibrate(network, validation_predictions)
     description = {
         "trained": True,
         "configuration": chosen.model_dump(mode="json"),
