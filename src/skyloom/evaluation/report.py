@@ -61,7 +61,8 @@ def summary_text(
     """
     ending = ["", textwrap.fill(words, 100)] if words else []
     if scores.empty:
-        head = f"{head}; too few labelled {objects} to train and test a classifier"
+        what = "a classifier" if measure.has_classes else "a network"
+        head = f"{head}; too few labelled {objects} to train and test {what}"
         return "\n".join([head, *ending]) + "\n"
     first = scores.iloc[0]
     table = results_table(scores, measure, brief=True)
