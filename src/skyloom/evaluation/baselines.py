@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from skyloom.evaluation.measures import class_table
+from skyloom.evaluation.measures import class_table, n_classes_of
 
 
 def majority():
@@ -95,6 +97,34 @@ def cross_predict(
         )
         parts.append(predictions_table(seed, fold, test, probability))
     return pd.concat(parts, ignore_index=True)
+
+
+def compare_baselines(
+    methods: dict[str, tuple[Any, pd.DataFrame]], manifest: pd.DataFrame
+) -> pd.DataFrame:
+    """Out-of-fold predictions of several classical classifiers.
+
+    Parameters
+    ----------
+    methods : dict of str to (scikit-learn estimator, pandas.DataFrame)
+        By name, each with the features that it sees, indexed by ``id``.
+    manifest : pandas.DataFrame
+        The split; may be empty.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``seed``, ``fold``, ``id``, ``class``, ``predicted``, ``probability_0`` ...,
+        ``configuration``.
+    """
+    if manifest.empty:
+        return pd.DataFrame(columns=["configuration", "seed", "fold", "id", "class", "predicted"])
+    n_classes = n_classes_of(manifest)
+    tables = [
+        cross_predict(classifier, features, manifest, n_classes).assign(configuration=name)
+        for name, (classifier, features) in methods.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def predictions_table(

@@ -226,6 +226,36 @@ def classification(n_classes: int) -> Measure:
     )
 
 
+def classification_of(manifest: pd.DataFrame) -> Measure:
+    """The measure of the classes of a split.
+
+    Parameters
+    ----------
+    manifest : pandas.DataFrame
+        With ``class``, numbered from 0; may be empty.
+
+    Returns
+    -------
+    Measure
+    """
+    return classification(n_classes_of(manifest))
+
+
+def n_classes_of(manifest: pd.DataFrame) -> int:
+    """Number of the classes of a split.
+
+    Parameters
+    ----------
+    manifest : pandas.DataFrame
+        With ``class``, numbered from 0; may be empty.
+
+    Returns
+    -------
+    int
+    """
+    return 0 if manifest.empty else int(manifest["class"].max()) + 1
+
+
 def _class_scores(n_classes, predictions, rng):
     return score_predictions(predictions, n_classes, rng)
 

@@ -194,6 +194,11 @@ class SweepParameters(Parameters):
     )
     seed: Seed = Field(0, description="of those shuffles and of the initial weights")
 
+    @property
+    def axes(self) -> list[str]:
+        """What is varied, as ``network.widths``."""
+        return sorted(self.grid if self.search is None else self.search.space)
+
     @field_validator("grid", mode="before")
     @classmethod
     def _without_removed_axes(cls, grid):

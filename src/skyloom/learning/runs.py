@@ -10,7 +10,7 @@ import pandas as pd
 import skyloom
 from skyloom.evaluation.measures import Measure
 from skyloom.evaluation.report import data_fingerprint
-from skyloom.learning.configurations import Configuration
+from skyloom.learning.configurations import Configuration, Sweep
 from skyloom.learning.results import NESTED, best_baseline, file_name
 
 
@@ -163,6 +163,7 @@ def describe_children(
 
 def describe_run(
     study: str,
+    sweep: Sweep,
     objects: pd.DataFrame,
     manifest: pd.DataFrame,
     measure: Measure,
@@ -180,6 +181,8 @@ def describe_run(
     ----------
     study : str
         Name of the study.
+    sweep : Sweep
+        What was compared; the parameters of its base are those of the run, but for what it varies.
     objects : pandas.DataFrame
         Of the sample: ``id``, ``sha256``.
     manifest : pandas.DataFrame
@@ -191,7 +194,7 @@ def describe_run(
     summary : str
         The table that ends the run.
     params : dict of str to value
-        The study's main parameters.
+        Further ones of the run.
     children : list of dict
         From `describe_children`, and perhaps others.
     seed : int
@@ -214,13 +217,41 @@ def describe_run(
             "label_source": label_source,
             "skyloom_version": skyloom.__version__,
         },
-        "params": {"n_objects": manifest["id"].nunique(), "best_baseline": baseline, **params},
+        "params": {
+            "n_objects": manifest["id"].nunique(),
+            "n_classes": manifest["class"].nunique() if measure.has_classes else 0,
+            "n_folds": manifest["fold"].nunique(),
+            "n_inner_folds": manifest["inner"].nunique(),
+            "seeds": [int(seed) for seed in manifest["seed"].unique()],
+            "best_baseline": baseline,
+            **base_parameters(sweep),
+            **params,
+        },
         "metrics": metrics,
         "dataset": {"name": study, "source": label_source, "digest": fingerprint[:32]},
         "description": f"```text\n{summary.strip()}\n```",
         "columns": [*list(metrics)[:8], "best_baseline", "n_objects"],
         "children": children,
     }
+
+
+def base_parameters(sweep: Sweep) -> dict[str, Any]:
+    """Parameters that all configurations of a sweep share, and which ones it varies.
+
+    Parameters
+    ----------
+    sweep : Sweep
+        Laid out.
+
+    Returns
+    -------
+    dict of str to value
+        By the name of the parameter; ``varied`` in place of a value that the sweep varies.
+    """
+    values = run_parameters(type(sweep.base), sweep.base, "all", "parent")
+    axes = sweep.parameters.axes
+    varied = {axis.partition(".")[2]: "varied" for axis in axes}
+    return {"sweep": ", ".join(axes), **values, **varied}
 
 
 def parent_metrics(

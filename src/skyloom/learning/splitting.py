@@ -14,7 +14,7 @@ from skyloom.evaluation.splits import (
     largest_number_of_folds,
     split_manifest,
 )
-from skyloom.learning.configurations import Parameters, Seed, Seeds
+from skyloom.learning.parameters import Parameters, Seed, Seeds
 
 logger = logging.getLogger(__name__)
 

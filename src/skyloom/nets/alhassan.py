@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     import keras
 
 
+FEATURES = "features"  # layer whose outputs are the network's own description of an image
+
+
 def alhassan(
     input_shape: tuple[int, int, int],
     n_outputs: int,
@@ -79,7 +82,8 @@ def alhassan(
     stack += [
         layers.Flatten(),
         layers.Dense(
-            dense, activation="relu", kernel_initializer=keras.initializers.HeNormal(next(seeds))
+            dense, activation="relu", name=FEATURES,
+            kernel_initializer=keras.initializers.HeNormal(next(seeds)),
         ),
         layers.Dropout(dropout, seed=next(seeds)),
         layers.Dense(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,18 @@ import pandas as pd
 from skyloom.compute import ClusterParameters
 from skyloom.evaluation.splits import MANIFEST_COLUMNS, check_no_leak
 from skyloom.images.cutouts import resize, stretch
-from skyloom.learning.generative import KINDS, Training, maker_with, train_in_pieces
+from skyloom.learning.generative import (
+    KINDS,
+    Training,
+    choose_checkpoints,
+    make_images,
+    maker_with,
+    train_in_pieces,
+)
 from skyloom.learning.splitting import FEWEST_OF_A_CLASS, split_once, training_ids
-from skyloom.learning.sweep import ResultStore
-from skyloom.pipelines.radio_galaxies.features import prepare_images
-from skyloom.pipelines.radio_galaxies.fitting import code, train_generator_task
+from skyloom.learning.tasks import ResultStore
+from skyloom.pipelines.radio_galaxies.features import class_names, prepare_images
+from skyloom.pipelines.radio_galaxies.fitting import train_generator_task
 from skyloom.pipelines.radio_galaxies.parameters import (
     AugmentationParameters,
     FeatureParameters,
@@ -45,7 +52,7 @@ _N_SHOWN = 8  # images of a class on a sheet
 # of the histograms (0 to 2), and the typical brightest pixel (0 to 1). Noise has an error of 1.2.
 LEAST_DIVERSE, MOST_UNLIKE, _DARKEST = 0.2, 1.0, 0.2
 _FEWEST_FITTED = 10  # sources to which distributions can be fitted
-SYNTHETIC_COLUMNS = ("pool", "row", "class", "bending_angle")
+SYNTHETIC_COLUMNS = ("pool", "kind", "fold", "variant", "row", "class", "bending_angle")
 
 
 def make_split(sample: pd.DataFrame, augmentation: AugmentationParameters) -> pd.DataFrame:
@@ -136,22 +143,6 @@ def make_angle_split(
     return whole
 
 
-def class_names(sample: pd.DataFrame) -> list[str]:
-    """Names of the classes that the sample has, in the order of their numbers.
-
-    Parameters
-    ----------
-    sample : pandas.DataFrame
-        The sample.
-
-    Returns
-    -------
-    list of str
-    """
-    present = set(sample.loc[sample["keep"], "class"])
-    return [name for name in CLASSES if name in present]
-
-
 def simulate_sources(
     sample: pd.DataFrame,
     measurements: pd.DataFrame,
@@ -240,113 +231,121 @@ def train_generators(
     RuntimeError
         If a training fails.
     """
-    from skyloom.learning.fitting import unpack
     from skyloom.plots.radio_galaxies import film_frame
 
     kinds = [kind for kind in KINDS if kind in sweep.synthetic]
     if not kinds or split_manifest.empty:
         return {}, pd.DataFrame(columns=list(HISTORY_COLUMNS)), {}, {}
+    names = class_names(sample)
+    jobs = {
+        generator_name(kind, fold, job_names): _Job(kind, fold, job_names, rows)
+        for kind in kinds
+        for fold in sorted(split_manifest["fold"].unique())
+        for job_names, rows in _shown_to(training_ids(split_manifest, fold), names, generators)
+    }
     features = sweep.base.features.model_copy(update={"size": generators.size})
     images = prepare_images(cutouts, features)
-    names = class_names(sample)
     row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
-    jobs = {}
-    for kind in kinds:
-        for fold in sorted(split_manifest["fold"].unique()):
-            known = training_ids(split_manifest, fold)
-            if generators.conditional:
-                jobs[f"{kind}_fold_{fold}"] = (kind, fold, names, known)
-                continue
-            for number, name in enumerate(names):
-                own = known[known["class"] == number]
-                jobs[f"{kind}_fold_{fold}_{name}"] = (
-                    kind,
-                    fold,
-                    [name],
-                    own.assign(**{"class": 0}),
-                )
     # They are shown the images of their training part, and no others.
-    shown_to = {
-        name: f"fold {fold}, {', '.join(part)}" for name, (_, fold, part, _) in jobs.items()
+    shown = {job.shown: images[row_of.loc[job.objects["id"]]] for job in jobs.values()}
+    trainings = {name: _training(job, generators) for name, job in jobs.items()}
+    chosen, history, frames = choose_checkpoints(
+        train_in_pieces(
+            trainings, train_generator_task, shown, finished_fits, cluster,
+            every=generators.checkpoint_every, size=generators.size,
+        ),
+        measured=("histogram_error", "diversity"),
+        verdict=_verdict,
+    )  # fmt: skip
+    for column, value_of in (
+        ("kind", lambda job: job.kind),
+        ("fold", lambda job: job.fold),
+        ("class", lambda job: "all" if len(job.names) > 1 else job.names[0]),
+    ):
+        history[column] = history["name"].map({name: value_of(job) for name, job in jobs.items()})
+    networks = {
+        name: partial(maker_with, trainings[name].settings, checkpoint.state)
+        for name, checkpoint in chosen.items()
     }
-    shown = {shown_to[name]: images[row_of.loc[known["id"]]] for name, (*_, known) in jobs.items()}
+    sheets = {
+        name: _sheet(make(), shown[jobs[name].shown], jobs[name], generators)
+        for name, make in networks.items()
+    }
+    films = {
+        name: [film_frame(frame, f"{name}, epoch {last}") for last, frame in pieces]
+        for name, pieces in frames.items()
+    }
+    return networks, history[list(HISTORY_COLUMNS)], films, sheets
+
+
+class _Job(NamedTuple):
+    """A network that makes images: of which classes, and what it is shown."""
+
+    kind: str
+    fold: int
+    names: list[str]
+    objects: pd.DataFrame
+
+    @property
+    def shown(self):
+        return f"fold {self.fold}, {', '.join(self.names)}"
+
+
+def generator_name(kind: str, fold: int, names: list[str]) -> str:
+    """Name of a network that makes images.
+
+    Parameters
+    ----------
+    kind : {"dcgan", "vae"}
+    fold : int
+        Outer fold, whose training part it was shown.
+    names : list of str
+        Classes that it makes.
+
+    Returns
+    -------
+    str
+        With the class where it makes one only.
+    """
+    return f"{kind}_fold_{fold}" + (f"_{names[0]}" if len(names) == 1 else "")
+
+
+def _shown_to(objects, names, parameters):
+    """Classes and training objects of each network of a fold."""
+    if parameters.conditional:
+        return [(names, objects)]
+    parts = [objects[objects["class"] == number] for number in range(len(names))]
+    return [([name], part.assign(**{"class": 0})) for name, part in zip(names, parts, strict=True)]
+
+
+def _training(job, parameters):
     # Not how long it will be trained: a longer training goes on from a shorter one.
     whole = {"epochs", "checkpoint_every", "learning_rates", "conditional"}
     settings = {
-        name: {
-            "kind": kind,
-            "images": shown_to[name],
-            "n_classes": len(classes),
-            "learning_rate": generators.learning_rates[kind],
-            **generators.model_dump(exclude=whole),
-        }
-        for name, (kind, _, classes, _) in jobs.items()
+        "kind": job.kind,
+        "images": job.shown,
+        "n_classes": len(job.names),
+        "learning_rate": parameters.learning_rates[job.kind],
+        **parameters.model_dump(exclude=whole),
     }
-    trainings = {
-        name: Training(
-            settings[name],
-            {"classes": known["class"].to_numpy(np.int32)},
-            generators.epochs[kind],
-        )
-        for name, (kind, _, _, known) in jobs.items()
-    }
-    best, history, frames = {}, [], {name: [] for name in jobs}
-    for name, last, result in train_in_pieces(
-        trainings, train_generator_task, shown, finished_fits, cluster,
-        every=generators.checkpoint_every, size=generators.size, code=code(),
-    ):  # fmt: skip
-        history.append(_history(name, jobs[name], last, result))
-        frames[name].append(film_frame(result["frame"], f"{name}, epoch {last}"))
-        error = float(result["histogram_error"])
-        # One that has collapsed is taken only where there is nothing else.
-        rank = (_verdict(result) != "", error)
-        if name not in best or rank < best[name][0]:
-            best[name] = (rank, last, unpack(result, "state"))
-    table = pd.concat(history, ignore_index=True)
-    for name, (_, last, _) in best.items():
-        own = table["name"] == name
-        table.loc[own & (table["epoch"] == last), "chosen"] = True
-        verdict = table.loc[own & table["chosen"], "verdict"].iloc[0]
-        if verdict:
-            logger.warning("%s: %s in every checkpoint", name, verdict)
-    generators = {
-        name: partial(maker_with, settings[name], state) for name, (_, _, state) in best.items()
-    }
-    sheets = {
-        name: _sheet(make(), shown[shown_to[name]], *jobs[name][2:], generators)
-        for name, make in generators.items()
-    }
-    return generators, table[list(HISTORY_COLUMNS)], frames, sheets
+    classes = {"classes": job.objects["class"].to_numpy(np.int32)}
+    return Training(settings, classes, parameters.epochs[job.kind])
 
 
-def _sheet(maker, real, classes, known, parameters):
+def _sheet(maker, real, job, parameters):
     """Made images of each class beside training images."""
-    from skyloom.learning.generative import make_images
     from skyloom.plots.radio_galaxies import sample_sheet
 
     rng = np.random.default_rng([parameters.seed, 4])
-    labels = np.repeat(np.arange(len(classes)), _N_SHOWN)
-    made = make_images(maker, labels, rng)[..., 0].reshape(len(classes), _N_SHOWN, *real.shape[1:3])
+    labels = np.repeat(np.arange(len(job.names)), _N_SHOWN)
+    made = make_images(maker, labels, rng)[..., 0].reshape(
+        len(job.names), _N_SHOWN, *real.shape[1:3]
+    )
     beside = [
-        real[rng.permutation(np.flatnonzero(known["class"] == k))[:_N_SHOWN], :, :, 0]
-        for k in range(len(classes))
+        real[rng.permutation(np.flatnonzero(job.objects["class"] == k))[:_N_SHOWN], :, :, 0]
+        for k in range(len(job.names))
     ]
-    return sample_sheet(made, beside, classes)
-
-
-def _history(name, job, last, result):
-    """Rows of one piece of a training."""
-    kind, fold, classes, _ = job
-    table = pd.DataFrame(result["history"], columns=["epoch", "loss_1", "loss_2"])
-    table = table.assign(
-        name=name, kind=kind, fold=fold, histogram_error=np.nan, diversity=np.nan, verdict="",
-        chosen=False, **{"class": "all" if len(classes) > 1 else classes[0]},
-    )  # fmt: skip
-    end = table["epoch"] == last
-    table.loc[end, "histogram_error"] = float(result["histogram_error"])
-    table.loc[end, "diversity"] = float(result["diversity"])
-    table.loc[end, "verdict"] = _verdict(result)
-    return table
+    return sample_sheet(made, beside, job.names)
 
 
 def _verdict(result) -> str:
@@ -376,39 +375,47 @@ def draw_synthetic_images(
     -------
     images : dict of str to numpy.ndarray
         By pool, ``<kind>_fold_<fold>_<variant>``.
-    synthetic : pandas.DataFrame
+    table : pandas.DataFrame
         `SYNTHETIC_COLUMNS`, one row an image: ``class`` by number, ``bending_angle`` (deg) where
         it was simulated.
     """
     names = class_names(sample)
-    images, tables = {}, [pd.DataFrame(columns=list(SYNTHETIC_COLUMNS))]
-    for variant, member in sweep.image_variants.items():
-        for fold, load in synthetic_cutouts.items():
-            own = synthetic_sources[synthetic_sources["fold"] == int(fold.removeprefix("fold_"))]
-            pool = f"geometric_{fold}_{variant}"
-            images[pool] = prepare_images(load(), member.features)
-            angle = own["bending_angle"].where(own["class"] != "compact")
-            number = pd.Index(names).get_indexer(own["class"])  # -1 where the sample has none
-            tables.append(_pool(pool, number, angle))
+    images: dict[str, np.ndarray] = {}
+    tables = []
+
+    def add(kind, fold, variant, pictures, classes, angle):
+        pool = f"{kind}_fold_{fold}_{variant}"
+        parts = [images[pool], pictures] if pool in images else [pictures]
+        images[pool] = np.concatenate(parts)
+        known = {"class": np.asarray(classes, int), "bending_angle": angle}
+        about = {"pool": pool, "kind": kind, "fold": fold, "variant": variant}
+        tables.append(pd.DataFrame(known).assign(**about))
+
+    for variant, member in sweep.input_variants.items():
+        for fold in sorted(synthetic_sources["fold"].unique()):
+            truth = synthetic_sources[synthetic_sources["fold"] == fold]
+            pictures = prepare_images(synthetic_cutouts[f"fold_{fold}"](), member.features)
+            angle = truth["bending_angle"].where(truth["class"] != "compact")
+            number = pd.Index(names).get_indexer(truth["class"])  # -1 where the sample has none
+            add("geometric", fold, variant, pictures, number, angle)
         for name, load in generators.items():
-            from skyloom.learning.generative import make_images
-
-            kind, _, fold, *alone = name.split("_")
-            classes = [names.index(alone[0])] if alone else range(len(names))
-            each = synthetic.n_images // len(names)
-            labels = np.repeat(list(classes), each)
-            rng = np.random.default_rng([synthetic.seed, int(fold), *classes])
+            kind, fold, classes = _made_by(name, names)
+            labels = np.repeat(list(classes), synthetic.n_images // len(names))
+            # Where a network makes one class alone, its draws are not those of the next one.
+            alone = classes if len(classes) < len(names) else []
+            rng = np.random.default_rng([synthetic.seed, fold, *alone])
             made = make_images(load(), np.zeros_like(labels) if alone else labels, rng)
-            made = resize(made[..., 0], member.features.size)
-            pool = f"{kind}_fold_{fold}_{variant}"
             # Brightness from 0 to 1, as that of observed images.
-            made = stretch(made)[..., None]
-            images[pool] = np.concatenate([images[pool], made]) if pool in images else made
-            tables.append(_pool(pool, labels, np.nan))
-    synthetic = pd.concat(tables[1:] or tables, ignore_index=True)
-    synthetic["row"] = synthetic.groupby("pool").cumcount()
-    return images, synthetic[list(SYNTHETIC_COLUMNS)]
+            pictures = stretch(resize(made[..., 0], member.features.size))[..., None]
+            add(kind, fold, variant, pictures, labels, np.nan)
+    if not tables:
+        return {}, pd.DataFrame(columns=list(SYNTHETIC_COLUMNS))
+    table = pd.concat(tables, ignore_index=True)
+    table["row"] = table.groupby("pool").cumcount()
+    return images, table[list(SYNTHETIC_COLUMNS)]
 
 
-def _pool(pool, classes, angle):
-    return pd.DataFrame({"pool": pool, "class": np.asarray(classes, int), "bending_angle": angle})
+def _made_by(name, names):
+    """Kind, fold and class numbers of a network, by its `generator_name`."""
+    kind, _, fold, *alone = name.split("_")
+    return kind, int(fold), [names.index(alone[0])] if alone else list(range(len(names)))

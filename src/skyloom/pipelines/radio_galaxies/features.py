@@ -19,7 +19,7 @@ from skyloom.images.cutouts import (
 )
 from skyloom.images.moments import measure_images
 from skyloom.pipelines.radio_galaxies.parameters import FeatureParameters, Sweep
-from skyloom.simulate.radio_galaxies import PIXEL_SCALE
+from skyloom.simulate.radio_galaxies import CLASSES, PIXEL_SCALE
 
 _CHUNK = 128
 _N_SHOWN = 56  # images on the page of the sample
@@ -61,6 +61,22 @@ def _clipped(part, features):
     return clipped
 
 
+def class_names(sample: pd.DataFrame) -> list[str]:
+    """Names of the classes that the sample has, in the order of their numbers.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        The sample.
+
+    Returns
+    -------
+    list of str
+    """
+    present = set(sample.loc[sample["keep"], "class"])
+    return [name for name in CLASSES if name in present]
+
+
 def draw_images(cutouts: np.ndarray, sweep: Sweep) -> dict[str, Callable[[], np.ndarray]]:
     """Prepare the images of every variant that the sweep compares.
 
@@ -71,7 +87,7 @@ def draw_images(cutouts: np.ndarray, sweep: Sweep) -> dict[str, Callable[[], np.
     """
     return {
         variant: partial(prepare_images, cutouts, member.features)
-        for variant, member in sweep.image_variants.items()
+        for variant, member in sweep.input_variants.items()
     }
 
 
@@ -122,3 +138,47 @@ def draw_sample_page(sample: pd.DataFrame, images: dict[str, Callable[[], np.nda
     captions = (rows["id"] + " " + rows["class"]).tolist()
     title = "What the network sees, page"
     return next(contact_sheets(np.asarray(pictures[rows.index, :, :, 0]), captions, title=title))
+
+
+def baseline_features(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Image moments as the classical classifiers take them.
+
+    Parameters
+    ----------
+    measurements : pandas.DataFrame
+        From `skyloom.pipelines.radio_galaxies.features.measure_sample`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``id``; lengths and ratios as logarithms, NaN where nothing was measured.
+    """
+    table = measurements.set_index("id")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        features = pd.DataFrame(
+            {name: np.log(table[name]) for name in ("major", "minor", "concentration")}
+            | {
+                "elongation": np.log(table["major"] / table["minor"]),
+                "reach": np.log(table["length_1"] / table["major"]),
+                "length_ratio": np.log(table["length_ratio"]),
+                "flux_ratio": table["flux_ratio"],
+                "bending_angle": table["bending_angle"],
+            }
+        )
+    return features.replace([np.inf, -np.inf], np.nan)
+
+
+def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
+    """What decides whether a source is like those of the training sample.
+
+    Parameters
+    ----------
+    measurements : pandas.DataFrame
+        From `skyloom.pipelines.radio_galaxies.features.measure_sample`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``id``: those of `baseline_features` that every source has.
+    """
+    return baseline_features(measurements)[["major", "minor", "concentration", "elongation"]]

@@ -1,6 +1,7 @@
 """One fit of the study, on any machine: everything its result depends on comes as arguments.
 
-A change of this file makes finished fits stale, see `code`.
+A change of this file, or of what it imports, makes finished fits stale, see
+`skyloom.learning.tasks.code_digest`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ import pandas as pd
 
 from skyloom.evaluation.synthetic import diversity, histogram_error
 from skyloom.images.cutouts import stretch
-from skyloom.learning.equal_steps import TrainingParameters, fit_equal_steps
-from skyloom.learning.fitting import prepare_process, split_result
-from skyloom.learning.nested import Split
-from skyloom.learning.sweep import code_digest
-from skyloom.pipelines.radio_galaxies.parameters import (
-    Configuration,
-    NetworkParameters,
+from skyloom.images.orientations import orientations, random_rotations, rotate_and_flip
+from skyloom.learning.fitting import (
+    TrainingParameters,
+    fit_equal_steps,
+    fit_on_split,
+    pack,
+    predict,
+    prepare_process,
+    unpack,
 )
+from skyloom.learning.generative import continue_training, make_images
+from skyloom.nets.alhassan import alhassan
+from skyloom.pipelines.radio_galaxies.parameters import Configuration, NetworkParameters
 
 INPUTS = ("images", "synthetic")  # settings of a fit that name shared inputs
 ANGLE_SCALE = 90.0  # deg; what a regressor of the bending angle calls 1
@@ -50,8 +56,6 @@ def build_network(
     -------
     keras.Model
     """
-    from skyloom.nets.alhassan import alhassan
-
     activation = None if regression else "softmax"
     return alhassan(
         (size, size, 1), n_outputs, **network.model_dump(), activation=activation, seed=seed
@@ -59,7 +63,7 @@ def build_network(
 
 
 def fit_settings(
-    family: Sequence[Configuration], n_outputs: int, fold: int, seed: int
+    family: Sequence[Configuration], fold: int, seed: int, *, n_outputs: int
 ) -> dict[str, Any]:
     """Everything but the data that one fit depends on.
 
@@ -67,19 +71,19 @@ def fit_settings(
     ----------
     family : sequence of Configuration
         That differ only in their epochs.
-    n_outputs : int
-        Number of classes.
     fold : int
         Outer fold, whose synthetic images it may see.
     seed : int
         Of the weights, dropout, batches and rotations.
+    n_outputs : int
+        Number of classes, or 1.
 
     Returns
     -------
     dict
     """
     first = family[0]
-    variant, kind = first.image_variant, first.synthetic
+    variant, kind = first.input_variant, first.synthetic
     return {
         "network": first.network.model_dump(mode="json"),
         "training": first.training.model_dump(mode="json") | {"epochs": 1},
@@ -96,27 +100,25 @@ def fit_settings(
     }
 
 
-def settings_of_split(
-    n_classes: int, family: Sequence[Configuration], split: Split, seed: int
-) -> dict[str, Any]:
-    """`fit_settings` as `skyloom.learning.comparison.make_task` asks for them.
+def inputs_of(settings: dict[str, Any], shared: dict[str, Any], rows: np.ndarray) -> np.ndarray:
+    """Observed images of some rows.
 
     Parameters
     ----------
-    n_classes : int
-        Number of classes.
-    family, split, seed
-        As there.
+    settings, shared
+        As in `training_data`.
+    rows : numpy.ndarray of int, shape (n,)
+        Which.
 
     Returns
     -------
-    dict
+    numpy.ndarray of float32, shape (n, size, size, 1)
     """
-    return fit_settings(family, n_classes, split.fold, seed)
+    return np.asarray(shared[settings["images"]][rows])
 
 
 def training_data(
-    settings: dict[str, Any], rows: np.ndarray, targets: np.ndarray, shared: dict[str, Any]
+    settings: dict[str, Any], shared: dict[str, Any], rows: np.ndarray, targets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images and targets to train on: observed ones, synthetic ones, and copies of both.
 
@@ -124,19 +126,17 @@ def training_data(
     ----------
     settings : dict
         From `fit_settings`.
+    shared : dict
+        Images, and synthetic ones with their targets.
     rows, targets : numpy.ndarray, shape (n,)
         Observed training images, and their classes (int) or angles (float, in units of
         `ANGLE_SCALE`).
-    shared : dict
-        Images, and synthetic ones with their targets.
 
     Returns
     -------
     images : numpy.ndarray of float32, shape (k, size, size, 1)
     targets : numpy.ndarray, shape (k,)
     """
-    from skyloom.images.orientations import rotate_and_flip
-
     rng = np.random.default_rng([settings["seed"], 1])
     n_whole = len(rows)
     classes = targets if targets.dtype.kind == "i" else np.zeros(len(targets), int)
@@ -145,7 +145,7 @@ def training_data(
         rows, targets = rows[chosen], targets[chosen]
     pictures, labels = [], []
     if settings["uses_real"]:
-        pictures.append(np.asarray(shared[settings["images"]][rows]))
+        pictures.append(inputs_of(settings, shared, rows))
         labels.append(targets)
     if settings["synthetic"]:
         pool = shared[settings["synthetic"]]
@@ -189,6 +189,7 @@ def share_of_classes(classes: np.ndarray, share: float, rng: np.random.Generator
 
 def fit_network(
     settings: dict[str, Any],
+    _shared: dict[str, Any],
     train: tuple[np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray] | None,
     *,
@@ -212,8 +213,6 @@ def fit_network(
     snapshots, history
         From `skyloom.learning.fitting.fit_classifier`.
     """
-    from skyloom.images.orientations import random_rotations
-
     network = NetworkParameters.model_validate(settings["network"])
     seed = settings["seed"]
     return fit_equal_steps(
@@ -240,7 +239,7 @@ def fit_task(
     settings : dict
         From `fit_settings`.
     arrays : dict
-        Rows ``train``, ``validation``, ``test``, and the classes of the first two.
+        Rows ``train``, ``validation``, ``test``, and the targets of the first two.
     shared : dict
         Images and synthetic images.
     threads : int
@@ -251,13 +250,10 @@ def fit_task(
     dict of numpy.ndarray
         From `skyloom.learning.fitting.split_result`.
     """
-    prepare_process(threads)
-    images = shared[settings["images"]]
-    inputs = {role: np.asarray(images[arrays[role]]) for role in ("validation", "test")}
-    train = training_data(settings, arrays["train"], arrays["train_classes"], shared)
-    validation = (inputs["validation"], arrays["validation_classes"])
-    model, snapshots, history = fit_network(settings, train, validation)
-    return split_result(model, snapshots, history, settings["epochs"], inputs)
+    return fit_on_split(
+        settings, arrays, shared, threads=threads,
+        inputs_of=inputs_of, training_data=training_data, fit_network=fit_network,
+    )  # fmt: skip
 
 
 def fit_angle_task(
@@ -286,11 +282,9 @@ def fit_angle_task(
         (deg^2, deg); ``weight_0`` ... of the network.
     """
     prepare_process(threads)
-    from skyloom.learning.fitting import pack
-
     images = shared[settings["images"]]
     angles = (arrays["train_angles"] / ANGLE_SCALE).astype(np.float32)
-    train = training_data(settings, arrays["train"], angles, shared)
+    train = training_data(settings, shared, arrays["train"], angles)
     validation = (
         np.asarray(images[arrays["validation"]]),
         (arrays["validation_angles"] / ANGLE_SCALE).astype(np.float32),
@@ -300,7 +294,7 @@ def fit_angle_task(
         held, rest = np.split(held, [max(1, len(held) // 10)])
         validation = tuple(part[held] for part in train)
         train = tuple(part[rest] for part in train)
-    model, (snapshot,), history = fit_network(settings, train, validation, regression=True)
+    model, (snapshot,), history = fit_network(settings, shared, train, validation, regression=True)
     model.set_weights(snapshot.weights)
     angle, scatter = predict_angles(model, np.asarray(images[arrays["predict"]]))
     scale = np.array([ANGLE_SCALE**2, ANGLE_SCALE] * 2, np.float32)
@@ -329,9 +323,6 @@ def predict_angles(model: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarr
     scatter : numpy.ndarray, shape (n,)
         Standard deviation of the eight, deg.
     """
-    from skyloom.images.orientations import orientations
-    from skyloom.learning.fitting import predict
-
     found = np.stack([predict(model, each)[:, 0] for each in orientations(images)]) * ANGLE_SCALE
     return np.clip(found.mean(axis=0), 0, 180), found.std(axis=0)
 
@@ -362,9 +353,6 @@ def train_generator_task(
         images, the least of the classes) and ``brightness`` (median of the brightest pixels).
     """
     prepare_process(threads)
-    from skyloom.learning.fitting import pack, unpack
-    from skyloom.learning.generative import continue_training, make_images
-
     images, classes = np.asarray(shared[settings["images"]]), arrays["classes"]
     pair, history = continue_training(settings, images, classes, unpack(arrays, "state"))
     rng = np.random.default_rng([settings["seed"], 3])
@@ -384,24 +372,3 @@ def train_generator_task(
         "diversity": np.array(np.nanmin(spread)),
         "brightness": np.array(np.median(drawn.max(axis=(1, 2, 3)))),
     }
-
-
-def code() -> str:
-    """Digest of the code that a fit runs; part of the key of every result.
-
-    Returns
-    -------
-    str
-    """
-    return code_digest(
-        "skyloom.evaluation.synthetic",
-        "skyloom.images.orientations",
-        "skyloom.learning.equal_steps",
-        "skyloom.learning.fitting",
-        "skyloom.learning.generative",
-        "skyloom.nets.alhassan",
-        "skyloom.nets.dcgan",
-        "skyloom.nets.spectral_norm",
-        "skyloom.nets.vae",
-        "skyloom.pipelines.radio_galaxies.fitting",
-    )

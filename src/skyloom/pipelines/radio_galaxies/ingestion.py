@@ -26,8 +26,8 @@ from skyloom.pipelines.radio_galaxies.parameters import (
     FeatureParameters,
     IngestionParameters,
     NetworkParameters,
-    StudyParameters,
     Sweep,
+    SweepsParameters,
     TrainingParameters,
 )
 from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, load_bytes
@@ -45,23 +45,22 @@ _THUMBNAIL = 75  # pixels
 
 
 def configure_sweep(
-    sweeps: StudyParameters,
+    sweeps: SweepsParameters,
     features: FeatureParameters,
     augmentation: AugmentationParameters,
     network: NetworkParameters,
     training: TrainingParameters,
-) -> dict[str, Any]:
-    """Lay out the chosen study and check every configuration before any file is read.
+) -> Sweep:
+    """Lay out the chosen sweep and check every configuration before any file is read.
 
     Returns
     -------
-    dict
-        A `skyloom.pipelines.radio_galaxies.parameters.Sweep` as plain values.
+    Sweep
 
     Raises
     ------
     pydantic.ValidationError
-        If values of the study do not go together.
+        If values of the sweep do not go together.
     """
     base = Configuration(
         name="base",
@@ -70,7 +69,7 @@ def configure_sweep(
         network=network,
         training=training,
     )
-    return Sweep.plan(sweeps.sweeps[sweeps.chosen], base).model_dump(mode="json")
+    return Sweep.lay_out(sweeps.parameters, base)
 
 
 def ingest_cut_outs(

@@ -10,9 +10,9 @@ from pydantic import Field, field_validator, model_validator
 
 from skyloom.archives.first import ADDRESS
 from skyloom.learning import configurations
-from skyloom.learning.configurations import Parameters, Positive, Seed, Share
-from skyloom.learning.equal_steps import TrainingParameters
+from skyloom.learning.fitting import TrainingParameters
 from skyloom.learning.generative import KINDS
+from skyloom.learning.parameters import Parameters, Positive, Seed, Share
 from skyloom.learning.splitting import SplitParameters
 from skyloom.simulate.radio_galaxies import BEAM_FWHM, CLASSES, PIXEL_SCALE
 
@@ -274,7 +274,7 @@ class SweepParameters(configurations.FixedClassesSweep):
     configuration: ClassVar[type[configurations.Configuration]] = Configuration
 
 
-StudyParameters = configurations.StudyParameters[SweepParameters]
+SweepsParameters = configurations.NamedSweeps[SweepParameters]
 
 
 class Sweep(configurations.Sweep):
@@ -285,10 +285,10 @@ class Sweep(configurations.Sweep):
     parameters: SweepParameters
 
     @property
-    def image_variants(self) -> dict[str, Configuration]:
+    def input_variants(self) -> dict[str, Configuration]:
         """One configuration for each distinct set of images, that of the regressors among them."""
-        extra = {self.base.image_variant: self.base} if self.parameters.bending else {}
-        return super().image_variants | extra
+        extra = {self.base.input_variant: self.base} if self.parameters.bending else {}
+        return super().input_variants | extra
 
     @model_validator(mode="after")
     def _made_alike(self):

@@ -10,7 +10,11 @@ import pandas as pd
 
 from skyloom.evaluation.novelty import distance_from_sample
 from skyloom.evaluation.report import classes_in_words
-from skyloom.pipelines.radio_galaxies.features import measure_sample, prepare_images
+from skyloom.pipelines.radio_galaxies.features import (
+    likeness_features,
+    measure_sample,
+    prepare_images,
+)
 from skyloom.pipelines.radio_galaxies.fitting import predict_angles
 from skyloom.pipelines.radio_galaxies.ingestion import ingest_cut_outs, inspect_sources
 from skyloom.pipelines.radio_galaxies.parameters import (
@@ -18,7 +22,6 @@ from skyloom.pipelines.radio_galaxies.parameters import (
     FeatureParameters,
     IngestionParameters,
 )
-from skyloom.pipelines.radio_galaxies.training import likeness_features
 
 _ANY_FILE = IngestionParameters.model_fields["file_pattern"].default
 
@@ -105,7 +108,7 @@ def summarise_classes(
         For the terminal.
     """
     words = classes_in_words(
-        classes, rejected, f"the {classifier[1]['n_sources']} sources of the training"
+        classes, rejected, f"the {classifier[1]['n_objects']} sources of the training"
     )
     warned = classes["warning"].fillna("")
     reasons = warned[warned != ""].value_counts()

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import skyloom
-from skyloom.evaluation.report import data_fingerprint, render_report, summary_text
+from skyloom.evaluation.measures import classification, classification_of
+from skyloom.evaluation.report import Panel, data_fingerprint, render_report, summary_text
 from skyloom.evaluation.scores import confusion_table
 from skyloom.evaluation.synthetic import (
     diversity,
@@ -20,19 +20,20 @@ from skyloom.evaluation.synthetic import (
     kernel_distance,
     share_of_copies,
 )
-from skyloom.learning.comparison import (
+from skyloom.learning.results import (
     ARM_COLUMNS,
     NESTED,
     along_axis,
     compare_arms,
-    describe_children,
     file_name,
-    run_parameters,
     score_comparison,
     scorer,
     workbooks_of,
 )
-from skyloom.pipelines.radio_galaxies.augmentation import LEAST_DIVERSE, MOST_UNLIKE, class_names
+from skyloom.learning.runs import describe_children, describe_run, run_parameters
+from skyloom.nets.alhassan import FEATURES
+from skyloom.pipelines.radio_galaxies.augmentation import LEAST_DIVERSE, MOST_UNLIKE
+from skyloom.pipelines.radio_galaxies.features import class_names
 from skyloom.pipelines.radio_galaxies.parameters import (
     BendingParameters,
     Configuration,
@@ -46,7 +47,7 @@ from skyloom.pipelines.radio_galaxies.training import (
     MAJORITY_BASELINE,
     angle_configuration,
 )
-from skyloom.plots import classification
+from skyloom.plots import classification as class_plots
 from skyloom.plots import radio_galaxies as plots
 from skyloom.plots.generators import generators_figure
 
@@ -83,21 +84,27 @@ def score_configurations(
 
     Returns
     -------
-    scores, all_predictions, selection : pandas.DataFrame
-        From `skyloom.learning.comparison.score_comparison`; the scores with the intervals of each
+    success_rates, predictions, selection : pandas.DataFrame
+        From `skyloom.learning.results.score_comparison`; the scores with the intervals of each
         recall.
     arms : pandas.DataFrame
-        From `skyloom.learning.comparison.compare_arms`.
+        From `skyloom.learning.results.compare_arms`.
     """
-    score = scorer(baseline_predictions, FOREST_BASELINE, split_manifest, reporting.seed)
-    source = ", ".join(sorted(sample.loc[sample["class"] != "", "label_source"].unique()))
-    scores, everything, selected = score_comparison(
-        network_predictions, inner_scores, permutations, baseline_predictions, score, source
+    measure = classification_of(split_manifest)
+    success_rates, predictions, selection = score_comparison(
+        network_predictions, inner_scores, permutations, baseline_predictions,
+        measure=measure,
+        score=scorer(baseline_predictions, FOREST_BASELINE, measure, reporting.seed),
+        label_source=", ".join(
+            sorted(sample.loc[sample["class"] != "", "label_source"].unique())
+        ),
+    )  # fmt: skip
+    if success_rates.empty:
+        return success_rates, predictions, selection, pd.DataFrame(columns=list(ARM_COLUMNS))
+    success_rates, arms = compare_arms(
+        success_rates, predictions, outcome["configurations"], reporting.seed
     )
-    if scores.empty:
-        return scores, everything, selected, pd.DataFrame(columns=list(ARM_COLUMNS))
-    scores, arms = compare_arms(scores, everything, outcome["configurations"], reporting.seed)
-    return scores, everything, selected, arms
+    return success_rates, predictions, selection, arms
 
 
 def score_bending_angles(
@@ -177,8 +184,8 @@ def measure_synthetic_quality(
     from skyloom.images.orientations import orientations
     from skyloom.learning.fitting import predict
 
-    variant = Configuration.model_validate(classifier_description["configuration"]).image_variant
-    features = keras.Model(classifier.inputs, classifier.layers[-3].output)
+    variant = Configuration.model_validate(classifier_description["configuration"]).input_variant
+    features = keras.Model(classifier.inputs, classifier.get_layer(FEATURES).output)
     pictures = np.asarray(images[variant]())
     row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
     first = split_manifest[split_manifest["seed"] == split_manifest["seed"].iloc[0]]
@@ -188,10 +195,9 @@ def measure_synthetic_quality(
         shares = learnt["class"].value_counts(normalize=True)
         train, held = (pictures[row_of.loc[each["id"]]] for each in (learnt, rest))
         groups = {"observed, held out": (held, rest["class"].to_numpy())}
-        for pool, known in synthetic.groupby("pool", sort=False):
-            if f"_fold_{fold}_{variant}" in pool:
-                made = np.asarray(synthetic_images[pool]())
-                groups[pool.partition("_")[0]] = made, known["class"].to_numpy(int)
+        of_fold = synthetic[(synthetic["fold"] == fold) & (synthetic["variant"] == variant)]
+        for (pool, kind), part in of_fold.groupby(["pool", "kind"], sort=False):
+            groups[kind] = np.asarray(synthetic_images[pool]()), part["class"].to_numpy(int)
         ours, usual = predict(features, train), predict(features, held)
         around = np.concatenate([predict(features, turned) for turned in orientations(train)])
         rng = np.random.default_rng(0)
@@ -252,7 +258,7 @@ def write_workbooks(
     Returns
     -------
     dict of str to dict of str to pandas.DataFrame
-        From `skyloom.learning.comparison.workbooks_of`.
+        From `skyloom.learning.results.workbooks_of`.
     """
     about = sample[["id", "ra", "dec", "role", "label_source"]]
     about = about.assign(class_name=sample["class"]).merge(measurements, on="id")
@@ -301,8 +307,8 @@ def model_info(
         f"{len(rejected)} rejected or left out. Fingerprint {data_fingerprint(sample)[:16]}.",
         "Labels": f"{', '.join(sorted(kept['label_source'].unique()))}; by class: {counts}.",
         "Split": f"{augmentation.split}; sources by role: {roles}; the same for every seed "
-        f"({sorted(int(seed) for seed in split_manifest['seed'].unique())}), which stands for initial "
-        "weights, batches and rotations; made before augmentation and written down.",
+        f"({sorted(int(seed) for seed in split_manifest['seed'].unique())}), which stands for "
+        "initial weights, batches and rotations; made before augmentation and written down.",
         "Bending angles": _about_angles(kept, angle_split_manifest, sweep.parameters.bending),
         "Leakage checks": "Entries closer than the duplicate radius and identical files are one "
         "source, of which one entry is kept; no source on two sides of the split. Copies are made "
@@ -331,7 +337,7 @@ def model_info(
 def _about_angles(kept, manifest, bending):
     """Whose angle is known, and on which side of the split they are."""
     if not bending:
-        return "Not learnt in this study."
+        return "Not learnt in this sweep."
     known = kept.loc[kept["bending_angle"].notna(), "id"]
     roles = manifest[manifest["id"].isin(known)].drop_duplicates(["id", "role"])["role"]
     extra = manifest.loc[manifest["class"] < 0, "id"].nunique()
@@ -362,87 +368,127 @@ def write_report(
     outcome: dict[str, Any],
     model_info: dict[str, str],
     reporting: ReportingParameters,
-) -> tuple[Any, ...]:
+) -> dict[str, Any]:
     """Draw the figures and write the self-contained report and the table for the terminal.
 
     Returns
     -------
-    success_rates, arms, study, learning_curves, confusion, examples, reliability, generators, \
-    histograms, angles, angle_curves, angles_by_class : Figure
-    report : str
-        HTML with everything embedded.
-    summary : str
-        The result table as text.
+    dict
+        The figures by name, ``report`` (HTML with everything embedded) and ``summary`` (the
+        result table as text).
     """
     names = class_names(sample)
-    networks = success_rates[success_rates["kind"] == "network"]["configuration"].tolist()
-    shown = networks[:_N_SHOWN]
+    measure = classification(len(names))
+    networks = success_rates.loc[success_rates["kind"] == "network", "configuration"]
+    shown = networks.tolist()[:_N_SHOWN]
+    panels = _panels_of_classes(
+        sample, images, success_rates, arms, predictions, learning_curves, names, shown,
+        along_axis(arms, sweep, outcome["configurations"]), reporting.n_sample_images,
+    )  # fmt: skip
+    panels |= {
+        "generators_figure": Panel(
+            "Networks that make images",
+            generators_figure(generator_history, _MEASURES),
+            not generator_history.empty,
+        ),
+        "histograms_figure": Panel(
+            "Histograms of synthetic images",
+            plots.histograms_figure(synthetic_histograms),
+            not synthetic_histograms.empty,
+        ),
+    }
+    panels |= _panels_of_angles(
+        angle_predictions, angle_scores, angle_curves, angles_of_unmeasured, names
+    )
+    n_kept = int(sample["keep"].sum())
+    head = f"{n_kept} cut-outs kept of {len(sample)} read, {len(rejected)} rejected or left out"
+    words = _words(angle_scores, generator_history)
+    unused = sample.loc[~sample["keep"], ["id", "reason", "value"]]
+    report = render_report(
+        Path(__file__).parent / "report.html.jinja",
+        panels,
+        scores=success_rates,
+        measure=measure,
+        names=names,
+        reference=FOREST_BASELINE,
+        arms=arms,
+        rejected=rejected,
+        unused=unused.assign(reason=unused["reason"] + ": " + unused["value"].astype(str)),
+        info=model_info,
+        selection=selection,
+        failed=outcome["failed"],
+        quality=synthetic_quality,
+        angles=angle_scores,
+    )
+    return {
+        **{name: panel.figure for name, panel in panels.items()},
+        "report": report,
+        "summary": summary_text(success_rates, measure, head, "sources", FOREST_BASELINE, words),
+    }
+
+
+def _panels_of_classes(
+    sample, images, success_rates, arms, predictions, curves, names, shown, along, n_examples
+):
+    """Figures of the classification."""
     matrices = {
         name: confusion_table(part, len(names))
         for name, part in predictions.groupby("configuration", sort=False)
         if name not in (MAJORITY_BASELINE, NESTED)
         and (name in shown or part["kind"].iloc[0] == "baseline")
     }
-    measured = angle_predictions[angle_predictions["angle"].notna()]
     minus = arms["minus"].unique()
     references = minus[0] if len(minus) == 1 else "its reference (see the table)"
-    along, axis = along_axis(arms, sweep, outcome["configurations"])
-    figures = {
-        "Success rates": classification.success_rate_figure(success_rates),
-        "Networks and baselines on the same test sources": classification.arms_figure(
-            arms, references
+    return {
+        "success_rate_figure": Panel(
+            "Success rates", class_plots.success_rate_figure(success_rates)
         ),
-        "Along the axis of the study": classification.axis_figure(along, axis),
-        "Learning curves": classification.learning_curves_figure(
-            learning_curves[learning_curves["configuration"].isin(shown)]
+        "arms_figure": Panel(
+            "Networks and baselines on the same test sources",
+            class_plots.arms_figure(arms, references),
         ),
-        "Confusion matrices, normalised by true class": classification.confusion_figure(
-            matrices, names
+        "axis_figure": Panel(
+            "Along the axis of the sweep", class_plots.axis_figure(*along), not along[0].empty
         ),
-        "Examples of the network's input with true and predicted class": _examples(
-            sample, images, predictions, names, reporting.n_sample_images
+        "learning_curves_figure": Panel(
+            "Learning curves",
+            class_plots.learning_curves_figure(curves[curves["configuration"].isin(shown)]),
         ),
-        "Reliability of the probabilities": classification.reliability_figure(
-            predictions[predictions["configuration"].isin(shown)]
+        "confusion_figure": Panel(
+            "Confusion matrices, normalised by true class",
+            class_plots.confusion_figure(matrices, names),
         ),
-        "Networks that make images": generators_figure(generator_history, _MEASURES),
-        "Histograms of synthetic images": plots.histograms_figure(synthetic_histograms),
-        "Bending angles of test sources": plots.angles_figure(measured, angle_scores),
-        "Errors of the bending angle by epoch": plots.angle_curves_figure(angle_curves),
-        "Predicted bending angles of sources without a measured one": (
-            plots.angles_by_class_figure(angles_of_unmeasured, names)
+        "examples_figure": Panel(
+            "Examples of the network's input with true and predicted class",
+            _examples(sample, images, predictions, names, n_examples),
+        ),
+        "reliability_figure": Panel(
+            "Reliability of the probabilities",
+            class_plots.reliability_figure(predictions[predictions["configuration"].isin(shown)]),
         ),
     }
-    n_kept = int(sample["keep"].sum())
-    head = f"{n_kept} cut-outs kept of {len(sample)} read, {len(rejected)} rejected or left out"
-    summary = summary_text(
-        success_rates, head, "sources", FOREST_BASELINE, _words(angle_scores, generator_history)
-    )
-    empty = {
-        "Along the axis of the study": along.empty,
-        "Networks that make images": generator_history.empty,
-        "Histograms of synthetic images": synthetic_histograms.empty,
-        "Bending angles of test sources": measured.empty,
-        "Errors of the bending angle by epoch": angle_curves.empty,
-        "Predicted bending angles of sources without a measured one": angles_of_unmeasured.empty,
+
+
+def _panels_of_angles(predictions, scores, curves, unmeasured, names):
+    """Figures of the bending angles."""
+    measured = predictions[predictions["angle"].notna()]
+    return {
+        "angles_figure": Panel(
+            "Bending angles of test sources",
+            plots.angles_figure(measured, scores),
+            not measured.empty,
+        ),
+        "angle_curves_figure": Panel(
+            "Errors of the bending angle by epoch",
+            plots.angle_curves_figure(curves),
+            not curves.empty,
+        ),
+        "angles_by_class_figure": Panel(
+            "Predicted bending angles of sources without a measured one",
+            plots.angles_by_class_figure(unmeasured, names),
+            not unmeasured.empty,
+        ),
     }
-    unused = sample.loc[~sample["keep"], ["id", "reason", "value"]]
-    report = render_report(
-        Path(__file__).parent / "report.html.jinja",
-        {title: figure for title, figure in figures.items() if not empty.get(title)},
-        scores=success_rates,
-        arms=arms,
-        reference=FOREST_BASELINE,
-        rejected=rejected,
-        unused=unused.assign(reason=unused["reason"] + ": " + unused["value"].astype(str)),
-        info=model_info,
-        names=names,
-        selection=selection,
-        failed=outcome["failed"],
-        quality=synthetic_quality,
-        angles=angle_scores,
-    )
-    return (*figures.values(), report, summary)
 
 
 def _words(angles, generators):
@@ -464,21 +510,23 @@ def _examples(sample, images, predictions, names, n):
         axis.imshow(image, cmap="magma", vmin=0, vmax=1, origin="lower")
 
     nested = predictions[predictions["kind"] == "nested"]
-    rows, titles = classification.choose_examples(nested, sample["id"], names, n)
+    rows, titles = class_plots.choose_examples(nested, sample["id"], names, n)
     pictures = next(iter(images.values()))()
-    return classification.sample_images_figure(np.asarray(pictures[rows, :, :, 0]), titles, show)
+    return class_plots.sample_images_figure(np.asarray(pictures[rows, :, :, 0]), titles, show)
 
 
 def describe_runs(
     sample: pd.DataFrame,
     split_manifest: pd.DataFrame,
     success_rates: pd.DataFrame,
+    predictions: pd.DataFrame,
     inner_scores: pd.DataFrame,
     learning_curves: pd.DataFrame,
     angle_scores: pd.DataFrame,
     angle_curves: pd.DataFrame,
     sweep: Sweep,
     outcome: dict[str, Any],
+    summary: str,
     bending: BendingParameters,
 ) -> dict[str, Any]:
     """What MLflow is told: the run, and a child for each configuration and baseline.
@@ -486,29 +534,24 @@ def describe_runs(
     Returns
     -------
     dict
-        ``tags`` and ``params`` of the parent; ``children`` as
-        `skyloom.tracking.ParentRun.log_child` takes them.
+        From `skyloom.learning.runs.describe_run`.
     """
-    used, base = split_manifest.drop_duplicates("id"), sweep.base
-    return {
-        "name": "radio_galaxies",
-        "tags": {
-            "data_fingerprint": data_fingerprint(sample),
-            "label_source": success_rates["label_source"].iloc[0] if len(success_rates) else "none",
-            "skyloom_version": skyloom.__version__,
-        },
-        "params": {
-            "n_objects": len(used),
-            "n_classes": int(used["class"].nunique()),
-            "n_folds": int(split_manifest["fold"].nunique()),
-            "split": base.augmentation.split,
-            "seeds": [int(seed) for seed in split_manifest["seed"].unique()],
-        },
-        "children": describe_children(
-            Configuration, success_rates, inner_scores, learning_curves, outcome
-        )
-        + _angle_children(angle_scores, angle_curves, base, bending),
-    }
+    measure = classification_of(split_manifest)
+    children = describe_children(
+        Configuration, measure, success_rates, inner_scores, learning_curves, outcome
+    )
+    return describe_run(
+        "radio_galaxies",
+        sweep,
+        sample,
+        split_manifest,
+        measure,
+        success_rates,
+        predictions,
+        summary=summary,
+        params={"split": sweep.base.augmentation.split},
+        children=children + _angle_children(angle_scores, angle_curves, sweep.base, bending),
+    )
 
 
 def _angle_children(scores, curves, base, bending):

@@ -8,39 +8,35 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from skyloom import tracking
-from skyloom.compute import ClusterParameters, connect
+from skyloom.compute import ClusterParameters
 from skyloom.evaluation.baselines import (
-    cross_predict,
+    compare_baselines,
     logistic_regression,
     majority,
     random_forest,
 )
+from skyloom.evaluation.measures import classification_of, n_classes_of
 from skyloom.evaluation.novelty import describe_sample
 from skyloom.evaluation.report import data_fingerprint
-from skyloom.learning.comparison import (
-    PREDICTION_COLUMNS,
-    Comparison,
-    compare_configurations,
-    make_task,
-    no_comparison,
-    scorer,
+from skyloom.learning.comparison import Comparison, compare_configurations
+from skyloom.learning.final import describe_classifier, fit_final, rows_and_classes, untrained
+from skyloom.learning.results import scorer
+from skyloom.learning.tasks import ResultStore, Task, run_each
+from skyloom.pipelines.radio_galaxies.features import (
+    baseline_features,
+    class_names,
+    likeness_features,
 )
-from skyloom.learning.fitting import calibrate, prepare_process
-from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
-from skyloom.pipelines.radio_galaxies.augmentation import class_names
 from skyloom.pipelines.radio_galaxies.fitting import (
     ANGLE_SCALE,
     INPUTS,
     build_network,
-    code,
     fit_angle_task,
     fit_network,
     fit_settings,
     fit_task,
-    settings_of_split,
     training_data,
 )
 from skyloom.pipelines.radio_galaxies.parameters import (
@@ -59,50 +55,6 @@ ANGLE_COLUMNS = ("arm", "seed", "fold", "id", "angle", "predicted", "scatter")
 ANGLE_CURVES = ("loss", "mae", "val_loss", "val_mae")
 
 
-def baseline_features(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Image moments as the classical classifiers take them.
-
-    Parameters
-    ----------
-    measurements : pandas.DataFrame
-        From `skyloom.pipelines.radio_galaxies.features.measure_sample`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``id``; lengths and ratios as logarithms, NaN where nothing was measured.
-    """
-    table = measurements.set_index("id")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        features = pd.DataFrame(
-            {name: np.log(table[name]) for name in ("major", "minor", "concentration")}
-            | {
-                "elongation": np.log(table["major"] / table["minor"]),
-                "reach": np.log(table["length_1"] / table["major"]),
-                "length_ratio": np.log(table["length_ratio"]),
-                "flux_ratio": table["flux_ratio"],
-                "bending_angle": table["bending_angle"],
-            }
-        )
-    return features.replace([np.inf, -np.inf], np.nan)
-
-
-def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
-    """What decides whether a source is like those of the training sample.
-
-    Parameters
-    ----------
-    measurements : pandas.DataFrame
-        From `skyloom.pipelines.radio_galaxies.features.measure_sample`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``id``: those of `baseline_features` that every source has.
-    """
-    return baseline_features(measurements)[["major", "minor", "concentration", "elongation"]]
-
-
 def fit_baselines(
     measurements: pd.DataFrame, split_manifest: pd.DataFrame, augmentation: AugmentationParameters
 ) -> pd.DataFrame:
@@ -114,19 +66,15 @@ def fit_baselines(
         ``configuration``, ``seed``, ``fold``, ``id``, ``class``, ``predicted``,
         ``probability_0`` ...
     """
-    if split_manifest.empty:
-        return pd.DataFrame(columns=list(PREDICTION_COLUMNS))
-    n_classes, balanced = int(split_manifest["class"].max()) + 1, augmentation.balance_classes
-    features = baseline_features(measurements)
-    tables = [
-        cross_predict(classifier, features, split_manifest, n_classes).assign(configuration=name)
-        for name, classifier in (
-            (FOREST_BASELINE, random_forest(balanced=balanced)),
-            (REGRESSION_BASELINE, logistic_regression(balanced=balanced)),
-            (MAJORITY_BASELINE, majority()),
-        )
-    ]
-    return pd.concat(tables, ignore_index=True)
+    balanced, features = augmentation.balance_classes, baseline_features(measurements)
+    return compare_baselines(
+        {
+            FOREST_BASELINE: (random_forest(balanced=balanced), features),
+            REGRESSION_BASELINE: (logistic_regression(balanced=balanced), features),
+            MAJORITY_BASELINE: (majority(), features),
+        },
+        split_manifest,
+    )
 
 
 def run_sweep(
@@ -146,20 +94,19 @@ def run_sweep(
     -------
     Comparison
     """
-    if split_manifest.empty:
-        return no_comparison()
-    n_classes = int(split_manifest["class"].max()) + 1
+    measure = classification_of(split_manifest)
     return compare_configurations(
         sweep,
         split_manifest,
         sample["id"].to_numpy(),
         _shared_inputs(images, synthetic_images, synthetic),
-        partial(make_task, partial(settings_of_split, n_classes), INPUTS, sweep.parameters.seed),
+        partial(fit_settings, n_outputs=n_classes_of(split_manifest)),
         fit_task,
         finished_fits,
         cluster,
-        code=code(),
-        score=scorer(baseline_predictions, FOREST_BASELINE, split_manifest),
+        inputs=INPUTS,
+        measure=measure,
+        score=scorer(baseline_predictions, FOREST_BASELINE, measure),
         log=tracking.log_child,
     )
 
@@ -229,47 +176,34 @@ def fit_bending_angles(
             jobs[arm, int(seed), int(fold)] = rows
     if not jobs:
         return nothing, no_curves, {}
-    bar = tqdm(total=len(jobs), desc="bending angles", unit="fit")
-
-    def procedure(key):
+    tasks, predicted = {}, {}
+    for key, rows in jobs.items():
         arm, seed, fold = key
         member = angle_configuration(base, arm, bending)
         own = int(np.random.default_rng([seed, fold, 7]).integers(2**20))
-        settings = fit_settings([member], 1, fold, own)
-        rows = jobs[key]
-        predict = np.concatenate([rows["test"], others])
-        arrays = {**rows, "predict": predict}
-        del arrays["test"]
-        arrays |= {f"{role}_angles": angle[rows[role]] for role in ("train", "validation")}
+        settings = fit_settings([member], fold, own, n_outputs=1)
+        predicted[key] = np.concatenate([rows["test"], others])
+        arrays = {"train": rows["train"], "validation": rows["validation"]}
+        arrays |= {f"{role}_angles": angle[part] for role, part in arrays.items()}
+        arrays["predict"] = predicted[key]
         used = tuple(settings[name] for name in INPUTS if settings[name])
-        (result,) = yield [Task(settings, arrays, used)]
-        yield Finished((key, predict, result))
-
+        tasks[key] = Task(settings, arrays, used)
     tables, curves, weights = [], [], {}
-    with connect(cluster, base.features.size) as (client, threads):
-        for (arm, seed, fold), predict, result in run_procedures(
-            [procedure(key) for key in jobs],
-            partial(fit_angle_task, threads=threads),
-            shared,
-            finished_fits,
-            client,
-            code=code(),
-        ):
-            if isinstance(result, FailedTask):
-                msg = f"the fit of bending angles ({arm}) failed: {result.error}"
-                raise RuntimeError(msg)
-            bar.update()
-            key = {"arm": arm, "seed": seed, "fold": fold}
-            tables.append(
-                pd.DataFrame(
-                    {"id": sample["id"].to_numpy()[predict], "angle": angle[predict],
-                     "predicted": result["angle"], "scatter": result["scatter"]}
-                ).assign(**key)
-            )  # fmt: skip
-            history = pd.DataFrame(result["history"], columns=list(ANGLE_CURVES))
-            curves.append(history.assign(epoch=np.arange(1, len(history) + 1), **key))
-            weights[arm, seed, fold] = result
-    bar.close()
+    for (arm, seed, fold), result in run_each(
+        tasks, fit_angle_task, shared, finished_fits, cluster,
+        size=base.features.size, about="bending angles",
+    ):  # fmt: skip
+        key = {"arm": arm, "seed": seed, "fold": fold}
+        rows = predicted[arm, seed, fold]
+        tables.append(
+            pd.DataFrame(
+                {"id": sample["id"].to_numpy()[rows], "angle": angle[rows],
+                 "predicted": result["angle"], "scatter": result["scatter"]}
+            ).assign(**key)
+        )  # fmt: skip
+        history = pd.DataFrame(result["history"], columns=list(ANGLE_CURVES))
+        curves.append(history.assign(epoch=np.arange(1, len(history) + 1), **key))
+        weights[arm, seed, fold] = result
     measured = measurements["bending_angle"].to_numpy()
     for (seed, fold), part in angle_split_manifest.groupby(["seed", "fold"]):
         rows = row_of.loc[part.loc[part["role"] == "test", "id"]].to_numpy()
@@ -345,7 +279,7 @@ def angle_network_name(sample: pd.DataFrame, base: Configuration) -> str:
     str
         Of another sample or of other images there is another name.
     """
-    return f"angle_{data_fingerprint(sample)[:12]}_{base.image_variant}"
+    return f"angle_{data_fingerprint(sample)[:12]}_{base.input_variant}"
 
 
 def _angle_network(base, result):
@@ -380,35 +314,30 @@ def fit_final_network(
     example : numpy.ndarray of float32
         One input.
     """
-    prepare_process(0)
     if outcome["chosen"] is None:
         base = sweep.base
         size = base.features.size
-        untrained = build_network(base.network, size, 2, False, 0)
-        return untrained, {"trained": False}, np.zeros((1, size, size, 1), np.float32)
+        return untrained(build_network(base.network, size, 2, False, 0), (size, size, 1))
     chosen = Configuration.model_validate(outcome["chosen"])
-    objects = split_manifest.drop_duplicates("id")
-    row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
-    rows, labels = row_of.loc[objects["id"]].to_numpy(), objects["class"].to_numpy(np.int32)
-    n_classes = int(labels.max()) + 1
-    shared = _shared_inputs(images, synthetic_images, synthetic)
+    rows, classes = rows_and_classes(sample, split_manifest)
     fold = int(split_manifest["fold"].min())
-    settings = fit_settings([chosen], n_classes, fold, sweep.parameters.seed)
+    settings = fit_settings(
+        [chosen], fold, sweep.parameters.seed, n_outputs=n_classes_of(split_manifest)
+    )
     settings["real_share"] = 1.0  # nothing is left out, whatever a learning curve did
-    train = training_data(settings, rows, labels, shared)
-    network, snapshots, _ = fit_network(settings, train, None)
-    network.set_weights(snapshots[0].weights)
-
-    calibration = calibrate(network, validation_predictions)
-    description = {
-        "trained": True,
-        "configuration": chosen.model_dump(mode="json"),
-        "class_names": class_names(sample),
-        "angle_network": angle_network_name(sample, sweep.base),
-        "angle_features": sweep.base.features.model_dump(mode="json"),
-        "n_sources": len(objects),
-        "label_source": ", ".join(sorted(sample.loc[rows, "label_source"].unique())),
-        **calibration,
-        "sample": describe_sample(likeness_features(measurements).loc[objects["id"]]),
-    }
-    return network, description, np.asarray(train[0][:1])
+    network, example = fit_final(
+        settings, _shared_inputs(images, synthetic_images, synthetic), rows, classes,
+        training_data=training_data, fit_network=fit_network,
+    )  # fmt: skip
+    description = describe_classifier(
+        network,
+        outcome,
+        validation_predictions,
+        class_names(sample),
+        angle_network=angle_network_name(sample, sweep.base),
+        angle_features=sweep.base.features.model_dump(mode="json"),
+        n_objects=len(rows),
+        label_source=", ".join(sorted(sample.loc[rows, "label_source"].unique())),
+        sample=describe_sample(likeness_features(measurements).loc[sample["id"].iloc[rows]]),
+    )
+    return network, description, example
