@@ -53,6 +53,8 @@ class Measure:
     table : callable
         ``table(truth, prediction)``, of some objects: a data frame with a row or more for each.
         Its index is the number of the object among them.
+    table_columns : tuple of str
+        Of that table, those that every prediction has.
     score : callable
         One number of such a table, larger is better; the inner folds select by it.
     scores : callable
@@ -82,6 +84,7 @@ class Measure:
     name: str
     chance: float
     table: Callable[[np.ndarray, np.ndarray], pd.DataFrame]
+    table_columns: tuple[str, ...]
     score: Callable[[pd.DataFrame], float]
     scores: Callable[[pd.DataFrame, np.random.Generator], Scores]
     difference: Callable[
@@ -208,6 +211,7 @@ def classification(n_classes: int) -> Measure:
         name="balanced_accuracy",
         chance=1 / max(n_classes, 1),
         table=class_table,
+        table_columns=("class", "predicted"),
         score=balanced_accuracy,
         scores=partial(_class_scores, n_classes),
         difference=paired_difference,
@@ -292,6 +296,7 @@ def regression(scale: float = 1.0, unit: str = "", limits: tuple[float, float] |
         name="minus_mean_absolute_error",
         chance=-np.inf,  # not known before the sample is
         table=partial(_number_table, scale, limits),
+        table_columns=("target", "predicted", "scatter"),
         score=_minus_error,
         scores=_number_scores,
         difference=_error_difference,

@@ -73,11 +73,10 @@ def no_comparison(measure: Measure) -> Comparison:
     Comparison
         Empty tables with their columns.
     """
-    said = [] if measure.target is None else measure.table(np.zeros(0, int), np.zeros((0, 0)))
     predictions, inner, curves, null = (
         pd.DataFrame(columns=list(columns))
         for columns in (
-            ("configuration", "seed", "fold", "id", *said),
+            ("configuration", "seed", "fold", "id", *measure.table_columns),
             INNER_COLUMNS,
             ("configuration", "seed", "fold", "inner", "epoch", *measure.curves, "best_epoch"),
             ("permutation", measure.name),

@@ -64,8 +64,7 @@ def create_pipeline() -> Pipeline:
                 step(
                     augmentation.simulate_sources,
                     "sample measurements split_manifest angle_split_manifest sweep "
-                    "params:synthetic",
-                    "params:features params:ingestion",
+                    "params:synthetic params:features params:ingestion",
                     "synthetic_sources synthetic_cutouts",
                 ),
                 step(
@@ -97,9 +96,8 @@ def create_pipeline() -> Pipeline:
                 ),
                 step(
                     training.fit_final_network,
-                    f"sample measurements split_manifest {trained_on} "
-                    "validation_predictions outcome",
-                    "sweep",
+                    f"sample measurements split_manifest {trained_on} validation_predictions "
+                    "outcome sweep",
                     CLASSIFIER,
                 ),
             ],
@@ -124,17 +122,15 @@ def create_pipeline() -> Pipeline:
                 step(
                     reporting.model_info,
                     "sample rejected split_manifest angle_split_manifest synthetic_sources "
-                    "synthetic",
-                    "generator_history sweep outcome",
+                    "synthetic generator_history sweep outcome",
                     "model_info",
                 ),
                 step(
                     reporting.write_report,
                     "sample rejected images success_rates arms predictions learning_curves "
-                    "selection",
-                    "generator_history synthetic_quality synthetic_histograms angle_predictions "
-                    "angle_scores angle_curves angles_of_unmeasured sweep outcome model_info "
-                    "params:reporting",
+                    "selection generator_history synthetic_quality synthetic_histograms "
+                    "angle_predictions angle_scores angle_curves angles_of_unmeasured sweep "
+                    "outcome model_info params:reporting",
                     f"{FIGURES} report summary",
                     by_name=True,
                 ),
