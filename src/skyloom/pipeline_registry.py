@@ -31,5 +31,6 @@ def register_pipelines() -> dict[str, Pipeline]:
                 pipelines[f"{name}.{further}"] = getattr(study, f"create_{further}_pipeline")()
         for stage in STAGES:
             pipelines[f"{name}.{stage}"] = pipelines[name].only_nodes_with_tags(stage)
-    pipelines["__default__"] = pipelines["hi_profiles.simulation"] + pipelines["hi_profiles"]
+    first = STUDIES[0]
+    pipelines["__default__"] = pipelines[f"{first}.simulation"] + pipelines[first]
     return pipelines

@@ -191,3 +191,42 @@ def _as_key(value: object) -> str:
     """Text of an id; whole numbers without a decimal point."""
     text = str(value).strip()
     return text.removesuffix(".0") if text.removesuffix(".0").isdecimal() else text
+
+
+def rows_of_table(
+    ids: Sequence[str], ra: np.ndarray, dec: np.ndarray, table: pd.DataFrame, radius: float
+) -> list[str | None]:
+    """Key of the row of a table that tells of each object: by its id, else by its position.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Of the objects.
+    ra, dec : numpy.ndarray, shape (n,)
+        deg; NaN where a position is not known.
+    table : pandas.DataFrame
+        Indexed by id, perhaps with ``ra`` and ``dec`` (deg).
+    radius : float
+        Within which a position is the same, arcsec.
+
+    Returns
+    -------
+    list of str or None
+    """
+    keys = [name if name in table.index else None for name in ids]
+    if not {"ra", "dec"} <= set(table.columns):
+        return keys
+    from astropy import units as u
+    from astropy.coordinates import SkyCoord
+
+    places = table[["ra", "dec"]].apply(pd.to_numeric, errors="coerce").dropna()
+    places = places[places["ra"].between(0, 360) & places["dec"].between(-90, 90)]
+    rest = [k for k, key in enumerate(keys) if key is None and abs(dec[k]) <= 90]
+    if places.empty or not rest:
+        return keys
+    catalogue = SkyCoord(places["ra"].to_numpy(), places["dec"].to_numpy(), unit=u.deg)
+    nearest, distance, _ = SkyCoord(ra[rest], dec[rest], unit=u.deg).match_to_catalog_sky(catalogue)
+    for k, row, apart in zip(rest, nearest, distance.arcsec, strict=True):
+        if apart <= radius:
+            keys[k] = places.index[row]
+    return keys

@@ -309,7 +309,10 @@ def bootstrap_interval(
     Returns
     -------
     low, high : float
+        NaN without objects.
     """
+    if not len(values):
+        return np.nan, np.nan
     resampled = rng.choice(values, (n_bootstrap, len(values))).mean(axis=1)
     low, high = np.percentile(resampled, [2.5, 97.5])
     return float(low), float(high)

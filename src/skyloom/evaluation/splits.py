@@ -187,3 +187,26 @@ def check_no_leak(manifest: pd.DataFrame, *, all_tested: bool = True) -> None:
     if (copies > 1).any():
         msg = f"identical files in different groups: sha256 {copies.idxmax()}"
         raise ValueError(msg)
+
+
+def share_of_classes(classes: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Rows of a share of every class, of each at least one.
+
+    Parameters
+    ----------
+    classes : numpy.ndarray of int, shape (n,)
+        Classes.
+    share : float
+        Above 0, at most 1.
+    rng : numpy.random.Generator
+        Chooses them.
+
+    Returns
+    -------
+    numpy.ndarray of int
+        Ascending.
+    """
+    order = rng.permutation(len(classes))
+    turn = pd.Series(order).groupby(classes[order]).cumcount().to_numpy()
+    wanted = np.maximum(1, np.round(share * np.bincount(classes)))[classes[order]]
+    return np.sort(order[turn < wanted])

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 _BRIGHT = 0.1  # of the brightest pixel: what of an image is counted as source
 
@@ -199,3 +204,90 @@ def share_of_copies(made: np.ndarray, train: np.ndarray, held_out: np.ndarray) -
     search = NearestNeighbors(n_neighbors=1).fit(train)
     (near, _), (usual, _) = search.kneighbors(made), search.kneighbors(held_out)
     return float((near < np.quantile(usual, 0.05)).mean())
+
+
+def rows_with_shares(
+    classes: np.ndarray, shares: pd.Series, rng: np.random.Generator
+) -> np.ndarray:
+    """As many rows as there are with given shares of the classes, each at most once.
+
+    A class of which there are none is left out.
+
+    Parameters
+    ----------
+    classes : numpy.ndarray of int, shape (n,)
+        Classes.
+    shares : pandas.Series
+        Wanted, by class.
+    rng : numpy.random.Generator
+        Chooses them.
+
+    Returns
+    -------
+    numpy.ndarray of int
+    """
+    members = {label: rng.permutation(np.flatnonzero(classes == label)) for label in shares.index}
+    members = {label: rows for label, rows in members.items() if len(rows)}
+    if not members:
+        return np.zeros(0, int)
+    total = min(len(rows) / shares[label] for label, rows in members.items())
+    return np.concatenate([rows[: round(total * shares[k])] for k, rows in members.items()])
+
+
+def judge_images(
+    train: tuple[np.ndarray, np.ndarray],
+    groups: dict[str, tuple[np.ndarray, np.ndarray]],
+    seen: Callable[[np.ndarray], np.ndarray],
+    orientations: Callable[[np.ndarray], list[np.ndarray]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Compare groups of images with those of a training part, in a space of features.
+
+    Parameters
+    ----------
+    train : tuple of (images, classes)
+        Images (n, height, width, 1) from 0 to 1.
+    groups : dict of str to (images, classes)
+        Likewise; held-out observed ones come first, with which the others are to be compared.
+    seen : callable
+        Images to features, shape (n, k).
+    orientations : callable
+        Images to the same turned and mirrored; nearest neighbours are looked for in all of them.
+
+    Returns
+    -------
+    quality : pandas.DataFrame
+        ``images`` (name of the group), ``n_images``, errors of the histograms,
+        ``kernel_distance``, ``diversity`` in units of that of the training images, and
+        ``share_of_copies``. All groups are drawn with the shares of the classes in the training
+        part.
+    histograms : pandas.DataFrame
+        From `image_histograms`, the training images first; empty without any.
+    """
+    pictures, classes = train
+    shares = pd.Series(classes).value_counts(normalize=True)
+    rng = np.random.default_rng(0)
+    ours, usual = seen(pictures), seen(next(iter(groups.values()))[0])
+    around = np.concatenate([seen(turned) for turned in orientations(pictures)])
+    drawn = {
+        name: images[rows_with_shares(labels, shares, rng)]
+        for name, (images, labels) in groups.items()
+    }
+    rows = []
+    for name, images in drawn.items():
+        if min(len(images), len(pictures)) < 2:
+            logger.warning("of %s there are too few images to judge them", name)
+            continue
+        theirs = seen(images)
+        errors = histogram_error(pictures, images)
+        rows.append(
+            {
+                "images": name,
+                "n_images": len(images),
+                **{f"{key}_error": value for key, value in errors.items()},
+                "kernel_distance": kernel_distance(ours, theirs),
+                "diversity": diversity(theirs) / diversity(ours),
+                "share_of_copies": share_of_copies(theirs, around, usual),
+            }
+        )
+    histograms = image_histograms({"training": pictures} | drawn) if len(pictures) else ()
+    return pd.DataFrame(rows), pd.DataFrame(histograms)

@@ -96,3 +96,31 @@ def measure_images(images: np.ndarray, *, pixel_scale: float = 1.8) -> pd.DataFr
         snr=table["peak_flux"] / np.where(noise > 0, noise, np.nan),
         length_ratio=table["length_1"] / table["length_2"],
     )
+
+
+def moment_features(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Image moments as the classical classifiers take them.
+
+    Parameters
+    ----------
+    measurements : pandas.DataFrame
+        ``id``, the columns of `measure_images`, and ``concentration``: peak by total brightness.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``id``; lengths and ratios as logarithms, NaN where nothing was measured.
+    """
+    table = measurements.set_index("id")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        features = pd.DataFrame(
+            {name: np.log(table[name]) for name in ("major", "minor", "concentration")}
+            | {
+                "elongation": np.log(table["major"] / table["minor"]),
+                "reach": np.log(table["length_1"] / table["major"]),
+                "length_ratio": np.log(table["length_ratio"]),
+                "flux_ratio": table["flux_ratio"],
+                "bending_angle": table["bending_angle"],
+            }
+        )
+    return features.replace([np.inf, -np.inf], np.nan)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import io
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 
+from skyloom.images.cutouts import cut
 from skyloom.raw_files import RawFile, Reader, UnusableError, load_bytes, read_file
 
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff")
@@ -200,3 +203,71 @@ def _as_file(stack: np.ndarray, k: int) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, stack[k], allow_pickle=False)
     return buffer.getvalue()
+
+
+def read_when_saved(
+    files: Sequence[tuple[str, Callable[[], bytes]]], size: int, *, chunk: int = 128
+) -> Any:
+    """Images of some files, read chunk by chunk as they are asked for.
+
+    Parameters
+    ----------
+    files : sequence of (str, callable)
+        Name, and function that returns the bytes.
+    size : int
+        Pixels on a side that are kept, about the middle.
+    chunk : int
+        Files in memory at a time.
+
+    Returns
+    -------
+    dask.array.Array of float32, shape (n, size, size)
+        NaN beyond the edge of an image.
+    """
+    import dask
+    import dask.array as da
+
+    chunks = [files[first : first + chunk] for first in range(0, len(files), chunk)]
+    read = dask.delayed(_read_images, pure=False)
+    return da.concatenate(
+        [da.from_delayed(read(part, size), (len(part), size, size), np.float32) for part in chunks]
+    )
+
+
+_one_at_a_time = threading.Lock()  # threads would mix up the warnings by which files are judged
+
+
+def _read_images(files, size):
+    images = np.empty((len(files), size, size), np.float32)
+    with _one_at_a_time:
+        for k, (name, load) in enumerate(files):
+            image = read_cut_out(name, load_bytes(load)).image
+            middle = np.array([[side // 2 for side in image.shape]])
+            images[k] = cut(image[None], middle, size, beyond=np.nan)[0]
+    return images
+
+
+def all_members(
+    files: dict[str, Callable[[], bytes]],
+) -> tuple[dict[str, Callable[[], bytes]], list[tuple[str, str, Any]]]:
+    """Files, and what archives and stacks hold in place of these.
+
+    Parameters
+    ----------
+    files : dict of str to callable
+        Name to a function that returns the bytes.
+
+    Returns
+    -------
+    members : dict of str to callable
+        Likewise.
+    rejected : list of (str, str, object)
+        File, reason and value of those that are damaged.
+    """
+    members, rejected = {}, []
+    for name in sorted(files):
+        try:
+            members |= members_of(name, files[name]) or {name: files[name]}
+        except UnusableError as error:
+            rejected.append((name, error.reason, error.value))
+    return members, rejected

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from skyloom.archives.catalogues import labels_by_id
+from skyloom.evaluation.splits import same_objects
 from skyloom.images.cutouts import label_islands
 
 
@@ -86,3 +88,72 @@ def inspect_cut_outs(
         table.loc[is_wrong, "reason"] = reason
         table.loc[is_wrong, "value"] = value if isinstance(value, str) else value[is_wrong]
     return table
+
+
+def mark_duplicates(sample: pd.DataFrame, radius: float) -> None:
+    """Give entries of one source its group, and drop all but one that can be used.
+
+    Of a given split the test part stays as it is: a twin in the training part would be a leak.
+    Else the one stays that more is known of.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        ``id``, ``ra``, ``dec`` (deg), ``sha256``, ``role``, ``class``, ``bending_angle``,
+        ``reason`` and ``value``; the last two change, ``group`` is added.
+    radius : float
+        Entries that are closer are one source, arcsec.
+    """
+    ra, dec, contents = (sample[name].to_numpy() for name in ("ra", "dec", "sha256"))
+    group = same_objects(ra, dec, radius, contents)
+    sample["group"] = sample["id"].to_numpy()[group]
+    rank = pd.DataFrame(
+        {
+            "unusable": sample["reason"] != "",
+            "role": sample["role"].map({"test": 0, "validation": 1}).fillna(2),
+            "no class": sample["class"] == "",
+            "no angle": sample["bending_angle"].isna(),
+        }
+    )
+    order = rank.sort_values(list(rank), kind="stable").index
+    firsts = sample.loc[order].groupby("group")[["id", "class"]].transform("first")
+    first = firsts.loc[sample.index]
+    twin = (sample["id"] != first["id"]) & (sample["reason"] == "")
+    other = twin & (sample["class"] != "") & (sample["class"] != first["class"])
+    sample.loc[twin, "reason"] = "duplicate"
+    sample.loc[twin, "value"] = "of " + first["id"][twin]
+    sample.loc[other, "value"] += ", which has the class " + first["class"][other]
+
+
+def apply_review(sample: pd.DataFrame, review: pd.DataFrame) -> None:
+    """Let a reader's yes or no stand in place of the rules.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        ``id``, ``keep``, ``reason`` and ``value``; the last three change.
+    review : pandas.DataFrame
+        ``id`` and ``keep``; may be empty.
+
+    Raises
+    ------
+    ValueError
+        If it names a source that there is not, or says neither yes nor no.
+    """
+    if review.empty:
+        return
+    verdict = labels_by_id(review, "id", ["keep"])["keep"].astype(str).str.strip().str.lower()
+    unknown = sorted(set(verdict.index) - set(sample["id"]))
+    if unknown:
+        msg = f"the review names sources that there are not: {unknown[:5]}"
+        raise ValueError(msg)
+    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    wrong = sorted(set(verdict) - set(words))
+    if wrong:
+        msg = f"keep is yes or no in the review, not {wrong[0]!r}"
+        raise ValueError(msg)
+    keep = sample["id"].map(verdict.map(words))
+    dropped = (keep == False) & sample["keep"]  # noqa: E712  # missing is neither
+    sample.loc[dropped, ["reason", "value"]] = ["reviewed", "not kept by the reader"]
+    sample.loc[keep == True, ["reason", "value"]] = ["", ""]  # noqa: E712
+    sample["keep"] = keep.where(keep.notna(), sample["keep"]).astype(bool)

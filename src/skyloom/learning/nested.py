@@ -279,7 +279,9 @@ def nested_predictions(predictions: pd.DataFrame, selected: pd.DataFrame) -> pd.
 def _score(result: Result, position: int, split: Split, measure: Measure) -> float:
     """What the predictions for the inner validation objects are worth."""
     truth = split.truth[split.validation]
-    return measure.score(measure.table(truth, result["validation_prediction"][position]))
+    score = measure.score(measure.table(truth, result["validation_prediction"][position]))
+    # Without validation objects nothing speaks for a configuration, and the first one is taken.
+    return -np.inf if np.isnan(score) else score
 
 
 def _outcome(configuration, position, splits, results, measure, permutation) -> Outcome:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skyloom.evaluation.report import Panel
+from skyloom.evaluation.scores import confusion_table
 from skyloom.plots.style import (
     BLACK,
     BLUE,
@@ -430,3 +432,59 @@ def _empty(figure: Figure, axis: Axes, text: str) -> Figure:
     axis.set_axis_off()
     axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes)
     return figure
+
+
+def class_panels(
+    scores: pd.DataFrame,
+    arms: pd.DataFrame,
+    predictions: pd.DataFrame,
+    curves: pd.DataFrame,
+    names: Sequence[str],
+    *,
+    objects: str,
+    shown: Sequence[str],
+    hidden: Sequence[str],
+) -> dict[str, Panel]:
+    """Figures that every comparison of classifiers has.
+
+    Parameters
+    ----------
+    scores, arms, predictions : pandas.DataFrame
+        From `skyloom.learning.results`.
+    curves : pandas.DataFrame
+        Of the trainings.
+    names : sequence of str
+        Of the classes.
+    objects : str
+        What is classified, in the plural.
+    shown : sequence of str
+        Configurations with a line or a panel of their own.
+    hidden : sequence of str
+        Configurations without a confusion matrix.
+
+    Returns
+    -------
+    dict of str to skyloom.evaluation.report.Panel
+        By the name of the figure.
+    """
+    matrices = {
+        name: confusion_table(part, len(names))
+        for name, part in predictions.groupby("configuration", sort=False)
+        if name not in hidden and (name in shown or part["kind"].iloc[0] == "baseline")
+    }
+    minus = arms["minus"].unique()
+    references = minus[0] if len(minus) == 1 else "its reference (see the table)"
+    drawn = predictions[predictions["configuration"].isin(shown)]
+    return {
+        "success_rate_figure": Panel("Success rates", success_rate_figure(scores, objects)),
+        "arms_figure": Panel(
+            f"Networks and baselines on the same test {objects}", arms_figure(arms, references)
+        ),
+        "learning_curves_figure": Panel(
+            "Learning curves", learning_curves_figure(curves[curves["configuration"].isin(shown)])
+        ),
+        "confusion_figure": Panel(
+            "Confusion matrices, normalised by true class", confusion_figure(matrices, names)
+        ),
+        "reliability_figure": Panel("Reliability of the probabilities", reliability_figure(drawn)),
+    }

@@ -190,9 +190,9 @@ def angles_figure(predictions: pd.DataFrame, scores: pd.DataFrame, n_bins: int =
     Parameters
     ----------
     predictions : pandas.DataFrame
-        ``arm``, ``id``, ``angle``, ``predicted`` (deg), of sources whose angle is known.
+        ``configuration``, ``id``, ``target``, ``predicted`` (deg), where the angle is known.
     scores : pandas.DataFrame
-        ``arm`` in the order in which they are shown, ``kind`` (network or baseline).
+        ``configuration`` in the order in which they are shown, ``kind`` (network or baseline).
     n_bins : int
         Of the angle, with equal numbers of sources.
 
@@ -207,20 +207,20 @@ def angles_figure(predictions: pd.DataFrame, scores: pd.DataFrame, n_bins: int =
         axis.text(0.5, 0.5, "no source has a known bending angle", ha="center")
         return figure
     left, right = figure.subplots(1, 2)
-    known = predictions["angle"]
+    known = predictions["target"]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, n_bins + 1)))
     for number, (_, score) in enumerate(scores.iterrows()):
-        part = predictions[predictions["arm"] == score["arm"]]
-        mean = part.groupby("id")[["angle", "predicted"]].mean()
+        part = predictions[predictions["configuration"] == score["configuration"]]
+        mean = part.groupby("id")[["target", "predicted"]].mean()
         colour = CYCLE[number % len(CYCLE)]
-        if score["kind"] == "network" or score["arm"] == "image moments":
-            left.plot(mean["angle"], mean["predicted"], ".", ms=3, alpha=0.6, color=colour)
-        error = (part["predicted"] - part["angle"]).abs()
-        index = np.clip(np.searchsorted(edges, part["angle"], "right") - 1, 0, len(edges) - 2)
+        if score["kind"] == "network" or score["configuration"] == "image moments":
+            left.plot(mean["target"], mean["predicted"], ".", ms=3, alpha=0.6, color=colour)
+        error = (part["predicted"] - part["target"]).abs()
+        index = np.clip(np.searchsorted(edges, part["target"], "right") - 1, 0, len(edges) - 2)
         by_bin = error.groupby(index).mean()
-        middle = part["angle"].groupby(index).mean()
+        middle = part["target"].groupby(index).mean()
         right.plot(
-            middle, by_bin, color=colour, marker="o", ms=4, label=score["arm"],
+            middle, by_bin, color=colour, marker="o", ms=4, label=score["configuration"],
             ls="-" if score["kind"] == "network" else "--",
         )  # fmt: skip
     top = max(known.max(), 1)
@@ -237,7 +237,7 @@ def angle_curves_figure(curves: pd.DataFrame) -> Figure:
     Parameters
     ----------
     curves : pandas.DataFrame
-        ``arm``, ``epoch``, ``loss`` and ``val_loss`` (deg^2), ``mae`` and ``val_mae`` (deg).
+        ``configuration``, ``epoch``, ``loss``, ``val_loss`` (deg^2), ``mae``, ``val_mae`` (deg).
 
     Returns
     -------
@@ -249,10 +249,10 @@ def angle_curves_figure(curves: pd.DataFrame) -> Figure:
         (axes[0], "loss", "mean squared error (deg²)"),
         (axes[1], "mae", "mean absolute error (deg)"),
     ):  # fmt: skip
-        for number, (arm, part) in enumerate(curves.groupby("arm", sort=False)):
+        for number, (name, part) in enumerate(curves.groupby("configuration", sort=False)):
             mean = part.groupby("epoch")[[column, f"val_{column}"]].mean()
             colour = CYCLE[number % len(CYCLE)]
-            axis.plot(mean.index, mean[f"val_{column}"], color=colour, label=arm)
+            axis.plot(mean.index, mean[f"val_{column}"], color=colour, label=name)
             axis.plot(mean.index, mean[column], color=colour, ls=":")
         axis.set(xlabel="epoch", ylabel=label, yscale="log")
     if len(curves):
@@ -266,7 +266,8 @@ def angles_by_class_figure(angles: pd.DataFrame, names: Sequence[str]) -> Figure
     Parameters
     ----------
     angles : pandas.DataFrame
-        ``class`` (name), ``arm`` and ``predicted`` (deg), one row a source and arm.
+        ``class`` (name), ``configuration`` and ``predicted`` (deg), one row for each source and
+        configuration.
     names : sequence of str
         Classes in the order in which they are shown.
 
@@ -276,11 +277,12 @@ def angles_by_class_figure(angles: pd.DataFrame, names: Sequence[str]) -> Figure
     """
     figure = new_figure(7, 4)
     axis = figure.subplots()
-    arms = list(dict.fromkeys(angles["arm"]))
+    arms = list(dict.fromkeys(angles["configuration"]))
     width = 0.8 / max(1, len(arms))
     for number, arm in enumerate(arms):
         parts = [
-            angles[(angles["arm"] == arm) & (angles["class"] == n)]["predicted"] for n in names
+            angles[(angles["configuration"] == arm) & (angles["class"] == n)]["predicted"]
+            for n in names
         ]
         place = np.arange(len(names)) + (number - (len(arms) - 1) / 2) * width
         filled = [(at, part) for at, part in zip(place, parts, strict=True) if len(part)]

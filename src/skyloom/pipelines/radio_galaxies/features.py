@@ -17,7 +17,7 @@ from skyloom.images.cutouts import (
     source_centres,
     stretch,
 )
-from skyloom.images.moments import measure_images
+from skyloom.images.moments import measure_images, moment_features
 from skyloom.pipelines.radio_galaxies.parameters import FeatureParameters, Sweep
 from skyloom.simulate.radio_galaxies import CLASSES, PIXEL_SCALE
 
@@ -140,34 +140,6 @@ def draw_sample_page(sample: pd.DataFrame, images: dict[str, Callable[[], np.nda
     return next(contact_sheets(np.asarray(pictures[rows.index, :, :, 0]), captions, title=title))
 
 
-def baseline_features(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Image moments as the classical classifiers take them.
-
-    Parameters
-    ----------
-    measurements : pandas.DataFrame
-        From `skyloom.pipelines.radio_galaxies.features.measure_sample`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``id``; lengths and ratios as logarithms, NaN where nothing was measured.
-    """
-    table = measurements.set_index("id")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        features = pd.DataFrame(
-            {name: np.log(table[name]) for name in ("major", "minor", "concentration")}
-            | {
-                "elongation": np.log(table["major"] / table["minor"]),
-                "reach": np.log(table["length_1"] / table["major"]),
-                "length_ratio": np.log(table["length_ratio"]),
-                "flux_ratio": table["flux_ratio"],
-                "bending_angle": table["bending_angle"],
-            }
-        )
-    return features.replace([np.inf, -np.inf], np.nan)
-
-
 def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
     """What decides whether a source is like those of the training sample.
 
@@ -179,6 +151,7 @@ def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Indexed by ``id``: those of `baseline_features` that every source has.
+        Indexed by ``id``: those of `skyloom.images.moments.moment_features` that
+        every source has.
     """
-    return baseline_features(measurements)[["major", "minor", "concentration", "elongation"]]
+    return moment_features(measurements)[["major", "minor", "concentration", "elongation"]]

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skyloom.evaluation.measures import regression
+from skyloom.evaluation.splits import share_of_classes
 from skyloom.evaluation.synthetic import diversity, histogram_error
 from skyloom.images.cutouts import stretch
 from skyloom.images.orientations import orientations, random_rotations, rotate_and_flip
@@ -30,6 +32,7 @@ from skyloom.pipelines.radio_galaxies.parameters import Configuration, NetworkPa
 
 INPUTS = ("images", "synthetic")  # settings of a fit that name shared inputs
 ANGLE_SCALE = 90.0  # deg; what a regressor of the bending angle calls 1
+ANGLES = regression(ANGLE_SCALE, "deg", (0.0, 180.0))
 _N_COMPARED = 256  # made images from which a checkpoint is judged
 _N_FRAME = 32  # images in a frame of the film of a training
 
@@ -164,29 +167,6 @@ def training_data(
     return np.concatenate(turned), np.tile(known, len(turned))
 
 
-def share_of_classes(classes: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Rows of a share of every class, of each at least one.
-
-    Parameters
-    ----------
-    classes : numpy.ndarray of int, shape (n,)
-        Classes.
-    share : float
-        Above 0, at most 1.
-    rng : numpy.random.Generator
-        Chooses them.
-
-    Returns
-    -------
-    numpy.ndarray of int
-        Ascending.
-    """
-    order = rng.permutation(len(classes))
-    turn = pd.Series(order).groupby(classes[order]).cumcount().to_numpy()
-    wanted = np.maximum(1, np.round(share * np.bincount(classes)))[classes[order]]
-    return np.sort(order[turn < wanted])
-
-
 def fit_network(
     settings: dict[str, Any],
     _shared: dict[str, Any],
@@ -259,15 +239,15 @@ def fit_task(
 def fit_angle_task(
     settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
 ) -> dict[str, np.ndarray]:
-    """Fit a regressor of the bending angle on one split and predict other sources.
+    """Fit a regressor of the bending angle on one split and predict its other sources.
 
     Parameters
     ----------
     settings : dict
         From `fit_settings`.
     arrays : dict
-        Rows ``train``, ``validation`` and ``predict``, and the angles of the first two (deg).
-        Without observed validation sources a tenth of the training images stands in.
+        Rows ``train``, ``validation``, ``test``, and the targets of the first two, in units of
+        `ANGLE_SCALE`.
     shared : dict
         Images and synthetic images with their angles.
     threads : int
@@ -276,38 +256,49 @@ def fit_angle_task(
     Returns
     -------
     dict of numpy.ndarray
-        ``angle`` (n,), deg: mean of the predictions for the image in eight orientations, which
-        cannot change the truth, and ``scatter`` (n,), deg, their standard deviation;
-        ``history`` (epochs, 4): mean squared and mean absolute error of training and validation
-        (deg^2, deg); ``weight_0`` ... of the network.
+        From `skyloom.learning.fitting.split_result`; predictions (lengths, n, 8) of
+        `predict_orientations`, errors of the history in deg^2 and deg.
     """
-    prepare_process(threads)
-    images = shared[settings["images"]]
-    angles = (arrays["train_angles"] / ANGLE_SCALE).astype(np.float32)
-    train = training_data(settings, shared, arrays["train"], angles)
-    validation = (
-        np.asarray(images[arrays["validation"]]),
-        (arrays["validation_angles"] / ANGLE_SCALE).astype(np.float32),
-    )
-    if not len(validation[1]):
+    return fit_on_split(
+        settings, arrays, shared, threads=threads,
+        inputs_of=inputs_of, training_data=training_data, fit_network=fit_angle_network,
+        curves=ANGLES.curves, predict=predict_orientations,
+    )  # fmt: skip
+
+
+def fit_angle_network(
+    settings: dict[str, Any],
+    shared: dict[str, Any],
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray] | None,
+) -> tuple[Any, list[Any], pd.DataFrame]:
+    """Fit a regressor of the bending angle.
+
+    Parameters
+    ----------
+    settings, shared, train, validation
+        As of `fit_network`.
+
+    Returns
+    -------
+    model, snapshots, history
+        As of `fit_network`, errors in deg^2 and deg.
+    """
+    if validation is not None and not len(validation[1]):
+        # No observed source with a known angle is there to stop the training: a tenth of what is
+        # trained on stands in.
         held = np.random.default_rng([settings["seed"], 2]).permutation(len(train[1]))
         held, rest = np.split(held, [max(1, len(held) // 10)])
-        validation = tuple(part[held] for part in train)
-        train = tuple(part[rest] for part in train)
-    model, (snapshot,), history = fit_network(settings, shared, train, validation, regression=True)
-    model.set_weights(snapshot.weights)
-    angle, scatter = predict_angles(model, np.asarray(images[arrays["predict"]]))
-    scale = np.array([ANGLE_SCALE**2, ANGLE_SCALE] * 2, np.float32)
-    return {
-        "angle": angle,
-        "scatter": scatter,
-        "history": history[["loss", "mae", "val_loss", "val_mae"]].to_numpy(np.float32) * scale,
-        **pack(snapshot.weights, "weight"),
-    }
+        validation, train = tuple(x[held] for x in train), tuple(x[rest] for x in train)
+    model, snapshots, history = fit_network(settings, shared, train, validation, regression=True)
+    units = {"loss": ANGLE_SCALE**2, "mae": ANGLE_SCALE}
+    known = [name for name in ANGLES.curves if name in history]
+    history[known] *= [units[name.removeprefix("val_")] for name in known]
+    return model, snapshots, history
 
 
-def predict_angles(model: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bending angles: the mean of the predictions for an image in eight orientations.
+def predict_orientations(model: Any, images: np.ndarray) -> np.ndarray:
+    """Predictions for every image in eight orientations, which cannot change the truth.
 
     Parameters
     ----------
@@ -318,13 +309,10 @@ def predict_angles(model: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     Returns
     -------
-    angle : numpy.ndarray, shape (n,)
-        deg, from 0 to 180.
-    scatter : numpy.ndarray, shape (n,)
-        Standard deviation of the eight, deg.
+    numpy.ndarray, shape (n, 8)
+        In units of `ANGLE_SCALE`.
     """
-    found = np.stack([predict(model, each)[:, 0] for each in orientations(images)]) * ANGLE_SCALE
-    return np.clip(found.mean(axis=0), 0, 180), found.std(axis=0)
+    return np.stack([predict(model, each)[:, 0] for each in orientations(images)], axis=1)
 
 
 def train_generator_task(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import PurePosixPath
@@ -15,11 +14,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from skyloom.archives.catalogues import labels_by_id
-from skyloom.evaluation.splits import same_objects
-from skyloom.images.cutouts import clip_background, cut, remove_specks, resize, stretch
-from skyloom.images.readers import members_of, read_cut_out
-from skyloom.images.selection import inspect_cut_outs
+from skyloom.archives.catalogues import labels_by_id, rows_of_table
+from skyloom.images.cutouts import clip_background, remove_specks, resize, stretch
+from skyloom.images.readers import all_members, read_cut_out, read_when_saved
+from skyloom.images.selection import apply_review, inspect_cut_outs, mark_duplicates
 from skyloom.pipelines.radio_galaxies.parameters import (
     AugmentationParameters,
     Configuration,
@@ -100,7 +98,7 @@ def ingest_cut_outs(
     table = _labels(labels, ingestion)
     pattern = re.compile(ingestion.file_pattern)
     class_of = {value: name for name, values in ingestion.class_values.items() for value in values}
-    members, rejected = _members(observations)
+    members, rejected = all_members(observations)
     rows, taken, left_out = [], {}, {}
     for file in tqdm(sorted(members), desc="reading cut-outs", unit="file"):
         told = pattern.search(file)
@@ -135,43 +133,7 @@ def ingest_cut_outs(
         _tell_by_table(rows, table, class_of, ingestion)
     sources = pd.DataFrame(rows, columns=list(SOURCE_COLUMNS))
     accepted = [(file, members[file]) for file in sources["file"]]
-    return sources, _read_when_saved(accepted, ingestion.size), refused
-
-
-def _read_when_saved(files, size):
-    """The images of some files, chunk by chunk, as they are asked for."""
-    import dask
-    import dask.array as da
-
-    chunks = [files[first : first + _CHUNK] for first in range(0, len(files), _CHUNK)]
-    read = dask.delayed(_read_images, pure=False)
-    return da.concatenate(
-        [da.from_delayed(read(part, size), (len(part), size, size), np.float32) for part in chunks]
-    )
-
-
-_one_at_a_time = threading.Lock()  # threads would mix up the warnings by which files are judged
-
-
-def _read_images(files, size):
-    images = np.empty((len(files), size, size), np.float32)
-    with _one_at_a_time:
-        for k, (name, load) in enumerate(files):
-            image = read_cut_out(name, load_bytes(load)).image
-            middle = np.array([[side // 2 for side in image.shape]])
-            images[k] = cut(image[None], middle, size, beyond=np.nan)[0]
-    return images
-
-
-def _members(files):
-    """Files, and what archives and stacks hold in place of these; and which of them are damaged."""
-    members, rejected = {}, []
-    for name in sorted(files):
-        try:
-            members |= members_of(name, files[name]) or {name: files[name]}
-        except UnusableError as error:
-            rejected.append((name, error.reason, error.value))
-    return members, rejected
+    return sources, read_when_saved(accepted, ingestion.size), refused
 
 
 def _labels(labels, parameters):
@@ -212,7 +174,9 @@ def _class_said(value, source, class_of):
 
 def _tell_by_table(rows, table, class_of, parameters):
     """Add what the label table says of the sources; it has the last word."""
-    keys = _rows_of_table(rows, table, parameters.duplicate_radius)
+    ids, ra, dec = ([row[name] for row in rows] for name in ("id", "ra", "dec"))
+    places = np.array(ra, float), np.array(dec, float)
+    keys = rows_of_table(ids, *places, table, parameters.duplicate_radius)
     impossible = []
     for row, key in zip(rows, keys, strict=True):
         if key is None:
@@ -248,28 +212,6 @@ def _tell_by_table(rows, table, class_of, parameters):
         )  # fmt: skip
 
 
-def _rows_of_table(rows, table, radius):
-    """Key of the row of the table that tells of each source: by its id, else by its position."""
-    keys = [row["id"] if row["id"] in table.index else None for row in rows]
-    if not {"ra", "dec"} <= set(table.columns):
-        return keys
-    from astropy import units as u
-    from astropy.coordinates import SkyCoord
-
-    places = table[["ra", "dec"]].apply(pd.to_numeric, errors="coerce").dropna()
-    places = places[places["ra"].between(0, 360) & places["dec"].between(-90, 90)]
-    rest = [k for k, key in enumerate(keys) if key is None and abs(rows[k]["dec"]) <= 90]
-    if places.empty or not rest:
-        return keys
-    ra, dec = (np.array([rows[k][name] for k in rest]) for name in ("ra", "dec"))
-    catalogue = SkyCoord(places["ra"].to_numpy(), places["dec"].to_numpy(), unit=u.deg)
-    nearest, distance, _ = SkyCoord(ra, dec, unit=u.deg).match_to_catalog_sky(catalogue)
-    for k, row, apart in zip(rest, nearest, distance.arcsec, strict=True):
-        if apart <= radius:
-            keys[k] = places.index[row]
-    return keys
-
-
 def select_sample(
     sources: pd.DataFrame,
     cutouts: np.ndarray,
@@ -301,7 +243,7 @@ def select_sample(
 
     sample = inspect_sources(sources, cutouts, ingestion)
     sample["keep"] = sample["reason"] == ""
-    _apply_review(sample, review)
+    apply_review(sample, review)
     if not sample["keep"].any():
         reasons = sample["reason"].value_counts().to_dict()
         msg = f"none of {len(sample)} cut-outs is kept: {reasons}"
@@ -363,53 +305,5 @@ def inspect_sources(
             )
         )
     sample = sources.join(pd.concat(seen, ignore_index=True))
-    _mark_duplicates(sample, parameters.duplicate_radius)
+    mark_duplicates(sample, parameters.duplicate_radius)
     return sample
-
-
-def _mark_duplicates(sample, radius):
-    """Give entries of one source its group, and drop all but one that can be used.
-
-    Of a given split the test part stays as it is: a twin in the training part would be a leak.
-    Else the one stays that more is known of.
-    """
-    ra, dec, contents = (sample[name].to_numpy() for name in ("ra", "dec", "sha256"))
-    group = same_objects(ra, dec, radius, contents)
-    sample["group"] = sample["id"].to_numpy()[group]
-    rank = pd.DataFrame(
-        {
-            "unusable": sample["reason"] != "",
-            "role": sample["role"].map({"test": 0, "validation": 1}).fillna(2),
-            "no class": sample["class"] == "",
-            "no angle": sample["bending_angle"].isna(),
-        }
-    )
-    order = rank.sort_values(list(rank), kind="stable").index
-    firsts = sample.loc[order].groupby("group")[["id", "class"]].transform("first")
-    first = firsts.loc[sample.index]
-    twin = (sample["id"] != first["id"]) & (sample["reason"] == "")
-    other = twin & (sample["class"] != "") & (sample["class"] != first["class"])
-    sample.loc[twin, "reason"] = "duplicate"
-    sample.loc[twin, "value"] = "of " + first["id"][twin]
-    sample.loc[other, "value"] += ", which has the class " + first["class"][other]
-
-
-def _apply_review(sample, review):
-    """Let a reader's yes or no stand in place of the rules."""
-    if review.empty:
-        return
-    verdict = labels_by_id(review, "id", ["keep"])["keep"].astype(str).str.strip().str.lower()
-    unknown = sorted(set(verdict.index) - set(sample["id"]))
-    if unknown:
-        msg = f"the review names sources that there are not: {unknown[:5]}"
-        raise ValueError(msg)
-    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-    wrong = sorted(set(verdict) - set(words))
-    if wrong:
-        msg = f"keep is yes or no in the review, not {wrong[0]!r}"
-        raise ValueError(msg)
-    keep = sample["id"].map(verdict.map(words))
-    dropped = (keep == False) & sample["keep"]  # noqa: E712  # missing is neither
-    sample.loc[dropped, ["reason", "value"]] = ["reviewed", "not kept by the reader"]
-    sample.loc[keep == True, ["reason", "value"]] = ["", ""]  # noqa: E712
-    sample["keep"] = keep.where(keep.notna(), sample["keep"]).astype(bool)

@@ -92,7 +92,8 @@ def create_pipeline() -> Pipeline:
                 step(
                     training.fit_bending_angles,
                     f"sample angle_split_manifest measurements {trained_on} params:bending {fits}",
-                    "angle_predictions angle_curves angle_networks",
+                    "angle_predictions angle_baseline_predictions angle_inner_scores angle_curves "
+                    "angle_outcome angle_networks",
                 ),
                 step(
                     training.fit_final_network,
@@ -110,8 +111,9 @@ def create_pipeline() -> Pipeline:
                 ),
                 step(
                     reporting.score_bending_angles,
-                    "angle_predictions sample params:reporting",
-                    "angle_scores angles_of_unmeasured",
+                    "angle_predictions angle_baseline_predictions angle_inner_scores sample "
+                    "params:reporting",
+                    "angle_scores angles angles_of_unmeasured",
                 ),
                 step(
                     reporting.measure_synthetic_quality,
@@ -129,15 +131,16 @@ def create_pipeline() -> Pipeline:
                     reporting.write_report,
                     "sample rejected images success_rates arms predictions learning_curves "
                     "selection generator_history synthetic_quality synthetic_histograms "
-                    "angle_predictions angle_scores angle_curves angles_of_unmeasured sweep "
-                    "outcome model_info params:reporting",
+                    "angles angle_scores angle_curves angles_of_unmeasured sweep outcome "
+                    "model_info params:reporting",
                     f"{FIGURES} report summary",
                     by_name=True,
                 ),
                 step(
                     reporting.describe_runs,
                     "sample split_manifest success_rates predictions inner_scores learning_curves "
-                    "angle_scores angle_curves sweep outcome summary params:bending",
+                    "angle_scores angle_inner_scores angle_curves angle_outcome sweep outcome "
+                    "summary",
                     "runs",
                 ),
             ],

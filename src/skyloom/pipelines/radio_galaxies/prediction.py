@@ -15,7 +15,7 @@ from skyloom.pipelines.radio_galaxies.features import (
     measure_sample,
     prepare_images,
 )
-from skyloom.pipelines.radio_galaxies.fitting import predict_angles
+from skyloom.pipelines.radio_galaxies.fitting import ANGLES, predict_orientations
 from skyloom.pipelines.radio_galaxies.ingestion import ingest_cut_outs, inspect_sources
 from skyloom.pipelines.radio_galaxies.parameters import (
     Configuration,
@@ -81,7 +81,8 @@ def classify_cut_outs(
     if description["angle_network"] in angle_networks:
         regressor = angle_networks[description["angle_network"]]()
         seen = FeatureParameters.model_validate(description["angle_features"])
-        angle, _ = predict_angles(regressor, prepare_images(cutouts, seen))
+        said = predict_orientations(regressor, prepare_images(cutouts, seen))
+        angle = ANGLES.table(np.full(len(said), np.nan), said)["predicted"]
         table["bending_angle"] = np.where(table["class"] != "compact", angle, np.nan)
     table["moment_bending_angle"] = measured["bending_angle"]
     table["warning"] = sources["reason"]

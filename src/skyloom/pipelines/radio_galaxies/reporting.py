@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,50 +11,44 @@ import numpy as np
 import pandas as pd
 
 from skyloom.evaluation.measures import classification, classification_of
-from skyloom.evaluation.report import Panel, data_fingerprint, render_report, summary_text
-from skyloom.evaluation.scores import confusion_table
-from skyloom.evaluation.synthetic import (
-    diversity,
-    histogram_error,
-    image_histograms,
-    kernel_distance,
-    share_of_copies,
+from skyloom.evaluation.report import (
+    Panel,
+    data_fingerprint,
+    differences,
+    render_report,
+    results_table,
+    summary_text,
 )
+from skyloom.evaluation.synthetic import judge_images
 from skyloom.learning.results import (
     ARM_COLUMNS,
     NESTED,
     along_axis,
     compare_arms,
-    file_name,
     score_comparison,
     scorer,
     workbooks_of,
 )
-from skyloom.learning.runs import describe_children, describe_run, run_parameters
+from skyloom.learning.runs import describe_children, describe_run
 from skyloom.nets.alhassan import FEATURES
 from skyloom.pipelines.radio_galaxies.augmentation import LEAST_DIVERSE, MOST_UNLIKE
 from skyloom.pipelines.radio_galaxies.features import class_names
+from skyloom.pipelines.radio_galaxies.fitting import ANGLES
 from skyloom.pipelines.radio_galaxies.parameters import (
-    BendingParameters,
     Configuration,
     ReportingParameters,
     Sweep,
 )
 from skyloom.pipelines.radio_galaxies.training import (
-    ANGLE_BASELINES,
-    ANGLE_CURVES,
     FOREST_BASELINE,
     MAJORITY_BASELINE,
-    angle_configuration,
+    angle_child,
+    best_angle_baseline,
 )
 from skyloom.plots import classification as class_plots
 from skyloom.plots import radio_galaxies as plots
 from skyloom.plots.generators import generators_figure
 
-ANGLE_SCORES = (
-    "arm", "kind", "mae", "mae_low", "mae_high", "rmse", "minus_best_baseline",
-    "minus_best_baseline_low", "minus_best_baseline_high", "scatter", "n_sources", "n_seeds",
-)  # fmt: skip
 HISTOGRAMS = ("pixel", "flux", "area", "spread")
 QUALITY_COLUMNS = (
     "pool", "fold", "n_images", *(f"{name}_error" for name in HISTOGRAMS), "kernel_distance",
@@ -66,8 +60,6 @@ _MEASURES = {
     "diversity": ("diversity, training images = 1", LEAST_DIVERSE),
 }
 _N_SHOWN = 8  # configurations in the figures with a panel or a line for each
-
-logger = logging.getLogger(__name__)
 
 
 def score_configurations(
@@ -108,49 +100,42 @@ def score_configurations(
 
 
 def score_bending_angles(
-    angle_predictions: pd.DataFrame, sample: pd.DataFrame, reporting: ReportingParameters
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    angle_predictions: pd.DataFrame,
+    angle_baseline_predictions: pd.DataFrame,
+    angle_inner_scores: pd.DataFrame,
+    sample: pd.DataFrame,
+    reporting: ReportingParameters,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Errors of the bending angles beside the baselines, and what is said of unmeasured sources.
 
     Returns
     -------
     scores : pandas.DataFrame
-        `ANGLE_SCORES` in deg, one row an arm: mean absolute error over sources whose angle is
-        known (mean over seeds) with its 95 % interval bootstrapped over sources, the paired
-        difference to the better baseline, and ``scatter`` of one source turned and mirrored.
+        From `skyloom.learning.results.score_comparison`, in deg; differences are to the better
+        baseline.
+    angles : pandas.DataFrame
+        Predictions of all of them, with ``kind``.
     unmeasured : pandas.DataFrame
-        ``id``, ``class`` (name), ``arm``, ``predicted`` (mean over seeds, deg) of the others.
+        ``id``, ``class`` (name), ``configuration``, ``predicted`` (mean over seeds, deg) of sources
+        whose angle is not known.
     """
-    known = angle_predictions[angle_predictions["angle"].notna()]
-    others = angle_predictions[
-        angle_predictions["angle"].isna() & angle_predictions["predicted"].notna()
+    reference = best_angle_baseline(angle_baseline_predictions)
+    scores, angles, _ = score_comparison(
+        angle_predictions,
+        angle_inner_scores,
+        pd.DataFrame(),
+        angle_baseline_predictions,
+        measure=ANGLES,
+        score=scorer(angle_baseline_predictions, reference, ANGLES, reporting.seed),
+        label_source="label table",
+    )
+    others = angles[
+        angles["target"].isna() & angles["predicted"].notna() & (angles["kind"] != "nested")
     ]
-    mean = others.groupby(["arm", "id"], as_index=False, sort=False)["predicted"].mean()
-    unmeasured = mean.merge(sample[["id", "class"]], on="id")[["id", "class", "arm", "predicted"]]
-    if known.empty:
-        return pd.DataFrame(columns=list(ANGLE_SCORES)), unmeasured
-    error = (known["predicted"] - known["angle"]).abs()
-    by_source = error.groupby([known["arm"], known["id"]]).mean().unstack("arm")
-    squared = ((known["predicted"] - known["angle"]) ** 2).groupby(known["arm"]).mean() ** 0.5
-    scatter = known.groupby("arm")["scatter"].mean()
-    baselines = [name for name in ANGLE_BASELINES if by_source[name].notna().all()]
-    best = by_source[baselines].mean().idxmin()
-    rng = np.random.default_rng(reporting.seed)
-    picks = rng.integers(len(by_source), size=(2000, len(by_source)))
-    rows = []
-    for arm in by_source:
-        own = by_source[arm].to_numpy()
-        apart = own - by_source[best].to_numpy()
-        low, high = np.percentile(own[picks].mean(axis=1), [2.5, 97.5])
-        apart_low, apart_high = np.percentile(apart[picks].mean(axis=1), [2.5, 97.5])
-        rows.append(
-            (arm, "baseline" if arm in ANGLE_BASELINES else "network", own.mean(), low, high,
-             squared[arm], apart.mean(), apart_low, apart_high, scatter[arm], len(own),
-             known.loc[known["arm"] == arm, "seed"].nunique())
-        )  # fmt: skip
-    table = pd.DataFrame(rows, columns=list(ANGLE_SCORES))
-    order = ["kind", "mae"]
-    return table.sort_values(order, ascending=[False, True], ignore_index=True), unmeasured
+    keys = ["configuration", "id"]
+    mean = others.groupby(keys, as_index=False, sort=False)["predicted"].mean()
+    columns = ["id", "class", "configuration", "predicted"]
+    return scores, angles, mean.merge(sample[["id", "class"]], on="id")[columns]
 
 
 def measure_synthetic_quality(
@@ -168,10 +153,7 @@ def measure_synthetic_quality(
     -------
     quality : pandas.DataFrame
         `QUALITY_COLUMNS`, first a row for the held-out observed images of each fold, with which
-        the others are to be compared; see `skyloom.evaluation.synthetic`. All are drawn with the
-        shares of the classes in the training part, and nearest neighbours are looked for among
-        the training images in eight orientations. ``diversity`` is in units of that of the
-        training images.
+        the others are to be compared, see `skyloom.evaluation.synthetic.judge_images`.
     histograms : pandas.DataFrame
         From `skyloom.evaluation.synthetic.image_histograms`, the training images first; of the
         first fold.
@@ -185,69 +167,32 @@ def measure_synthetic_quality(
     from skyloom.learning.fitting import predict
 
     variant = Configuration.model_validate(classifier_description["configuration"]).input_variant
-    features = keras.Model(classifier.inputs, classifier.get_layer(FEATURES).output)
+    space = keras.Model(classifier.inputs, classifier.get_layer(FEATURES).output)
     pictures = np.asarray(images[variant]())
     row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
     first = split_manifest[split_manifest["seed"] == split_manifest["seed"].iloc[0]]
-    rows, histograms = [], None
-    for fold, part in first.groupby("fold"):
-        learnt, rest = part[part["role"] == "train"], part[part["role"] != "train"]
-        shares = learnt["class"].value_counts(normalize=True)
-        train, held = (pictures[row_of.loc[each["id"]]] for each in (learnt, rest))
-        groups = {"observed, held out": (held, rest["class"].to_numpy())}
+    tables, histograms = [], []
+    for fold, objects in first.groupby("fold"):
+        train, held_out = (
+            (pictures[row_of.loc[part["id"]]], part["class"].to_numpy())
+            for part in (objects[objects["role"] == "train"], objects[objects["role"] != "train"])
+        )
         of_fold = synthetic[(synthetic["fold"] == fold) & (synthetic["variant"] == variant)]
-        for (pool, kind), part in of_fold.groupby(["pool", "kind"], sort=False):
-            groups[kind] = np.asarray(synthetic_images[pool]()), part["class"].to_numpy(int)
-        ours, usual = predict(features, train), predict(features, held)
-        around = np.concatenate([predict(features, turned) for turned in orientations(train)])
-        rng = np.random.default_rng(0)
-        drawn = {
-            name: many[rows_with_shares(classes, shares, rng)]
-            for name, (many, classes) in groups.items()
+        made = {
+            kind: (np.asarray(synthetic_images[pool]()), part["class"].to_numpy(int))
+            for (pool, kind), part in of_fold.groupby(["pool", "kind"], sort=False)
         }
-        if histograms is None and len(train):
-            histograms = image_histograms({"training": train} | drawn)
-        for name, made in drawn.items():
-            if min(len(made), len(train)) < 2:
-                logger.warning("of %s there are too few images to judge them", name)
-                continue
-            theirs, errors = predict(features, made), histogram_error(train, made)
-            rows.append(
-                (name, fold, len(made), *(errors[each] for each in HISTOGRAMS),
-                 kernel_distance(ours, theirs), diversity(theirs) / diversity(ours),
-                 share_of_copies(theirs, around, usual))
-            )  # fmt: skip
-    if histograms is None:
-        histograms = pd.DataFrame(columns=list(HISTOGRAM_COLUMNS))
-    return pd.DataFrame(rows, columns=list(QUALITY_COLUMNS)), histograms
-
-
-def rows_with_shares(
-    classes: np.ndarray, shares: pd.Series, rng: np.random.Generator
-) -> np.ndarray:
-    """As many rows as there are with given shares of the classes, each at most once.
-
-    A class of which there are none is left out.
-
-    Parameters
-    ----------
-    classes : numpy.ndarray of int, shape (n,)
-        Classes.
-    shares : pandas.Series
-        Wanted, by class.
-    rng : numpy.random.Generator
-        Chooses them.
-
-    Returns
-    -------
-    numpy.ndarray of int
-    """
-    members = {label: rng.permutation(np.flatnonzero(classes == label)) for label in shares.index}
-    members = {label: rows for label, rows in members.items() if len(rows)}
-    if not members:
-        return np.zeros(0, int)
-    total = min(len(rows) / shares[label] for label, rows in members.items())
-    return np.concatenate([rows[: round(total * shares[k])] for k, rows in members.items()])
+        quality, shares = judge_images(
+            train, {"observed, held out": held_out} | made, partial(predict, space), orientations
+        )
+        tables.append(quality.assign(fold=fold))
+        histograms.append(shares)
+    quality = pd.concat(tables, ignore_index=True).rename(columns={"images": "pool"})
+    shown = next((table for table in histograms if len(table)), None)
+    return (
+        quality[list(QUALITY_COLUMNS)],
+        pd.DataFrame(columns=list(HISTOGRAM_COLUMNS)) if shown is None else shown,
+    )
 
 
 def write_workbooks(
@@ -360,7 +305,7 @@ def write_report(
     generator_history: pd.DataFrame,
     synthetic_quality: pd.DataFrame,
     synthetic_histograms: pd.DataFrame,
-    angle_predictions: pd.DataFrame,
+    angles: pd.DataFrame,
     angle_scores: pd.DataFrame,
     angle_curves: pd.DataFrame,
     angles_of_unmeasured: pd.DataFrame,
@@ -381,11 +326,19 @@ def write_report(
     measure = classification(len(names))
     networks = success_rates.loc[success_rates["kind"] == "network", "configuration"]
     shown = networks.tolist()[:_N_SHOWN]
-    panels = _panels_of_classes(
-        sample, images, success_rates, arms, predictions, learning_curves, names, shown,
-        along_axis(arms, sweep, outcome["configurations"]), reporting.n_sample_images,
+    along, axis = along_axis(arms, sweep, outcome["configurations"])
+    panels = class_plots.class_panels(
+        success_rates, arms, predictions, learning_curves, names,
+        objects="sources", shown=shown, hidden=(MAJORITY_BASELINE, NESTED),
     )  # fmt: skip
     panels |= {
+        "axis_figure": Panel(
+            "Along the axis of the sweep", class_plots.axis_figure(along, axis), not along.empty
+        ),
+        "examples_figure": Panel(
+            "Examples of the network's input with true and predicted class",
+            _examples(sample, images, predictions, names, reporting.n_sample_images),
+        ),
         "generators_figure": Panel(
             "Networks that make images",
             generators_figure(generator_history, _MEASURES),
@@ -397,9 +350,7 @@ def write_report(
             not synthetic_histograms.empty,
         ),
     }
-    panels |= _panels_of_angles(
-        angle_predictions, angle_scores, angle_curves, angles_of_unmeasured, names
-    )
+    panels |= _panels_of_angles(angles, angle_scores, angle_curves, angles_of_unmeasured, names)
     n_kept = int(sample["keep"].sum())
     head = f"{n_kept} cut-outs kept of {len(sample)} read, {len(rejected)} rejected or left out"
     words = _words(angle_scores, generator_history)
@@ -418,7 +369,7 @@ def write_report(
         selection=selection,
         failed=outcome["failed"],
         quality=synthetic_quality,
-        angles=angle_scores,
+        angles=_angles_as_shown(angle_scores),
     )
     return {
         **{name: panel.figure for name, panel in panels.items()},
@@ -427,55 +378,14 @@ def write_report(
     }
 
 
-def _panels_of_classes(
-    sample, images, success_rates, arms, predictions, curves, names, shown, along, n_examples
-):
-    """Figures of the classification."""
-    matrices = {
-        name: confusion_table(part, len(names))
-        for name, part in predictions.groupby("configuration", sort=False)
-        if name not in (MAJORITY_BASELINE, NESTED)
-        and (name in shown or part["kind"].iloc[0] == "baseline")
-    }
-    minus = arms["minus"].unique()
-    references = minus[0] if len(minus) == 1 else "its reference (see the table)"
-    return {
-        "success_rate_figure": Panel(
-            "Success rates", class_plots.success_rate_figure(success_rates)
-        ),
-        "arms_figure": Panel(
-            "Networks and baselines on the same test sources",
-            class_plots.arms_figure(arms, references),
-        ),
-        "axis_figure": Panel(
-            "Along the axis of the sweep", class_plots.axis_figure(*along), not along[0].empty
-        ),
-        "learning_curves_figure": Panel(
-            "Learning curves",
-            class_plots.learning_curves_figure(curves[curves["configuration"].isin(shown)]),
-        ),
-        "confusion_figure": Panel(
-            "Confusion matrices, normalised by true class",
-            class_plots.confusion_figure(matrices, names),
-        ),
-        "examples_figure": Panel(
-            "Examples of the network's input with true and predicted class",
-            _examples(sample, images, predictions, names, n_examples),
-        ),
-        "reliability_figure": Panel(
-            "Reliability of the probabilities",
-            class_plots.reliability_figure(predictions[predictions["configuration"].isin(shown)]),
-        ),
-    }
-
-
 def _panels_of_angles(predictions, scores, curves, unmeasured, names):
     """Figures of the bending angles."""
-    measured = predictions[predictions["angle"].notna()]
+    measured = predictions[predictions["target"].notna()]
+    single = scores[scores["kind"] != "nested"]  # which is one of the networks
     return {
         "angles_figure": Panel(
             "Bending angles of test sources",
-            plots.angles_figure(measured, scores),
+            plots.angles_figure(measured, single),
             not measured.empty,
         ),
         "angle_curves_figure": Panel(
@@ -491,12 +401,23 @@ def _panels_of_angles(predictions, scores, curves, unmeasured, names):
     }
 
 
+def _angles_as_shown(scores):
+    """Table of the bending angles, the better baseline beside each row."""
+    if scores.empty:
+        return scores
+    table = results_table(scores, ANGLES)
+    table["minus the better baseline (deg, 95 %)"] = differences(scores)
+    return table.assign(sources=scores["n_objects"].astype(str))
+
+
 def _words(angles, generators):
     """What the terminal says of bending angles and generators."""
     words = []
     if len(angles):
-        parts = [f"{row.arm} {row.mae:.1f}" for row in angles.itertuples()]
-        words.append(f"Bending angle, mean absolute error (deg): {', '.join(parts)}.")
+        single = angles[(angles["kind"] != "nested") & angles["mae"].notna()].sort_values("mae")
+        parts = [f"{row.configuration} {row.mae:.1f}" for row in single.itertuples()]
+        if parts:
+            words.append(f"Bending angle, mean absolute error (deg): {', '.join(parts)}.")
     chosen = generators[generators["chosen"].astype(bool)]
     bad = chosen[chosen["verdict"] != ""]
     words += [f"Warning, {row.kind} of fold {row.fold}: {row.verdict}." for row in bad.itertuples()]
@@ -523,11 +444,12 @@ def describe_runs(
     inner_scores: pd.DataFrame,
     learning_curves: pd.DataFrame,
     angle_scores: pd.DataFrame,
+    angle_inner_scores: pd.DataFrame,
     angle_curves: pd.DataFrame,
+    angle_outcome: dict[str, Any],
     sweep: Sweep,
     outcome: dict[str, Any],
     summary: str,
-    bending: BendingParameters,
 ) -> dict[str, Any]:
     """What MLflow is told: the run, and a child for each configuration and baseline.
 
@@ -540,6 +462,9 @@ def describe_runs(
     children = describe_children(
         Configuration, measure, success_rates, inner_scores, learning_curves, outcome
     )
+    of_angles = describe_children(
+        Configuration, ANGLES, angle_scores, angle_inner_scores, angle_curves, angle_outcome
+    )
     return describe_run(
         "radio_galaxies",
         sweep,
@@ -550,31 +475,5 @@ def describe_runs(
         predictions,
         summary=summary,
         params={"split": sweep.base.augmentation.split},
-        children=children + _angle_children(angle_scores, angle_curves, sweep.base, bending),
+        children=children + [angle_child(child) for child in of_angles],
     )
-
-
-def _angle_children(scores, curves, base, bending):
-    """Child runs of the regressions of the bending angle and of their baselines."""
-    children = []
-    for _, row in scores.iterrows():
-        name, arm = f"bending angle: {row['arm']}", row["arm"]
-        known = angle_configuration(base, arm, bending) if row["kind"] == "network" else None
-        own = curves[curves["arm"] == arm].groupby("epoch")
-        metrics = {
-            f"bending_{column}": float(row[column])
-            for column in ("mae", "mae_low", "mae_high", "rmse", "minus_best_baseline", "scatter")
-        }
-        children.append(
-            {
-                "name": name,
-                "params": run_parameters(Configuration, known, name, row["kind"]),
-                "metrics": metrics,
-                "curves": {
-                    f"epoch_bending_{column}": own[column].mean().tolist()
-                    for column in (ANGLE_CURVES if len(own) else ())
-                },
-                "file": file_name(name),
-            }
-        )
-    return children

@@ -20,19 +20,22 @@ from skyloom.evaluation.baselines import (
 from skyloom.evaluation.measures import classification_of, n_classes_of
 from skyloom.evaluation.novelty import describe_sample
 from skyloom.evaluation.report import data_fingerprint
-from skyloom.learning.comparison import Comparison, compare_configurations
+from skyloom.evaluation.splits import MANIFEST_COLUMNS
+from skyloom.images.moments import moment_features
+from skyloom.learning.comparison import Comparison, compare_configurations, no_comparison
 from skyloom.learning.final import describe_classifier, fit_final, rows_and_classes, untrained
 from skyloom.learning.results import scorer
-from skyloom.learning.tasks import ResultStore, Task, run_each
+from skyloom.learning.tasks import ResultStore
 from skyloom.pipelines.radio_galaxies.features import (
-    baseline_features,
     class_names,
     likeness_features,
 )
 from skyloom.pipelines.radio_galaxies.fitting import (
     ANGLE_SCALE,
+    ANGLES,
     INPUTS,
     build_network,
+    fit_angle_network,
     fit_angle_task,
     fit_network,
     fit_settings,
@@ -50,9 +53,7 @@ from skyloom.pipelines.radio_galaxies.parameters import (
 FOREST_BASELINE = "image moments, random forest"
 REGRESSION_BASELINE = "moments, logistic regression"
 MAJORITY_BASELINE = "majority class"
-ANGLE_BASELINES = ("predict the mean", "image moments")
-ANGLE_COLUMNS = ("arm", "seed", "fold", "id", "angle", "predicted", "scatter")
-ANGLE_CURVES = ("loss", "mae", "val_loss", "val_mae")
+MEAN_BASELINE, MOMENTS_BASELINE = "predict the mean", "image moments"
 
 
 def fit_baselines(
@@ -66,7 +67,7 @@ def fit_baselines(
         ``configuration``, ``seed``, ``fold``, ``id``, ``class``, ``predicted``,
         ``probability_0`` ...
     """
-    balanced, features = augmentation.balance_classes, baseline_features(measurements)
+    balanced, features = augmentation.balance_classes, moment_features(measurements)
     return compare_baselines(
         {
             FOREST_BASELINE: (random_forest(balanced=balanced), features),
@@ -134,104 +135,186 @@ def fit_bending_angles(
     finished_fits: ResultStore,
     bending: BendingParameters,
     cluster: ClusterParameters,
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Callable[[], Any]]]:
+) -> tuple[
+    pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any],
+    dict[str, Callable[[], Any]],
+]:  # fmt: skip
     """Teach networks the bending angle, on observed sources whose angle is known and on simulated.
+
+    It is a sweep of its own over what is trained on, with the measure `ANGLES`.
 
     Returns
     -------
-    predictions : pandas.DataFrame
-        `ANGLE_COLUMNS` in deg: extended sources of the test part whose angle is known and, with
-        ``angle`` missing, all others whose angle is not. ``scatter`` is the standard deviation of
-        the predictions for the same image turned and mirrored. The baselines are among the arms.
-    curves : pandas.DataFrame
-        ``arm``, ``seed``, ``fold``, ``epoch``, mean squared and mean absolute errors (deg).
+    predictions, baselines : pandas.DataFrame
+        Of the extended sources of the test part, in deg; those whose angle is not known are
+        predicted, too. ``scatter`` is that of the same image turned and mirrored.
+    inner_scores, curves : pandas.DataFrame
+        From `skyloom.learning.comparison.compare_configurations`, in deg.
+    outcome : dict
+        From there.
     networks : dict of str to callable
-        Function that returns the network of the arm with the lowest validation error, by
-        `angle_network_name`.
-
-    Raises
-    ------
-    RuntimeError
-        If a fit fails.
+        Function that returns the network of the arm that the validation part selects, fitted to
+        all sources whose angle is known, by `angle_network_name`.
     """
-    nothing = pd.DataFrame(columns=list(ANGLE_COLUMNS))
-    no_curves = pd.DataFrame(columns=["arm", "seed", "fold", "epoch", *ANGLE_CURVES])
-    if not sweep.parameters.bending or angle_split_manifest.empty:
-        return nothing, no_curves, {}
-    base = sweep.base
+    manifest = angle_manifest(sample, angle_split_manifest)
+    angles = _sweep_of_angles(sweep, bending, manifest)
+    if angles is None:
+        nothing = no_comparison(ANGLES)
+        tables = nothing.predictions, nothing.predictions, nothing.inner, nothing.curves
+        return *tables, nothing.outcome, {}
     shared = _shared_inputs(images, synthetic_images, synthetic)
-    row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
-    angle = sample["bending_angle"].to_numpy(float)
-    others = np.flatnonzero(sample["keep"] & (sample["class"] != "compact") & np.isnan(angle))
-    jobs = {}
-    for (seed, fold), part in angle_split_manifest.groupby(["seed", "fold"]):
-        rows = {
-            role: row_of.loc[part.loc[part["role"] == role, "id"]].to_numpy()
-            for role in ("train", "validation", "test")
-        }
-        rows = {role: found[np.isfinite(angle[found])] for role, found in rows.items()}
-        for arm in bending.arms:
-            if arm.startswith("real") and len(rows["train"]) < 2:
-                continue  # nothing observed has an angle
-            jobs[arm, int(seed), int(fold)] = rows
-    if not jobs:
-        return nothing, no_curves, {}
-    tasks, predicted = {}, {}
-    for key, rows in jobs.items():
-        arm, seed, fold = key
-        member = angle_configuration(base, arm, bending)
-        own = int(np.random.default_rng([seed, fold, 7]).integers(2**20))
-        settings = fit_settings([member], fold, own, n_outputs=1)
-        predicted[key] = np.concatenate([rows["test"], others])
-        arrays = {"train": rows["train"], "validation": rows["validation"]}
-        arrays |= {f"{role}_angles": angle[part] for role, part in arrays.items()}
-        arrays["predict"] = predicted[key]
-        used = tuple(settings[name] for name in INPUTS if settings[name])
-        tasks[key] = Task(settings, arrays, used)
-    tables, curves, weights = [], [], {}
-    for (arm, seed, fold), result in run_each(
-        tasks, fit_angle_task, shared, finished_fits, cluster,
-        size=base.features.size, about="bending angles",
-    ):  # fmt: skip
-        key = {"arm": arm, "seed": seed, "fold": fold}
-        rows = predicted[arm, seed, fold]
-        tables.append(
-            pd.DataFrame(
-                {"id": sample["id"].to_numpy()[rows], "angle": angle[rows],
-                 "predicted": result["angle"], "scatter": result["scatter"]}
-            ).assign(**key)
-        )  # fmt: skip
-        history = pd.DataFrame(result["history"], columns=list(ANGLE_CURVES))
-        curves.append(history.assign(epoch=np.arange(1, len(history) + 1), **key))
-        weights[arm, seed, fold] = result
-    measured = measurements["bending_angle"].to_numpy()
-    for (seed, fold), part in angle_split_manifest.groupby(["seed", "fold"]):
-        rows = row_of.loc[part.loc[part["role"] == "test", "id"]].to_numpy()
-        learn = row_of.loc[part.loc[part["role"] != "test", "id"]].to_numpy()
-        rows = np.concatenate([rows[np.isfinite(angle[rows])], others])
-        known = learn[np.isfinite(angle[learn])]
-        mean = angle[known].mean() if len(known) else np.nan
-        # Where there is no second arm to be seen, moments say straight.
-        for arm, values in zip(
-            ANGLE_BASELINES, (np.full(len(rows), mean), np.nan_to_num(measured[rows])), strict=True
-        ):
-            tables.append(
-                pd.DataFrame(
-                    {"id": sample["id"].to_numpy()[rows], "angle": angle[rows],
-                     "predicted": values, "scatter": 0.0}
-                ).assign(arm=arm, seed=seed, fold=fold)
-            )  # fmt: skip
-    order = ["arm", "seed", "fold"]
-    predictions = pd.concat(tables, ignore_index=True)[list(ANGLE_COLUMNS)]
-    errors = pd.concat(curves).sort_values([*order, "epoch"], ignore_index=True)
-    lowest = errors.groupby(order)["val_mae"].min()
-    arm = lowest.groupby("arm").mean().idxmin()
-    chosen = lowest.loc[[arm]].idxmin()
-    return (
-        predictions.sort_values(order, kind="stable", ignore_index=True),
-        errors,
-        {angle_network_name(sample, base): partial(_angle_network, base, weights[chosen])},
+    truth = sample["bending_angle"].to_numpy(float)
+    baselines = angle_baselines(sample, manifest, measurements)
+    reference = best_angle_baseline(baselines)
+    compared = compare_configurations(
+        angles,
+        manifest,
+        sample["id"].to_numpy(),
+        shared,
+        partial(fit_settings, n_outputs=1),
+        fit_angle_task,
+        finished_fits,
+        cluster,
+        inputs=INPUTS,
+        measure=ANGLES,
+        truth=truth,
+        score=scorer(baselines, reference, ANGLES),
+        log=lambda child: tracking.log_child(angle_child(child)),
     )
+    chosen = Configuration.model_validate(compared.outcome["chosen"])
+    first = int(manifest["fold"].min())
+    settings = fit_settings([chosen], first, sweep.parameters.seed, n_outputs=1)
+    rows = np.flatnonzero(sample["id"].isin(manifest["id"]) & np.isfinite(truth))
+    network, _ = fit_final(
+        settings, shared, rows, ANGLES.target(truth[rows]),
+        training_data=training_data, fit_network=fit_angle_network,
+    )  # fmt: skip
+    # The dropout has no weights, and the network is shared by all fits of this process.
+    rebuilt = partial(_angle_network, sweep.base, network.get_weights())
+    name = angle_network_name(sample, sweep.base)
+    return (
+        compared.predictions, baselines, compared.inner, compared.curves, compared.outcome,
+        {name: rebuilt},
+    )  # fmt: skip
+
+
+def angle_manifest(sample: pd.DataFrame, angle_split_manifest: pd.DataFrame) -> pd.DataFrame:
+    """Split of the sources whose bending angle is known, with the others to be predicted.
+
+    Parameters
+    ----------
+    sample, angle_split_manifest : pandas.DataFrame
+        The sources, and the split of all of them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Extended sources without an angle are in the test part of one fold each: nothing can be
+        learnt from them, whatever their part of the classes is.
+    """
+    kept = sample[sample["keep"]]
+    measured = kept.loc[kept["bending_angle"].notna(), "id"]
+    split = angle_split_manifest[angle_split_manifest["id"].isin(measured)]
+    others = kept[kept["bending_angle"].isna() & (kept["class"] != "compact")]
+    folds = sorted(angle_split_manifest["fold"].unique())
+    if not folds or others.empty:
+        return split
+    fold = [folds[number % len(folds)] for number in range(len(others))]
+    once = others[["id", "group", "sha256"]].assign(
+        fold=fold, inner=0, role="test", **{"class": -1}
+    )
+    seeds = angle_split_manifest["seed"].unique()
+    parts = [split, *(once.assign(seed=seed) for seed in seeds)]
+    return pd.concat(parts, ignore_index=True)[list(MANIFEST_COLUMNS)]
+
+
+def _sweep_of_angles(sweep, bending, manifest):
+    """The arms that can be trained, or None."""
+    if not sweep.parameters.bending or manifest.empty:
+        return None
+    learnt = manifest[manifest["role"] == "train"]
+    sizes = learnt.groupby(["seed", "fold"]).size()
+    n_splits = len(manifest[["seed", "fold"]].drop_duplicates())
+    observed = len(sizes) == n_splits and sizes.min() > 1
+    arms = [arm for arm in bending.arms if observed or not arm.startswith("real")]
+    if not arms:
+        return None
+    parameters = sweep.parameters.model_copy(
+        update={"grid": {"augmentation.arm": arms}, "search": None}
+    )
+    configurations = [angle_configuration(sweep.base, arm, bending) for arm in arms]
+    return Sweep(base=sweep.base, configurations=configurations, parameters=parameters)
+
+
+def angle_baselines(
+    sample: pd.DataFrame, manifest: pd.DataFrame, measurements: pd.DataFrame
+) -> pd.DataFrame:
+    """Bending angles without a network: the mean of those learnt from, and image moments.
+
+    Parameters
+    ----------
+    sample, manifest, measurements : pandas.DataFrame
+        The sources, their `angle_manifest` and their image moments.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As the predictions of `fit_bending_angles`.
+    """
+    truth = sample.set_index("id")["bending_angle"].astype(float)
+    # Where there is no second arm to be seen, moments say straight.
+    moments = measurements.set_index("id")["bending_angle"].fillna(0.0)
+    tables = []
+    for (seed, fold), part in manifest.groupby(["seed", "fold"]):
+        test = part.loc[part["role"] == "test", "id"]
+        mean = truth.loc[part.loc[part["role"] != "test", "id"]].mean()
+        said = {MEAN_BASELINE: np.full(len(test), mean), MOMENTS_BASELINE: moments.loc[test]}
+        for name, values in said.items():
+            table = ANGLES.table(truth.loc[test].to_numpy(), np.asarray(values) / ANGLE_SCALE)
+            table.insert(0, "id", test.to_numpy())
+            tables.append(table.assign(configuration=name, seed=seed, fold=fold))
+    return pd.concat(tables, ignore_index=True)
+
+
+def best_angle_baseline(baselines: pd.DataFrame) -> str:
+    """The baseline that the regressors are compared with.
+
+    Parameters
+    ----------
+    baselines : pandas.DataFrame
+        From `angle_baselines`.
+
+    Returns
+    -------
+    str
+        That of the smaller mean absolute error; moments where nothing is known.
+    """
+    error = (baselines["predicted"] - baselines["target"]).abs()
+    means = error.groupby(baselines["configuration"]).mean().dropna()
+    return means.idxmin() if len(means) else MOMENTS_BASELINE
+
+
+def angle_child(child: dict[str, Any]) -> dict[str, Any]:
+    """A run of MLflow that is one of the bending angle, told from those of the classes.
+
+    Parameters
+    ----------
+    child : dict
+        As `skyloom.tracking.ParentRun.log_child` takes it.
+
+    Returns
+    -------
+    dict
+    """
+    name = f"bending angle: {child['name']}"
+    return child | {
+        "name": name,
+        "params": child["params"] | {"configuration": name},
+        **{
+            kind: {f"bending_{key}": value for key, value in child[kind].items()}
+            for kind in ("metrics", "curves")
+        },
+    }
 
 
 def angle_configuration(
@@ -253,7 +336,7 @@ def angle_configuration(
     Configuration
     """
     return base.changed(
-        f"bending angle: {arm}",
+        arm,
         {
             "augmentation.arm": arm,
             "augmentation.synthetic_ratio": parameters.synthetic_ratio,
@@ -282,11 +365,9 @@ def angle_network_name(sample: pd.DataFrame, base: Configuration) -> str:
     return f"angle_{data_fingerprint(sample)[:12]}_{base.input_variant}"
 
 
-def _angle_network(base, result):
-    from skyloom.learning.fitting import unpack
-
+def _angle_network(base, weights):
     model = build_network(base.network, base.features.size, 1, True, 0)
-    model.set_weights(unpack(result, "weight"))  # the dropout has none
+    model.set_weights(weights)
     return model
 
 
