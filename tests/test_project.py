@@ -14,10 +14,10 @@ from kedro.framework.project import configure_project, pipelines
 from kedro.io import DataCatalog
 from kedro.io.core import parse_dataset_definition
 from pydantic import BaseModel
+from skyloom.pipelines._node import STAGES
 
 from skyloom.compute import ClusterParameters
 from skyloom.pipeline_registry import STUDIES
-from skyloom.pipelines._node import STAGES
 from skyloom.settings import CONFIG_LOADER_ARGS
 
 ENVIRONMENTS = ("base", "paper", "real")

@@ -96,7 +96,7 @@ def test_the_run_ends_with_a_table_and_the_paths(finished):
     for title in ("Recall of each class", "Quality of the synthetic images", "Bending angle",
                   "Model info sheet", "Networks that make images"):  # fmt: skip
         assert title in page
-    assert page.count("data:image/png;base64,") == 10  # no study along an axis, all angles known
+    assert page.count("data:image/png;base64,") == 10  # no sweep along an axis, all angles known
 
 
 def test_every_arm_and_baseline_is_scored_on_the_same_sources(finished):
@@ -214,7 +214,7 @@ def test_mlflow_has_a_child_for_each_configuration(finished):
 def test_new_cut_outs_are_classified(finished, tmp_path):
     project, _ = finished
     folder = tmp_path / "new"
-    shutil.copytree(project / f"data/01_raw/{STUDY}/cut_outs", folder)
+    shutil.copytree(project / f"data/01_raw/{STUDY}/observations", folder)
     for path in sorted(folder.iterdir())[10:]:
         path.unlink()
     (folder / "notes.txt").write_text("no image")
@@ -238,22 +238,20 @@ def test_new_cut_outs_are_classified(finished, tmp_path):
 def test_another_study_of_the_same_sample_is_one_command(finished):
     project, _ = finished
     before = (project / f"data/08_reporting/{STUDY}/success_rates.csv").read_bytes()
-    changed = {
-        STUDY: {"studies": {"sweeps": {"image_size": {"grid": {"features.size": [16, 24]}}}}}
-    }
-    run(project, "", study="image_size", **changed)
+    changed = {STUDY: {"sweeps": {"named": {"image_size": {"grid": {"features.size": [16, 24]}}}}}}
+    run(project, "", sweep="image_size", **changed)
     scores = reported(project, "success_rates.csv", "image_size")
     assert scores["configuration"].tolist()[1:3] == ["01 size 16", "02 size 24"]
     page = (project / f"data/08_reporting/{STUDY}/image_size/report.html").read_text()
-    assert "Along the axis of the study" in page
+    assert "Along the axis of the sweep" in page
     assert (project / f"data/08_reporting/{STUDY}/success_rates.csv").read_bytes() == before
 
 
 def test_the_network_is_searched_for_in_every_fold(finished):
     project, _ = finished
     search = {"n_trials": 2, "n_startup": 1, "space": {"network.widths": [[4], [4, 8]]}}
-    changed = {"studies": {"sweeps": {"network": {"search": search}}}}
-    run(project, "", study="network", **{STUDY: changed})
+    changed = {"sweeps": {"named": {"network": {"search": search}}}}
+    run(project, "", sweep="network", **{STUDY: changed})
     scores = reported(project, "success_rates.csv", "network")
     networks = scores[scores["kind"] == "network"]
     assert len(networks) == 4  # two trials for each of two seeds
@@ -264,7 +262,7 @@ def test_the_network_is_searched_for_in_every_fold(finished):
 def test_each_class_may_have_generators_of_its_own(finished):
     project, _ = finished
     own = {STUDY: {"generators": {"conditional": False}}}
-    run(project, ".ingestion", ".features", ".augmentation", study="arms", **own)
+    run(project, ".ingestion", ".features", ".augmentation", sweep="arms", **own)
     folder = project / f"data/06_models/{STUDY}/arms/generators"
     kinds = ("FRI", "FRII", "bent", "compact")
     expected = {f"{k}_fold_0_{name}.keras" for k in ("dcgan", "vae") for name in kinds}
@@ -291,7 +289,7 @@ def test_a_folder_without_labels_is_measured_and_drawn_all_the_same(finished):
     project, _ = finished
     small = {name: values for name, values in SMALL.items() if name != "simulation"}
     del small["augmentation"]
-    folder = str(project / f"data/01_raw/{STUDY}/cut_outs")
+    folder = str(project / f"data/01_raw/{STUDY}/observations")
     shown = run(project, "", env="real", folder=folder, **{STUDY: small})
     assert "too few labelled sources to train and test a classifier" in shown
     root = project / "data/real"
@@ -309,7 +307,10 @@ def test_a_catalogue_of_angles_without_classes_teaches_the_regressor(finished, t
     known = sample[sample["bending_angle"].notna()]
     known[["id", "bending_angle"]].to_csv(tmp_path / "angles.csv", index=False)
     small = {name: values for name, values in SMALL.items() if name != "simulation"}
-    folder, labels = str(project / f"data/01_raw/{STUDY}/cut_outs"), str(tmp_path / "angles.csv")
+    folder, labels = (
+        str(project / f"data/01_raw/{STUDY}/observations"),
+        str(tmp_path / "angles.csv"),
+    )
     shown = run(project, "", env="real", folder=folder, labels=labels, **{STUDY: small})
     assert "too few labelled sources to train and test a classifier" in shown
     assert "Bending angle, mean absolute error (deg): " in shown

@@ -10,6 +10,7 @@ from skyloom.evaluation.splits import (
     check_no_leak,
     largest_number_of_folds,
     same_objects,
+    share_of_classes,
     split_manifest,
 )
 
@@ -308,3 +309,12 @@ def test_entries_with_a_name_in_common_are_one_object():
 @pytest.mark.parametrize("n", [0, 1])
 def test_few_sources_are_no_duplicates(n):
     assert same_objects(np.zeros(n), np.zeros(n), 5.0).tolist() == list(range(n))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.5, 1.0])
+def test_a_share_is_taken_of_every_class(share):
+    classes = np.repeat([0, 1, 2], [40, 20, 4])
+    rows = share_of_classes(classes, share, np.random.default_rng(0))
+    assert np.all(np.diff(rows) > 0)
+    expected = np.maximum(1, np.round(share * np.array([40, 20, 4])))
+    np.testing.assert_array_equal(np.bincount(classes[rows]), expected)

@@ -1,6 +1,7 @@
 """Measures of made images tell good ones from dark, repeated and copied ones."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from skyloom.evaluation.synthetic import (
@@ -9,6 +10,7 @@ from skyloom.evaluation.synthetic import (
     image_histograms,
     image_statistics,
     kernel_distance,
+    rows_with_shares,
     share_of_copies,
     spectrum_error,
 )
@@ -104,3 +106,18 @@ def test_spectra_of_one_distribution_differ_little_and_all_alike_ones_much():
     alike = np.repeat(real.mean(axis=0)[None], 50, axis=0)
     assert spectrum_error(real, alike) == pytest.approx(1, abs=1e-6)
     assert spectrum_error(real, np.ones((50, 200))) > 2
+
+
+def test_images_are_compared_with_the_same_shares_of_the_classes():
+    classes = np.repeat([0, 1, 2], 40)
+    shares = pd.Series({0: 0.5, 1: 0.25, 2: 0.25})
+    rows = rows_with_shares(classes, shares, np.random.default_rng(0))
+    assert np.bincount(classes[rows]).tolist() == [40, 20, 20]
+    assert len(set(rows)) == len(rows)
+
+
+def test_a_class_without_images_is_left_out_of_the_comparison():
+    shares = pd.Series({0: 0.5, 1: 0.25, 2: 0.25})
+    rows = rows_with_shares(np.repeat([0, 2], 40), shares, np.random.default_rng(0))
+    assert len(rows) == 60
+    assert len(rows_with_shares(np.zeros(0, int), shares, np.random.default_rng(0))) == 0

@@ -1,10 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skyloom.images.cutouts import clip_background
-from skyloom.images.moments import measure_sources
+from skyloom.images.moments import measure_sources, moment_features
 from skyloom.simulate.radio_galaxies import draw_truth, observe
 
 SIDE = 81
@@ -65,3 +66,15 @@ def test_bending_angles_of_simulated_sources_are_better_than_their_mean():
     angle = truth["peak_bending_angle"].to_numpy()
     error = np.abs(measured - angle).median()
     assert error < 0.5 * np.abs(angle - angle.mean()).mean()
+
+
+def test_moments_of_a_dark_image_are_missing_not_infinite():
+    table = pd.DataFrame(
+        {name: [1.0, 0.0, np.nan] for name in (
+            "major", "minor", "concentration", "length_1", "length_ratio", "flux_ratio",
+            "bending_angle")}
+    ).assign(id=["a", "b", "c"])  # fmt: skip
+    features = moment_features(table)
+    assert not np.isinf(features).any(axis=None)
+    assert features.loc["a"].notna().all()
+    assert features.loc["c"].isna().all()

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy.stats import kstest, rankdata
 from sklearn.metrics import balanced_accuracy_score
+from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
 
 from skyloom.compute import ClusterParameters, connect
 from skyloom.evaluation.splits import check_no_leak, split_manifest
@@ -23,7 +24,6 @@ from skyloom.learning.nested import (
     select_configurations,
     splits_of,
 )
-from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
 from skyloom.simulate.hi_profiles import assign_classes, draw_truth, observe_lines
 from skyloom.spectra.hi.asymmetry import measure_asymmetry
 

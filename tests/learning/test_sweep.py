@@ -16,8 +16,6 @@ from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
-from skyloom.compute import ClusterParameters, connect
 from skyloom.learning.sweep import (
     FailedTask,
     Finished,
@@ -27,6 +25,8 @@ from skyloom.learning.sweep import (
     digest,
     run_procedures,
 )
+
+from skyloom.compute import ClusterParameters, connect
 
 # Dask opens a web server on a fixed port; it warns, and leaves a socket, if another run has it.
 pytestmark = [

@@ -6,12 +6,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from skyloom.learning.sweep import FailedTask, Finished, ResultStore
 
 from skyloom.compute import ClusterParameters
 from skyloom.evaluation.audit import relabeled_rates
 from skyloom.learning import fitting as learning
 from skyloom.learning.nested import procedure_p_value
-from skyloom.learning.sweep import FailedTask, Finished, ResultStore
 from skyloom.pipelines.hi_profiles import audit
 from skyloom.pipelines.hi_profiles.ingestion import configure_sweep
 from skyloom.pipelines.hi_profiles.parameters import (

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from skyloom.learning.sweep import ResultStore
 
 from skyloom import tracking
 from skyloom.compute import ClusterParameters, connect
@@ -17,7 +18,6 @@ from skyloom.images.rings import render_rings
 from skyloom.learning import fitting as learning
 from skyloom.learning.comparison import CURVE_COLUMNS, INNER_COLUMNS
 from skyloom.learning.nested import CURVES, nested_predictions, select_configurations
-from skyloom.learning.sweep import ResultStore
 from skyloom.pipelines.hi_profiles import training
 from skyloom.pipelines.hi_profiles.augmentation import choose_classes, make_split
 from skyloom.pipelines.hi_profiles.fitting import (

@@ -8,20 +8,19 @@ from skyloom.evaluation.splits import check_no_leak
 from skyloom.learning.splitting import training_ids
 from skyloom.pipelines.radio_galaxies import augmentation
 from skyloom.pipelines.radio_galaxies.augmentation import (
-    class_names,
     draw_synthetic_images,
     make_angle_split,
     make_split,
     simulate_sources,
 )
-from skyloom.pipelines.radio_galaxies.features import measure_sample, prepare_images
+from skyloom.pipelines.radio_galaxies.features import class_names, measure_sample, prepare_images
 from skyloom.pipelines.radio_galaxies.ingestion import configure_sweep
 from skyloom.pipelines.radio_galaxies.parameters import (
     AugmentationParameters,
     FeatureParameters,
     IngestionParameters,
     NetworkParameters,
-    StudyParameters,
+    SweepsParameters,
     SyntheticParameters,
     TrainingParameters,
 )
@@ -38,10 +37,10 @@ def sample_of(n=120, roles=("",)):
     )  # fmt: skip
 
 
-def plan_of(arms, **sweep):
-    sweeps = {"arms": {"grid": {"augmentation.arm": arms}, **sweep}}
+def sweep_of(arms, **sweep):
+    named = {"arms": {"grid": {"augmentation.arm": arms}, **sweep}}
     return configure_sweep(
-        StudyParameters(sweeps=sweeps), FeatureParameters(size=32, crop=64),
+        SweepsParameters(chosen="arms", named=named), FeatureParameters(size=32, crop=64),
         AugmentationParameters(), NetworkParameters(), TrainingParameters(),
     )  # fmt: skip
 
@@ -233,9 +232,9 @@ def test_simulations_for_angles_alone_are_like_their_training_part(observed):
     options = AugmentationParameters(seeds=(0,))
     manifest = make_split(sample, options)
     own = make_angle_split(sample, manifest, options)
-    plan = plan_of(["real"], bending=True)
+    sweep = sweep_of(["real"], bending=True)
     sources, cutouts = simulate_sources(
-        sample, measurements, manifest, own, plan, SyntheticParameters(n_images=60),
+        sample, measurements, manifest, own, sweep, SyntheticParameters(n_images=60),
         FeatureParameters(), IngestionParameters(size=120),
     )  # fmt: skip
     assert list(cutouts) == ["fold_0"]
@@ -244,7 +243,7 @@ def test_simulations_for_angles_alone_are_like_their_training_part(observed):
     length = sources.loc[extended, ["length_1", "length_2"]].mean(axis=1)
     assert length.median() == pytest.approx(45, rel=0.25)
     images, synthetic = draw_synthetic_images(
-        sample, sources, {"fold_0": lambda: cutouts["fold_0"]}, {}, plan, SyntheticParameters()
+        sample, sources, {"fold_0": lambda: cutouts["fold_0"]}, {}, sweep, SyntheticParameters()
     )
     assert len(images) == 1
     np.testing.assert_allclose(synthetic["bending_angle"], sources["bending_angle"].where(extended))
@@ -269,14 +268,14 @@ def test_a_regressor_sees_all_angles_whatever_is_classified(observed):
     sample = with_angles(sample.assign(keep=straight), straight)
     manifest = make_split(sample, AugmentationParameters(seeds=(0,)))
     sources, cutouts = simulate_sources(
-        sample, measurements, manifest, manifest, plan_of(["real", "geometric"], bending=True),
+        sample, measurements, manifest, manifest, sweep_of(["real", "geometric"], bending=True),
         SyntheticParameters(n_images=60, fit=False), FeatureParameters(),
         IngestionParameters(size=120),
     )  # fmt: skip
     assert sources["bending_angle"].max() > 35
     _, synthetic = draw_synthetic_images(
         sample, sources, {"fold_0": lambda: cutouts["fold_0"]}, {},
-        plan_of(["real", "geometric"], bending=True), SyntheticParameters(),
+        sweep_of(["real", "geometric"], bending=True), SyntheticParameters(),
     )  # fmt: skip
     own = sources["class"].map({"FRI": 0, "FRII": 1}).fillna(-1)
     assert synthetic["class"].tolist() == own.tolist()
@@ -293,7 +292,7 @@ def simulated(observed, arms, changes=None, synthetic=None):
         measurements,
         manifest,
         manifest,
-        plan_of(arms),
+        sweep_of(arms),
         parameters,
         FeatureParameters(),
         IngestionParameters(size=120),

@@ -12,9 +12,9 @@ from skyloom.pipelines.radio_galaxies.parameters import (
     GeneratorParameters,
     NetworkParameters,
     SourceParameters,
-    StudyParameters,
     Sweep,
     SweepParameters,
+    SweepsParameters,
     TrainingParameters,
 )
 from skyloom.simulate.radio_galaxies import draw_truth
@@ -39,8 +39,8 @@ BASE = Configuration(
         (SweepParameters, {"grid": {"augmentation.seeds": [[1]]}}, "is not a parameter of a sweep"),
         (SweepParameters, {"grid": {"augmentation.arm": ["raw"]}}, "'raw' is not possible"),
         (SweepParameters, {"grid": {"features.size": [32]}, "n_permutations": 9}, "must be 0"),
-        (StudyParameters, {"chosen": "b", "sweeps": {"a": {"grid": {"features.size": [32]}}}},
-         "there is no study 'b'; those are a"),
+        (SweepsParameters, {"chosen": "b", "named": {"a": {"grid": {"features.size": [32]}}}},
+         "there is no sweep 'b'; those are a"),
     ],
 )  # fmt: skip
 def test_impossible_values_are_refused_by_name(model, values, message):
@@ -60,25 +60,25 @@ def test_an_arm_says_what_it_is_trained_on(arm, synthetic, real):
 
 def test_a_sweep_says_which_synthetic_images_it_needs():
     arms = ["real", "real + geometric", "geometric", "vae"]
-    sweep = Sweep.plan(SweepParameters(grid={"augmentation.arm": arms}), BASE)
+    sweep = Sweep.lay_out(SweepParameters(grid={"augmentation.arm": arms}), BASE)
     assert sweep.synthetic == ["geometric", "vae"]
-    assert list(sweep.image_variants) == [BASE.image_variant]
+    assert list(sweep.input_variants) == [BASE.input_variant]
 
 
 def test_generators_are_made_for_one_preparation_of_the_images_only():
     grid = {"features.crop": [60, 100], "augmentation.arm": ["real", "real + vae"]}
     with pytest.raises(ValidationError, match="arms with vae cannot vary features but their size"):
-        Sweep.plan(SweepParameters(grid=grid), BASE)
+        Sweep.lay_out(SweepParameters(grid=grid), BASE)
     grid["features.size"] = [32, 64]
     del grid["features.crop"]
-    assert len(Sweep.plan(SweepParameters(grid=grid), BASE).image_variants) == 2
+    assert len(Sweep.lay_out(SweepParameters(grid=grid), BASE).input_variants) == 2
 
 
 def test_regressors_have_the_images_of_the_base_also_where_no_classifier_sees_them():
     grid = {"features.size": [24, 32]}
-    sweep = Sweep.plan(SweepParameters(grid=grid, bending=True), BASE)
-    assert BASE.image_variant in sweep.image_variants
-    assert len(sweep.image_variants) == 3
+    sweep = Sweep.lay_out(SweepParameters(grid=grid, bending=True), BASE)
+    assert BASE.input_variant in sweep.input_variants
+    assert len(sweep.input_variants) == 3
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_defaults_of_sources_are_those_of_the_simulation():
 
 def test_a_search_may_draw_the_network_from_ranges_but_not_the_images():
     space = {"network.dropout": {"low": 0.1, "high": 0.5}, "network.widths": [[8], [8, 16]]}
-    sweep = Sweep.plan(SweepParameters(search={"space": space}), BASE)
+    sweep = Sweep.lay_out(SweepParameters(search={"space": space}), BASE)
     assert len(sweep.members) == 2
 
     class Trial:
@@ -110,5 +110,5 @@ def test_a_search_may_draw_the_network_from_ranges_but_not_the_images():
 
     found = sweep.suggest(Trial(), "01")
     assert (found.network.dropout, found.network.widths) == (0.5, (8, 16))
-    with pytest.raises(ValidationError, match=r"features\.crop: images are drawn"):
+    with pytest.raises(ValidationError, match=r"features\.crop: inputs are drawn"):
         SweepParameters(search={"space": {"features.crop": {"low": 50, "high": 90}}})

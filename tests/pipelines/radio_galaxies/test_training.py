@@ -1,4 +1,4 @@
-"""What a fit is given, and what is said of bending angles."""
+"""What a fit is given, and how bending angles are learnt."""
 
 import numpy as np
 import pandas as pd
@@ -7,10 +7,10 @@ import pytest
 from skyloom.learning.generative import maker_with
 from skyloom.pipelines.radio_galaxies.fitting import (
     ANGLE_SCALE,
+    ANGLES,
     fit_angle_task,
     fit_settings,
     fit_task,
-    share_of_classes,
     train_generator_task,
     training_data,
 )
@@ -21,7 +21,7 @@ from skyloom.pipelines.radio_galaxies.parameters import (
     NetworkParameters,
     TrainingParameters,
 )
-from skyloom.pipelines.radio_galaxies.training import baseline_features
+from skyloom.pipelines.radio_galaxies.training import angle_manifest
 
 SIZE = 16
 RNG = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def configuration(arm="real", **changes):
 
 
 def given(arm="real", n_outputs=2, **changes):
-    settings = fit_settings([configuration(arm, **changes)], n_outputs, 0, 1)
+    settings = fit_settings([configuration(arm, **changes)], 0, 1, n_outputs=n_outputs)
     shared = {settings["images"]: IMAGES}
     if settings["synthetic"]:
         shared[settings["synthetic"]] = POOL
@@ -73,7 +73,7 @@ def given(arm="real", n_outputs=2, **changes):
 
 def data(arm, targets=CLASSES, **changes):
     settings, shared = given(arm, **changes)
-    return training_data(settings, np.arange(40), targets, shared)
+    return training_data(settings, shared, np.arange(40), targets)
 
 
 def n_dark(images):
@@ -124,15 +124,6 @@ def test_synthetic_images_without_an_angle_teach_none():
     np.testing.assert_allclose(angles * ANGLE_SCALE, np.arange(20), rtol=1e-5)
 
 
-@pytest.mark.parametrize("share", [0.01, 0.25, 0.5, 1.0])
-def test_a_share_is_taken_of_every_class(share):
-    classes = np.repeat([0, 1, 2], [40, 20, 4])
-    rows = share_of_classes(classes, share, np.random.default_rng(0))
-    assert np.all(np.diff(rows) > 0)
-    expected = np.maximum(1, np.round(share * np.array([40, 20, 4])))
-    np.testing.assert_array_equal(np.bincount(classes[rows]), expected)
-
-
 def test_a_share_is_drawn_again_as_it_was():
     one, other = (data("real", augmentation__real_share=0.5)[0] for _ in range(2))
     np.testing.assert_array_equal(one, other)
@@ -142,7 +133,7 @@ def test_a_share_is_drawn_again_as_it_was():
 def arrays(**more):
     rows = {"train": np.arange(24), "validation": np.arange(24, 32), "test": np.arange(32, 40)}
     return rows | {
-        "train_classes": CLASSES[:24], "validation_classes": CLASSES[24:32]
+        "train_targets": CLASSES[:24], "validation_targets": CLASSES[24:32]
     } | more  # fmt: skip
 
 
@@ -151,10 +142,10 @@ def test_every_arm_makes_the_same_number_of_steps_and_learns():
     result = fit_task(settings, arrays(), shared, threads=1)
     assert result["history"].shape == (8, 4)
     assert result["lengths"].tolist() == [8]
-    predicted = result["test_probability"][0].argmax(axis=1)
+    predicted = result["test_prediction"][0].argmax(axis=1)
     assert (predicted == CLASSES[32:]).mean() >= 0.75
     again = fit_task(settings, arrays(), shared, threads=1)
-    np.testing.assert_array_equal(result["test_probability"], again["test_probability"])
+    np.testing.assert_array_equal(result["test_prediction"], again["test_prediction"])
     # The best epoch is kept, and yet all are trained.
     assert result["best_epoch"][0] == np.argmin(result["history"][:, 2]) + 1
 
@@ -164,8 +155,8 @@ def test_arms_of_different_size_make_the_same_number_of_gradient_steps():
 
     for arm in ("real", "real + vae", "geometric"):
         settings, shared = given(arm, augmentation__synthetic_ratio=3.0)
-        images = training_data(settings, np.arange(40), CLASSES, shared)
-        model, _, _ = fit_network(settings, images, (IMAGES, CLASSES))
+        images = training_data(settings, shared, np.arange(40), CLASSES)
+        model, _, _ = fit_network(settings, shared, images, (IMAGES, CLASSES))
         assert int(model.optimizer.iterations) == 2 * 3, arm
 
 
@@ -174,20 +165,24 @@ def test_the_last_weights_are_kept_where_they_are_asked_for():
     assert fit_task(settings, arrays(), shared, threads=1)["best_epoch"].tolist() == [2]
 
 
+TRUTH = 60.0 * CLASSES
+
+
 def angles_of(settings, shared, **more):
-    rows = {"train": np.arange(24), "validation": np.arange(24, 32), "predict": np.arange(32, 40)}
-    angles = 60.0 * CLASSES
-    rows |= {"train_angles": angles[:24], "validation_angles": angles[24:32]} | more
-    return fit_angle_task(settings, rows, shared, threads=1)
+    rows = {"train": np.arange(24), "validation": np.arange(24, 32), "test": np.arange(32, 40)}
+    rows |= more
+    targets = {f"{role}_targets": ANGLES.target(TRUTH[rows[role]]) for role in list(rows)[:2]}
+    return fit_angle_task(settings, rows | targets, shared, threads=1)
 
 
 def test_angles_are_learnt_in_degrees_and_say_how_they_change_by_turning():
     settings, shared = given(n_outputs=1, training__epochs=25, training__steps_per_epoch=8)
     result = angles_of(settings, shared)
-    error = np.abs(result["angle"] - 60.0 * CLASSES[32:])
-    assert error.mean() < 15  # the mean would be 30 off
-    assert result["scatter"].shape == (8,)
-    assert result["scatter"].mean() < 15
+    assert result["test_prediction"].shape == (1, 8, 8)
+    table = ANGLES.table(TRUTH[32:], result["test_prediction"][0])
+    assert ANGLES.score(table) > -15  # the mean would be 30 off
+    assert table["scatter"].mean() < 15
+    assert table["predicted"].between(0, 180).all()
     assert result["history"].shape == (25, 4)
     assert result["history"][-1, 3] == pytest.approx(
         result["history"][-1, 2] ** 0.5, rel=1.0
@@ -196,10 +191,40 @@ def test_angles_are_learnt_in_degrees_and_say_how_they_change_by_turning():
 
 def test_without_observed_angles_some_synthetic_ones_stop_the_training():
     settings, shared = given("geometric", n_outputs=1)
-    none = {"train": np.arange(0), "train_angles": np.zeros(0)}
-    none |= {"validation": np.arange(0), "validation_angles": np.zeros(0)}
+    none = {"train": np.arange(0), "validation": np.arange(0)}
     result = angles_of(settings, shared, **none)
     assert np.isfinite(result["history"]).all()
+
+
+def test_sources_without_an_angle_are_predicted_once_a_seed_and_learnt_from_never():
+    n = 24
+    ids = [f"S{i:02d}" for i in range(n)]
+    sample = pd.DataFrame(
+        {"id": ids, "group": ids, "sha256": ids, "keep": np.arange(n) != 5,
+         "class": np.where(np.arange(n) % 4 == 3, "compact", "bent"),
+         "bending_angle": np.where(np.arange(n) < 12, 30.0, np.nan)}
+    )  # fmt: skip
+    sample.loc[sample["class"] == "compact", "bending_angle"] = np.nan
+    roles = np.resize(["train", "validation", "test"], n)
+    split = pd.concat(
+        sample[["id", "group", "sha256"]].assign(
+            seed=seed, fold=fold, inner=0, role=np.roll(roles, fold), **{"class": 0}
+        )
+        for seed in (0, 1)
+        for fold in (0, 1, 2)
+    )
+    manifest = angle_manifest(sample, split)
+    known = sample.set_index("id")["bending_angle"].notna()
+    others = manifest[~manifest["id"].map(known)]
+    wanted = sample["keep"] & (sample["class"] != "compact") & (np.arange(n) >= 12)
+    assert set(others["id"]) == set(sample.loc[wanted, "id"])
+    assert (others.groupby(["seed", "id"]).size() == 1).all()
+    assert set(others["role"]) == {"test"}
+    assert others["fold"].nunique() == 3
+    measured = manifest[manifest["id"].map(known)]
+    assert set(measured["id"]) == set(
+        sample.loc[sample["bending_angle"].notna() & sample["keep"], "id"]
+    )
 
 
 # --- generators -----------------------------------------------------------------------------------
@@ -248,15 +273,3 @@ def test_a_checkpoint_is_judged_by_its_likeness_and_diversity():
     assert late["histogram_error"] < early["histogram_error"]
     assert 0.3 < late["diversity"] < 3
     assert 0.3 < late["brightness"] <= 1
-
-
-def test_moments_of_a_dark_image_are_missing_not_infinite():
-    table = pd.DataFrame(
-        {name: [1.0, 0.0, np.nan] for name in (
-            "major", "minor", "concentration", "length_1", "length_ratio", "flux_ratio",
-            "bending_angle")}
-    ).assign(id=["a", "b", "c"])  # fmt: skip
-    features = baseline_features(table)
-    assert not np.isinf(features).any(axis=None)
-    assert features.loc["a"].notna().all()
-    assert features.loc["c"].isna().all()

@@ -40,25 +40,7 @@ _N_FRAME = 32  # images in a frame of the film of a training
 def build_network(
     network: NetworkParameters, size: int, n_outputs: int, regression: bool, seed: int
 ) -> Any:
-    """Untrained network.
-
-    Parameters
-    ----------
-    network : NetworkParameters
-        Architecture.
-    size : int
-        Pixels on a side of the input.
-    n_outputs : int
-        Classes, or numbers to be predicted.
-    regression : bool
-        Whether it predicts numbers.
-    seed : int
-        Of the weights.
-
-    Returns
-    -------
-    keras.Model
-    """
+    """Untrained Keras network of a size (pixels) that tells classes, or predicts numbers."""
     activation = None if regression else "softmax"
     return alhassan(
         (size, size, 1), n_outputs, **network.model_dump(), activation=activation, seed=seed
@@ -79,11 +61,7 @@ def fit_settings(
     seed : int
         Of the weights, dropout, batches and rotations.
     n_outputs : int
-        Number of classes, or 1.
-
-    Returns
-    -------
-    dict
+        Number of classes, or 1 for the bending angle.
     """
     first = family[0]
     variant, kind = first.input_variant, first.synthetic
@@ -104,19 +82,7 @@ def fit_settings(
 
 
 def inputs_of(settings: dict[str, Any], shared: dict[str, Any], rows: np.ndarray) -> np.ndarray:
-    """Observed images of some rows.
-
-    Parameters
-    ----------
-    settings, shared
-        As in `training_data`.
-    rows : numpy.ndarray of int, shape (n,)
-        Which.
-
-    Returns
-    -------
-    numpy.ndarray of float32, shape (n, size, size, 1)
-    """
+    """Observed images of some rows, shape (n, size, size, 1)."""
     return np.asarray(shared[settings["images"]][rows])
 
 
@@ -188,10 +154,8 @@ def fit_network(
 
     Returns
     -------
-    model : keras.Model
-        Its weights are to be set from a snapshot; it belongs to the next fit, too.
-    snapshots, history
-        From `skyloom.learning.fitting.fit_classifier`.
+    model, snapshots, history
+        From `skyloom.learning.fitting.fit_equal_steps`.
     """
     network = NetworkParameters.model_validate(settings["network"])
     seed = settings["seed"]
@@ -212,24 +176,7 @@ def fit_network(
 def fit_task(
     settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
 ) -> dict[str, np.ndarray]:
-    """Fit a classifier on one split and predict its validation and test sources.
-
-    Parameters
-    ----------
-    settings : dict
-        From `fit_settings`.
-    arrays : dict
-        Rows ``train``, ``validation``, ``test``, and the targets of the first two.
-    shared : dict
-        Images and synthetic images.
-    threads : int
-        TensorFlow threads.
-
-    Returns
-    -------
-    dict of numpy.ndarray
-        From `skyloom.learning.fitting.split_result`.
-    """
+    """Classifier of one split, see `skyloom.learning.fitting.fit_on_split`."""
     return fit_on_split(
         settings, arrays, shared, threads=threads,
         inputs_of=inputs_of, training_data=training_data, fit_network=fit_network,
@@ -239,25 +186,10 @@ def fit_task(
 def fit_angle_task(
     settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
 ) -> dict[str, np.ndarray]:
-    """Fit a regressor of the bending angle on one split and predict its other sources.
+    """Regressor of the bending angle of one split.
 
-    Parameters
-    ----------
-    settings : dict
-        From `fit_settings`.
-    arrays : dict
-        Rows ``train``, ``validation``, ``test``, and the targets of the first two, in units of
-        `ANGLE_SCALE`.
-    shared : dict
-        Images and synthetic images with their angles.
-    threads : int
-        TensorFlow threads.
-
-    Returns
-    -------
-    dict of numpy.ndarray
-        From `skyloom.learning.fitting.split_result`; predictions (lengths, n, 8) of
-        `predict_orientations`, errors of the history in deg^2 and deg.
+    See `skyloom.learning.fitting.fit_on_split`. Predictions (lengths, n, 8) are those of
+    `predict_orientations`, errors of the history in deg^2 and deg.
     """
     return fit_on_split(
         settings, arrays, shared, threads=threads,
@@ -272,18 +204,7 @@ def fit_angle_network(
     train: tuple[np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[Any, list[Any], pd.DataFrame]:
-    """Fit a regressor of the bending angle.
-
-    Parameters
-    ----------
-    settings, shared, train, validation
-        As of `fit_network`.
-
-    Returns
-    -------
-    model, snapshots, history
-        As of `fit_network`, errors in deg^2 and deg.
-    """
+    """`fit_network` for the bending angle; errors of the history in deg^2 and deg."""
     if validation is not None and not len(validation[1]):
         # No observed source with a known angle is there to stop the training: a tenth of what is
         # trained on stands in.

@@ -277,35 +277,14 @@ def angle_baselines(
 
 
 def best_angle_baseline(baselines: pd.DataFrame) -> str:
-    """The baseline that the regressors are compared with.
-
-    Parameters
-    ----------
-    baselines : pandas.DataFrame
-        From `angle_baselines`.
-
-    Returns
-    -------
-    str
-        That of the smaller mean absolute error; moments where nothing is known.
-    """
+    """Name of the baseline of the smaller mean absolute error; moments where none is known."""
     error = (baselines["predicted"] - baselines["target"]).abs()
     means = error.groupby(baselines["configuration"]).mean().dropna()
     return means.idxmin() if len(means) else MOMENTS_BASELINE
 
 
 def angle_child(child: dict[str, Any]) -> dict[str, Any]:
-    """A run of MLflow that is one of the bending angle, told from those of the classes.
-
-    Parameters
-    ----------
-    child : dict
-        As `skyloom.tracking.ParentRun.log_child` takes it.
-
-    Returns
-    -------
-    dict
-    """
+    """A run of MLflow that is one of the bending angle, told from those of the classes."""
     name = f"bending angle: {child['name']}"
     return child | {
         "name": name,
@@ -320,21 +299,7 @@ def angle_child(child: dict[str, Any]) -> dict[str, Any]:
 def angle_configuration(
     base: Configuration, arm: str, parameters: BendingParameters
 ) -> Configuration:
-    """How the regressor of an arm is trained.
-
-    Parameters
-    ----------
-    base : Configuration
-        Values of what the regression does not change.
-    arm : str
-        What is trained on.
-    parameters : BendingParameters
-        ``radio_galaxies.bending``.
-
-    Returns
-    -------
-    Configuration
-    """
+    """How the regressor of an arm is trained: the base, but for what the regression changes."""
     return base.changed(
         arm,
         {
@@ -350,17 +315,7 @@ def angle_configuration(
 def angle_network_name(sample: pd.DataFrame, base: Configuration) -> str:
     """Name by which a classifier knows the regressor that was trained beside it.
 
-    Parameters
-    ----------
-    sample : pandas.DataFrame
-        The sample.
-    base : Configuration
-        Its images.
-
-    Returns
-    -------
-    str
-        Of another sample or of other images there is another name.
+    Of another sample or of other images there is another one.
     """
     return f"angle_{data_fingerprint(sample)[:12]}_{base.input_variant}"
 
