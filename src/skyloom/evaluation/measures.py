@@ -361,8 +361,8 @@ def _number_scores(predictions, rng):
 
 
 def _error_difference(predictions, reference, rng):
-    apart = (_error_of_each(_known(predictions)) - _error_of_each(_known(reference))).to_numpy()
-    return float(apart.mean()), *bootstrap_interval(apart, rng)
+    apart = _error_of_each(_known(predictions)) - _error_of_each(_known(reference))
+    return float(apart.mean()), *bootstrap_interval(apart.to_numpy(), rng)
 
 
 def score_beside(
