@@ -401,9 +401,9 @@ def draw_synthetic_images(
         for name, load in generators.items():
             kind, fold, classes = _made_by(name, names)
             labels = np.repeat(list(classes), synthetic.n_images // len(names))
-            # Where a network makes one class alone, its draws are not those of the next one.
-            alone = classes if len(classes) < len(names) else []
-            rng = np.random.default_rng([synthetic.seed, fold, *alone])
+            # Where each class has a network of its own, their draws differ.
+            rng = np.random.default_rng([synthetic.seed, fold, *classes])
+            alone = len(classes) < len(names)
             made = make_images(load(), np.zeros_like(labels) if alone else labels, rng)
             # Brightness from 0 to 1, as that of observed images.
             pictures = stretch(resize(made[..., 0], member.features.size))[..., None]
