@@ -14,8 +14,10 @@ from skyloom.images.moments import measure_images
 if TYPE_CHECKING:
     from astropy.io import fits
 
+#: Classes, in the order of their numbers.
 CLASSES = ("FRI", "FRII", "bent", "compact")
-N_NEIGHBOURS = 3  # unrelated sources of an image at most
+#: Unrelated sources of an image at most.
+N_NEIGHBOURS = 3
 PIXEL_SCALE, BEAM_FWHM = 1.8, 5.4  # arcsec, of FIRST
 _N_ALONG = 16  # Gaussians along an arm: closer to each other than they are wide
 _FWHM = np.sqrt(8 * np.log(2))

@@ -14,6 +14,7 @@ import pandas as pd
 
 from skyloom.spectra.busy_function import BusyFit
 
+#: Columns of the measures that tell on which side the larger flux is.
 SIGNED_MEASURES = (
     "ln_flux_ratio",
     "channel_asymmetry",

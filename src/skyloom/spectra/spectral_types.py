@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+#: From hot to cool, in the order of their numbers.
 CLASSES = ("O", "B", "A", "F", "G", "K", "M")
 
 # What is none of the seven, though it may begin with their letters.

@@ -10,6 +10,7 @@ import pandas as pd
 
 from skyloom.raw_files import file_stem
 
+#: Columns of what a catalogue says of a star: velocity in km/s, position in deg.
 STAR_COLUMNS = ("name", "file", "type", "velocity", "ra", "dec", "snr")
 
 # What catalogues call these columns, in lower case, first choice first.
