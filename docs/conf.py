@@ -9,15 +9,18 @@ from pydantic import BaseModel
 project = "Skyloom"
 html_title = "Skyloom"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
 
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
-exclude_patterns = ["_templates"]
+exclude_patterns = ["_static", "_templates"]
 templates_path = ["_templates"]
 myst_heading_anchors = 3  # Links to headings are checked, too.
 
+add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # The docstrings say types in words, with shapes and units.
 numpydoc_show_class_members = False
@@ -57,7 +60,9 @@ def fields(model: type[BaseModel]):
             for bound, sign in signs.items()
             if getattr(entry, bound, None) is not None
         ]
-        default = "required" if field.is_required() else field.get_default(call_default_factory=True)
+        default = (
+            "required" if field.is_required() else field.get_default(call_default_factory=True)
+        )
         nested = isinstance(default, BaseModel) or (
             isinstance(default, tuple) and any(isinstance(part, BaseModel) for part in default)
         )
@@ -79,6 +84,13 @@ def describe_fields(app, what, name, obj, options, lines):
     lines.append("")
 
 
+def sign(app, what, name, obj, options, signature, returns):
+    """Leave out what the table of the parameters says again."""
+    if what == "class" and issubclass(obj, BaseModel):
+        return "", None
+    return None
+
+
 def skip(app, what, name, obj, skip, options):
     """Leave out attributes of classes, which stand in their docstrings."""
     if inspect.isclass(obj) and obj.__name__ != name:
@@ -98,4 +110,5 @@ def setup(app):
     """Connect what is defined above."""
     app.connect("missing-reference", constants)
     app.connect("autodoc-process-docstring", describe_fields)
+    app.connect("autodoc-process-signature", sign)
     app.connect("autodoc-skip-member", skip)

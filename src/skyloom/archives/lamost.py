@@ -15,8 +15,9 @@ from skyloom.spectra.spectral_types import CLASSES, parse_spectral_type
 from skyloom.spectra.stellar_readers import read_spectrum
 
 ADDRESS = "https://www.lamost.org/dr7/v2.0/spectrum/fits/{obsid}"
-#: Columns of the counts of a catalogue.
 COUNT_COLUMNS = ("class", "n", "n_sampled")
+"""Columns of the counts of a catalogue."""
+
 NOT_UNDERSTOOD = "not_understood"
 _BATCH = 100_000  # rows
 
