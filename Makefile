@@ -40,5 +40,5 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	touch $@
 
 clean:                       ## remove the environment and all results, but no observations of your own
-	rm -rf $(VENV) mlflow.db mlflow.db.lock mlartifacts
+	rm -rf $(VENV) build docs/api mlflow.db mlflow.db.lock mlartifacts
 	find data -path data/real/01_raw -prune -o -type f ! -name .gitkeep -exec rm {} +
