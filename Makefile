@@ -6,7 +6,7 @@ export KEDRO_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: run test lint ui viz lock clean
+.PHONY: run test lint docs ui viz lock clean
 
 run: $(VENV)/installed       ## simulate a sample and run the whole HI-profile study
 	$(BIN)/kedro run
@@ -18,6 +18,10 @@ lint: $(VENV)/installed      ## style, formatting and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+docs: $(VENV)/installed      ## build/site: all pages and the reference; a dead link is an error
+	rm -rf docs/api
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs build/site
 
 ui: $(VENV)/installed        ## compare runs in MLflow at http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --backend-store-uri sqlite:///mlflow.db
@@ -36,5 +40,5 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	touch $@
 
 clean:                       ## remove the environment and all results, but no observations of your own
-	rm -rf $(VENV) mlflow.db mlflow.db.lock mlartifacts
+	rm -rf $(VENV) build docs/api mlflow.db mlflow.db.lock mlartifacts
 	find data -path data/real/01_raw -prune -o -type f ! -name .gitkeep -exec rm {} +

@@ -256,9 +256,11 @@ def test_a_named_study_has_its_results_and_its_model_to_itself(root):
     assert loader["parameters"]["radio_galaxies"]["studies"]["chosen"] == "copies"
 
 
-def test_what_the_readme_writes_into_an_environment_is_valid(root, tmp_path):
+def test_what_the_documents_write_into_an_environment_is_valid(root, tmp_path):
     """Each excerpt alone, on top of the base environment."""
-    excerpts = re.findall(r"```yaml\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    pages = [root / "README.md", *(root / "docs").glob("*.md")]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    excerpts = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert len(excerpts) >= 3
     before = load(root, "base", "parameters")
     shutil.copytree(root / "conf" / "base", tmp_path / "base")

@@ -49,6 +49,21 @@ def read_sources(
     ------
     ValueError
         If the text is no table, or lacks a column; names what there is.
+
+    Examples
+    --------
+    >>> text = '''name,ra,dec
+    ... A,10.5,-3.25
+    ... B,12h34m56.7s,+01d23m45s
+    ... C,,'''
+    >>> sources, rejected = read_sources(text, id_column="name")
+    >>> sources[["id", "ra", "dec"]].round(3)
+      id       ra    dec
+    0  A   10.500 -3.250
+    1  B  188.736  1.396
+    >>> rejected
+       row          reason   value
+    0    3  no coordinates  '', ''
     """
     table = _table(text)
     columns = {name: np.ma.filled(table[name].astype(str), "").tolist() for name in table.colnames}
@@ -170,6 +185,13 @@ def labels_by_id(labels: pd.DataFrame, id_column: str, columns: Sequence[str]) -
     ------
     ValueError
         If a column is missing, or an id occurs twice.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> labels = pd.DataFrame({"cig": [1.0, 2.0], "Class": [0, 2]})
+    >>> labels_by_id(labels, "cig", ["Class"]).loc["2", "Class"].item()
+    2
     """
     missing = [name for name in (id_column, *columns) if name not in labels.columns]
     if missing:

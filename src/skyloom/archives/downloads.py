@@ -19,6 +19,8 @@ from tqdm import tqdm
 from skyloom.raw_files import UnusableError
 
 MANIFEST_COLUMNS = ("file", "status", "reason", "n_requests", "n_bytes", "sha256", "address")
+"""Columns of a manifest of downloads."""
+
 _FINAL = frozenset({400, 401, 403, 404, 405, 410, 414})  # asking again would not help
 _BLOCK = 1 << 16  # bytes
 

@@ -16,6 +16,8 @@ from skyloom.spectra.optical.spectral_types import CLASSES, parse_spectral_type
 
 ADDRESS = "https://www.lamost.org/dr7/v2.0/spectrum/fits/{obsid}"
 COUNT_COLUMNS = ("class", "n", "n_sampled")
+"""Columns of the counts of a catalogue."""
+
 NOT_UNDERSTOOD = "not_understood"
 _BATCH = 100_000  # rows
 

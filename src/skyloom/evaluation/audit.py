@@ -58,6 +58,14 @@ def relabeled_rates(truth: np.ndarray, predicted: np.ndarray, n_classes: int) ->
     -------
     numpy.ndarray, shape (..., n_classes!)
         In the order of `relabelings`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> truth = np.array([0, 0, 0, 1, 1, 1])
+    >>> predicted = np.array([1, 1, 1, 0, 0, 1])
+    >>> relabeled_rates(truth, predicted, 2).round(2)
+    array([0.17, 0.83])
     """
     one_hot = np.eye(n_classes)
     confusion = np.einsum("...ni,nj->...ij", one_hot[truth], one_hot[predicted])

@@ -18,6 +18,12 @@ def apply_temperature(probability: np.ndarray, temperature: float) -> np.ndarray
     Returns
     -------
     numpy.ndarray, shape (n, n_classes)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> apply_temperature(np.array([[0.9, 0.1]]), 2.0).round(3)
+    array([[0.75, 0.25]])
     """
     from scipy.special import softmax
 
@@ -71,6 +77,14 @@ def expected_calibration_error(
     Returns
     -------
     float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sure = np.tile([0.9, 0.1], (100, 1))
+    >>> classes = np.repeat([0, 1], [70, 30])
+    >>> round(float(expected_calibration_error(sure, classes, n_bins=1)), 3)
+    0.2
     """
     confidence = probability.max(axis=1)
     right = probability.argmax(axis=1) == classes

@@ -63,6 +63,16 @@ def distance_from_sample(features: pd.DataFrame, sample: dict[str, Any]) -> np.n
     -------
     numpy.ndarray, shape (n,)
         Above 1 the object is unlike the sample; infinite where a feature is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> rng = np.random.default_rng(0)
+    >>> sample = describe_sample(pd.DataFrame({"width": rng.normal(300, 50, 500)}))
+    >>> new = pd.DataFrame({"width": [310.0, 900.0]})
+    >>> distance_from_sample(new, sample) > 1
+    array([False,  True])
     """
     values = features[sample["features"]].to_numpy(float) / np.array(sample["scale"])
     offset = values - np.array(sample["mean"])

@@ -26,6 +26,12 @@ def success_interval(rate: float, n: int, *, level: float = 0.95) -> tuple[float
     -------
     low, high : float
         NaN where ``n`` is 0.
+
+    Examples
+    --------
+    >>> low, high = success_interval(0.71, 318)
+    >>> print(f"{low:.3f} to {high:.3f}")
+    0.659 to 0.758
     """
     from astropy.stats import binom_conf_interval  # slow to import
 
@@ -62,6 +68,17 @@ def permutation_p_value(
     -------
     float
         Of these predictions alone: choosing among configurations afterwards is not in it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> truth = np.repeat([0, 1], 20)
+    >>> predicted = truth.copy()
+    >>> predicted[:5] = 1
+    >>> one_fold = np.zeros(40)
+    >>> rng = np.random.default_rng(0)
+    >>> permutation_p_value(truth, predicted, one_fold, rng, n_permutations=999)
+    0.001
     """
     classes, code = np.unique(truth, return_inverse=True)
     predicted = predicted.reshape(len(truth), -1)
@@ -217,6 +234,20 @@ def class_scores(
         interval combines the lower end of the recall with the upper ends of all rates of false
         alarms and the other way round, so that it is wider than its level. NaN where nothing is
         known.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> classes, predicted = [0] * 20 + [1] * 80, [0] * 24 + [1] * 76
+    >>> predictions = pd.DataFrame(
+    ...     {"seed": 0, "id": range(100), "class": classes, "predicted": predicted}
+    ... )
+    >>> # Of a class that is rare in the population, most of those named so are something else.
+    >>> table = class_scores(predictions, shares=[0.01, 0.99])
+    >>> table[["class", "recall", "precision", "purity"]].round(2)
+       class  recall  precision  purity
+    0      0    1.00       0.83    0.17
+    1      1    0.95       1.00    1.00
     """
     n_classes, n_seeds = len(shares), max(1, predictions["seed"].nunique())
     weight = np.asarray(shares, float)
@@ -283,6 +314,17 @@ def paired_difference(
     -------
     difference, low, high : float
         First minus second, with the 95 % interval.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> objects = pd.DataFrame({"seed": 0, "id": range(100), "class": [0, 1] * 50})
+    >>> better = objects.assign(predicted=[0, 1] * 45 + [1, 0] * 5)
+    >>> worse = objects.assign(predicted=[0, 1] * 35 + [1, 0] * 15)
+    >>> difference, low, high = paired_difference(better, worse, np.random.default_rng(0))
+    >>> print(f"{difference:+.2f}, {low:+.2f} to {high:+.2f}")
+    +0.20, +0.13 to +0.28
     """
 
     def hits(table):

@@ -31,6 +31,13 @@ def same_objects(
     -------
     numpy.ndarray of int, shape (n,)
         Index of the first entry of the same object.
+
+    Examples
+    --------
+    >>> # The first two are an arcsecond apart, the first and the last have the same name.
+    >>> ra, dec = [10.0, 10.0, 50.0, 80.0], [0.0, 1 / 3600, 0.0, 0.0]
+    >>> same_objects(ra, dec, 3.0, ["HD1", "", "", "HD1"])
+    array([0, 0, 2, 0])
     """
     from astropy import units as u
     from astropy.coordinates import SkyCoord, search_around_sky
@@ -110,6 +117,16 @@ def split_manifest(
     ------
     ValueError
         If a class has too few groups for the folds, or a fold too few for a validation part.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> objects = pd.DataFrame({"id": [f"star{i}" for i in range(30)], "class": [0, 1, 2] * 10})
+    >>> objects = objects.assign(group=objects["id"], sha256="")
+    >>> manifest = split_manifest(objects, n_folds=5, n_inner_folds=3, seeds=[0])
+    >>> first = manifest.query("fold == 0 and inner == 0")
+    >>> first["role"].value_counts().sort_index().to_dict()
+    {'test': 6, 'train': 16, 'validation': 8}
     """
     from sklearn.model_selection import StratifiedGroupKFold  # slow to import
 

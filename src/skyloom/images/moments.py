@@ -31,6 +31,20 @@ def measure_sources(images: np.ndarray, *, pixel_scale: float = 1.8) -> pd.DataF
         arm first: distance of its centroid from the host), ``flux_ratio`` (fainter by brighter
         arm) and ``bending_angle`` (deg). NaN where nothing is bright; the angle is NaN too where
         all light is on one side.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> row, column = np.indices((65, 65)) - 32.0
+    >>> def blob(x, y):
+    ...     return np.exp(-0.5 * ((column - x) ** 2 + (row - y) ** 2) / 4)
+    ...
+    >>> # The host and two bright spots; the second arm is bent by 0.5 rad, which are 28.6 deg.
+    >>> bent = blob(0, 0) + blob(20, 0) + blob(-20 * np.cos(0.5), 20 * np.sin(0.5))
+    >>> measured = measure_sources(bent[None], pixel_scale=1.8)
+    >>> measured[["major", "minor", "bending_angle"]].round(1)
+       major  minor  bending_angle
+    0   28.7    5.5           27.6
     """
     light = np.clip(np.asarray(images, float), 0, None)
     n, *shape = light.shape

@@ -83,6 +83,14 @@ def paint_rings(flux: np.ndarray, model: int) -> np.ndarray:
     References
     ----------
     arXiv:2501.11657.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> profile = np.exp(-0.5 * ((np.arange(64) - 32) / 8) ** 2)
+    >>> image = paint_rings(profile, model=1)
+    >>> image.shape, float(image.min()), float(image.max())
+    ((128, 128), 0.0, 1.0)
     """
     if model == 1:
         span = np.ptp(flux)
@@ -255,6 +263,18 @@ def render_rings(
     numpy.ndarray of float32, shape (n, 3, size, size)
         Image models 1, 2 and 3. Models 1 and 2 are in units of the peak flux; model 3 is
         stretched to -1..1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> velocity = np.arange(-250.0, 251.0, 5.0)
+    >>> symmetric = np.exp(-0.5 * (velocity / 60) ** 2)
+    >>> width, fold, edge = np.array([5.0]), np.array([0.0]), np.array([150.0])
+    >>> images = render_rings(symmetric[None], velocity[:1], width, fold, edge, size=32)
+    >>> images.shape
+    (1, 3, 32, 32)
+    >>> bool(np.abs(images[0, 1]).max() < 1e-6)  # model 2 of a symmetric profile is empty
+    True
     """
     radii, index = _radii(size, quadrant)
     smoothing = 1 / size if quadrant else 2 / size

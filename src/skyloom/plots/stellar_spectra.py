@@ -345,7 +345,7 @@ def audit_figure(table: pd.DataFrame, n_classes: int, rare: str) -> Figure:
     Parameters
     ----------
     table : pandas.DataFrame
-        From `skyloom.pipelines.stellar_spectra.audit.audit_published_recipe`; may be empty.
+        The table of the audit of ``stellar_spectra``; may be empty.
     n_classes : int
         For the chance level.
     rare : str

@@ -112,6 +112,16 @@ def draw_truth(
     References
     ----------
     Espada et al. (2011), A&A 532, A117; Yu, Ho, Wang & Li (2022), ApJS 261, 21.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> truth = draw_truth(3, np.random.default_rng(0))
+    >>> list(truth["id"])
+    ['CIG000001', 'CIG000002', 'CIG000003']
+    >>> velocity, flux = observe(truth.iloc[0], np.random.default_rng(1))
+    >>> velocity.shape
+    (512,)
     """
     from scipy.stats import halfnorm  # slow to import
 
@@ -266,6 +276,13 @@ def assign_classes(
     ------
     ValueError
         If neither shares nor edges are given.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> truth = pd.DataFrame({"a_flux": [1.02, 1.30, 1.15, 1.08]})
+    >>> assign_classes(truth, by="a_flux", shares=None, edges=[1.13, 1.26]).tolist()
+    [0, 2, 1, 0]
     """
     if edges is None:
         if shares is None:

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from astropy.io import fits
 
 CLASSES = ("FRI", "FRII", "bent", "compact")
-N_NEIGHBOURS = 3  # unrelated sources of an image at most
+"""Classes, in the order of their numbers."""
+
+N_NEIGHBOURS = 3
+"""Unrelated sources of an image at most."""
+
 PIXEL_SCALE, BEAM_FWHM = 1.8, 5.4  # arcsec, of FIRST
 _N_ALONG = 16  # Gaussians along an arm: closer to each other than they are wide
 _FWHM = np.sqrt(8 * np.log(2))
@@ -94,6 +98,16 @@ def draw_truth(
     ----------
     Fanaroff & Riley (1974), MNRAS 167, 31P; Becker, White & Helfand (1995), ApJ 450, 559 (FIRST);
     Garon et al. (2019), AJ 157, 126 (bending angles).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> truth = draw_truth(4, rng)
+    >>> sorted(truth["class"])
+    ['FRI', 'FRII', 'bent', 'compact']
+    >>> observe(truth, rng).shape
+    (4, 150, 150)
     """
     shares = np.cumsum(class_shares)[:-1] / np.sum(class_shares)
     kind = rng.permutation(np.searchsorted(shares, (np.arange(n_sources) + 0.5) / n_sources))

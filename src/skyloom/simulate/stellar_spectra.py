@@ -125,6 +125,17 @@ def draw_truth(
         ``velocity`` (km/s), ``velocity_error``, ``reddening`` (mag), ``snr``, ``step``,
         ``tilt_blue``, ``tilt_red``, ``sky`` (residual in units of the noise), ``ra``, ``dec``
         (deg).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> truth = draw_truth(7, rng)
+    >>> "".join(sorted(truth["class"]))
+    'ABFGKMO'
+    >>> flux, inverse_variance = observe(truth, rng)
+    >>> flux.shape
+    (7, 3909)
     """
     shares = np.asarray(class_shares, float) / np.sum(class_shares)
     edges = np.round(np.cumsum(shares) * n).astype(int)

@@ -22,6 +22,7 @@ SIGNED_MEASURES = (
     "concentration",
     "equality_offset",
 )
+"""Order of the signed asymmetry measures."""
 
 INDICES = (
     "a_flux",
@@ -62,6 +63,18 @@ def measure_asymmetry(
     Notes
     -----
     Channels are split linearly, so that no measure jumps when an edge crosses a channel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> velocity = np.arange(-297.5, 300.0, 5.0)
+    >>> flux = np.where(np.abs(velocity) < 100, np.where(velocity > 0, 3.0, 2.0), 0.0)
+    >>> measured = measure_asymmetry(
+    ...     velocity[None], flux[None], np.array([-100.0]), np.array([100.0])
+    ... )[0]
+    >>> a_flux = np.exp(abs(measured[SIGNED_MEASURES.index("ln_flux_ratio")]))
+    >>> print(f"A_flux {a_flux:.2f}")
+    A_flux 1.50
     """
     n, m = flux.shape
     step = velocity[:, 1] - velocity[:, 0]
@@ -393,6 +406,13 @@ def folded_interval(value: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, n
     -------
     low, high : numpy.ndarray
         Limits in the unit of ``value``; ``low`` is 0 where no asymmetry is allowed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> low, high = folded_interval(np.array([0.5, 5.0]), np.array([1.0, 1.0]))
+    >>> print(low.round(1), high.round(1))
+    [0. 4.] [1.3 6. ]
     """
     x, low, high = _folded_table()
     error = np.maximum(error, 1e-300)

@@ -94,6 +94,15 @@ def busy_function(velocity: np.ndarray, parameters: np.ndarray) -> np.ndarray:
     -------
     numpy.ndarray, shape (m,) or (n, m)
         Flux density in the unit of the amplitude.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> velocity = np.linspace(-200, 200, 5)
+    >>> # Steep on both sides, with hardly a trough, 200 km/s wide.
+    >>> symmetric = np.array([10.0, 0.1, 0.1, 1e-4, 0.0, 0.0, 100.0, 2.0])
+    >>> busy_function(velocity, symmetric).round(2)
+    array([ 0., 10., 10., 10.,  0.])
     """
     a, b1, b2, c, xe, xp, w, n = np.moveaxis(np.asarray(parameters, float)[..., None], -2, 0)
     left = erf(b1 * (w + velocity - xe)) + 1.0
@@ -252,6 +261,16 @@ def line_measures(velocity: np.ndarray, model: np.ndarray) -> np.ndarray:
     numpy.ndarray, shape (n, 7)
         See `DERIVED_NAMES`. W50 and W20 are full widths at 50 % and 20 % of the peak; the edges
         are where each side falls to 20 % of that side's own peak (Watts et al. 2020).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> velocity = np.arange(-300.0, 301.0)
+    >>> gaussian = np.exp(-0.5 * (velocity / 50) ** 2)
+    >>> measures = line_measures(velocity[None], gaussian[None])[0]
+    >>> w50 = measures[DERIVED_NAMES.index("w50")]
+    >>> print(f"{w50:.1f} km/s; the full width at half maximum is {2.3548 * 50:.1f}")
+    117.7 km/s; the full width at half maximum is 117.7
     """
     peak = model.max(1)
     step = velocity[:, 1] - velocity[:, 0]

@@ -75,6 +75,18 @@ def line_indices(
     References
     ----------
     Worthey et al. (1994), ApJS 94, 687, eq. 2; errors by propagation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> wavelength = np.arange(3850.0, 7300.0)
+    >>> line = 0.5 * np.exp(-0.5 * ((wavelength - 6564.6) / 3) ** 2)  # H alpha in vacuum
+    >>> flux = (1 - line)[None]
+    >>> widths, errors = line_indices(wavelength, flux, np.full_like(flux, 1e4))
+    >>> print(f"{widths['H alpha'][0]:.2f} +- {errors['H alpha'][0]:.2f} Angstrom")
+    3.76 +- 0.06 Angstrom
+    >>> print(f"{line.sum():.2f} Angstrom were put in")
+    3.76 Angstrom were put in
     """
     used = inverse_variance > 0
     variance = np.divide(1.0, inverse_variance, out=np.zeros_like(flux, float), where=used)

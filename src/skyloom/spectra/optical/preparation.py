@@ -29,6 +29,12 @@ def log_grid(low: float, high: float, step: float = LAMOST_STEP) -> np.ndarray:
     -------
     numpy.ndarray, shape (m,)
         Angstrom.
+
+    Examples
+    --------
+    >>> grid = log_grid(3850.0, 7300.0)
+    >>> print(len(grid), grid[[0, -1]].round(2))
+    2779 [3850.   7298.96]
     """
     n = int(np.floor(np.log10(high / low) / step + 1e-9)) + 1
     return low * 10 ** (step * np.arange(n))
@@ -83,6 +89,18 @@ def rebin(
     References
     ----------
     Carnall (2017), arXiv:1705.05165, who distributes flux alike.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> wavelength = np.arange(4000.0, 4100.0)
+    >>> grid = np.arange(4000.5, 4099.0, 2.0)
+    >>> flux, variance, coverage = rebin(
+    ...     wavelength, np.ones(100), np.full(100, 0.04), np.ones(100, bool), grid
+    ... )
+    >>> # Two pixels in one: the mean stays, the variance is halved.
+    >>> print(flux[0], variance[0], coverage[0])
+    1.0 0.02 1.0
     """
     edges, new = pixel_edges(wavelength), pixel_edges(grid)
     width = np.diff(edges) * good

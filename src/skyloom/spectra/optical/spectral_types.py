@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 CLASSES = ("O", "B", "A", "F", "G", "K", "M")
+"""From hot to cool, in the order of their numbers."""
 
 # What is none of the seven, though it may begin with their letters.
 _OTHERS = {
@@ -61,6 +62,15 @@ def parse_spectral_type(text: str) -> SpectralType:
         within one class (``G0/G1V``, ``K4-5``) the first subtype is taken. A range across
         classes, two stars, hot subdwarfs (sdO, sdB), white dwarfs, carbon stars and the like have
         none.
+
+    Examples
+    --------
+    >>> parse_spectral_type("dM2")
+    SpectralType(spectral_class='M', subtype=2.0, reason='')
+    >>> parse_spectral_type("G8/K0III").spectral_class
+    ''
+    >>> parse_spectral_type("DA").reason
+    'white dwarf'
     """
     word = text.strip()
     for pattern, reason in _OTHER:

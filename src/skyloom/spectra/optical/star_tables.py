@@ -11,6 +11,7 @@ import pandas as pd
 from skyloom.raw_files import file_stem
 
 STAR_COLUMNS = ("name", "file", "type", "velocity", "ra", "dec", "snr")
+"""Columns of what a catalogue says of a star: velocity in km/s, position in deg."""
 
 # What catalogues call these columns, in lower case, first choice first.
 _CALLED = {
@@ -125,5 +126,10 @@ def star_name(name: str) -> str:
     -------
     str
         Upper case, without blanks and leading zeros of numbers.
+
+    Examples
+    --------
+    >>> star_name("HD 002857") == star_name("hd2857")
+    True
     """
     return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"[\s_]+", "", name.upper()))
