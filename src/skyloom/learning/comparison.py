@@ -199,61 +199,84 @@ def compare_configurations(
         shuffled = permuted_manifest(manifest, n_inner_folds, sweep.parameters.seed + number)
         procedures += _procedures(sweep, splits_of(shuffled, row_of), fit, measure, number)
 
-    nothing = no_comparison(measure)
-    summary = nothing.outcome
-    tables = {name: [getattr(nothing, name)] for name in ("predictions", "inner", "curves")}
-    validations: dict[str, pd.DataFrame] = {}
-    shuffled_outcomes: dict[int, list[Outcome]] = {}
     progress = _Progress(measure)
+    gathered = _Gathered(measure, ids, type(sweep.base), score, log)
     for outcome in run_all(
         procedures, work, shared, store, cluster,
         size=max(member.size for member in sweep.members), on_task=progress.task,
     ):  # fmt: skip
+        inner = gathered.add(outcome)
+        if inner is not None:
+            progress.finished(inner)
+    progress.close()
+    return gathered.comparison()
+
+
+class _Gathered:
+    """What came of the configurations, in whatever order they are finished."""
+
+    def __init__(self, measure, ids, study, score, log) -> None:
+        self._measure, self._ids, self._study = measure, ids, study
+        self._score, self._log = score, log
+        self._nothing = no_comparison(measure)
+        self._tables = {
+            name: [getattr(self._nothing, name)] for name in ("predictions", "inner", "curves")
+        }
+        self._validations: dict[str, pd.DataFrame] = {}
+        self._configurations: dict[str, Any] = {}
+        self._failed: dict[str, str] = {}
+        self._shuffled: dict[int, list[Outcome]] = {}
+
+    def add(self, outcome: Outcome) -> pd.DataFrame | None:
+        """Keep one outcome and tell of it; answers with its inner scores, where it has any."""
         if outcome.permutation:
-            shuffled_outcomes.setdefault(outcome.permutation, []).append(outcome)
-            continue
+            self._shuffled.setdefault(outcome.permutation, []).append(outcome)
+            return None
         name, configuration = outcome.name, outcome.configuration
-        summary["configurations"][name] = configuration and configuration.model_dump(mode="json")
+        self._configurations[name] = configuration and configuration.model_dump(mode="json")
         if outcome.error:
-            summary["failed"][name] = outcome.error
-            log(failed_run(type(sweep.base), configuration, name, outcome.error))
-            continue
-        table, validations[name] = (
-            part.assign(configuration=name, id=ids[part["row"]]).drop(columns="row")
+            self._failed[name] = outcome.error
+            self._log(failed_run(self._study, configuration, name, outcome.error))
+            return None
+        table, self._validations[name] = (
+            part.assign(configuration=name, id=self._ids[part["row"]]).drop(columns="row")
             for part in (outcome.predictions, outcome.validation)
         )
         inner = outcome.inner.assign(configuration=name)
         curves = outcome.curves.assign(configuration=name)
-        tables["predictions"].append(table)
-        tables["inner"].append(inner[list(INNER_COLUMNS)])
-        tables["curves"].append(curves[list(nothing.curves.columns)])
-        progress.finished(inner)
-        log(network_run(configuration, measure, score(table), inner, curves))
-    progress.close()
-    predictions, inner, curves = (_joined(part) for part in tables.values())
-    if inner.empty:
-        msg = f"every configuration failed: {summary['failed']}"
-        raise RuntimeError(msg)
-    null = pd.DataFrame(
-        [
-            (number, _statistic(outcomes, measure))
-            for number, outcomes in sorted(shuffled_outcomes.items())
+        self._tables["predictions"].append(table)
+        self._tables["inner"].append(inner[list(INNER_COLUMNS)])
+        self._tables["curves"].append(curves[list(self._nothing.curves.columns)])
+        self._log(network_run(configuration, self._measure, self._score(table), inner, curves))
+        return inner
+
+    def comparison(self) -> Comparison:
+        """All of it, sorted by configuration: which one was finished first is an accident."""
+        predictions, inner, curves = (_joined(part) for part in self._tables.values())
+        if inner.empty:
+            msg = f"every configuration failed: {self._failed}"
+            raise RuntimeError(msg)
+        chosen = _chosen(inner, self._configurations)
+        order = {name: number for number, name in enumerate(sorted(self._configurations))}
+        by_name = {"key": lambda names: names.map(order), "kind": "stable", "ignore_index": True}
+        null = [
+            (number, _statistic(outcomes, self._measure))
+            for number, outcomes in sorted(self._shuffled.items())
             if any(not outcome.error for outcome in outcomes)
-        ],
-        columns=list(nothing.permutations.columns),
-    )
-    summary["chosen"] = _chosen(inner, summary["configurations"])
-    chosen = summary["chosen"]["name"]
-    order = {name: number for number, name in enumerate(sorted(summary["configurations"]))}
-    by_name = {"key": lambda names: names.map(order), "kind": "stable", "ignore_index": True}
-    return Comparison(
-        predictions.sort_values("configuration", **by_name),
-        inner.sort_values("configuration", **by_name),
-        curves.sort_values("configuration", **by_name),
-        null,
-        validations[chosen],
-        summary | {"configurations": dict(sorted(summary["configurations"].items()))},
-    )
+        ]
+        return Comparison(
+            *(
+                table.sort_values("configuration", **by_name)
+                for table in (predictions, inner, curves)
+            ),
+            pd.DataFrame(null, columns=list(self._nothing.permutations.columns)),
+            self._validations[chosen["name"]],
+            {
+                "chosen": chosen,
+                "configurations": dict(sorted(self._configurations.items())),
+                "failed": self._failed,
+            },
+        )
 
 
 def _chosen(inner, configurations):

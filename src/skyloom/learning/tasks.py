@@ -289,45 +289,114 @@ def run_procedures(
     ValueError
         If a task names a shared input that there is not.
     """
-    from dask.distributed import as_completed
+    run = _Run(procedures, work, shared, store, client, code, on_task)
+    for number in range(len(run.sessions)):
+        yield from run.advance(number)
+    for future in run.futures:
+        for number in run.finish(future):
+            yield from run.advance(number)
 
-    digests = {name: digest(value) for name, value in shared.items()}
-    inputs: dict[str, Any] = {}  # futures of the shared inputs, made as they are needed
-    sessions = [_Session(procedure) for procedure in procedures]
-    waiting: dict[str, list[tuple[_Session, int]]] = {}
-    futures = as_completed(loop=client.loop)
-    counts = {"done": 0, "known": 0}
-    running: dict[str, Task] = {}
-    suspects: dict[str, Task] = {}  # lost their worker, or were beside one that kills it
-    tried_alone: set[str] = set()
 
-    def key_of(task: Task) -> str:
-        missing = set(task.shared) - set(digests)
+class _Run:
+    """Procedures that run side by side, and the tasks that they wait for."""
+
+    def __init__(self, procedures, work, shared, store, client, code, on_task) -> None:
+        from dask.distributed import as_completed
+
+        self.sessions = [_Session(procedure) for procedure in procedures]
+        self.futures = as_completed(loop=client.loop)
+        self._work, self._shared, self._store, self._client = work, shared, store, client
+        self._code, self._on_task = code, on_task
+        self._digests = {name: digest(value) for name, value in shared.items()}
+        self._inputs: dict[str, Any] = {}  # futures of the shared inputs, made as they are needed
+        self._waiting: dict[str, list[tuple[int, int]]] = {}  # procedure and position, by task
+        self._running: dict[str, Task] = {}
+        self._suspects: dict[str, Task] = {}  # lost their worker, or were beside one that kills it
+        self._tried_alone: set[str] = set()
+        self._done = self._known = 0
+
+    def advance(self, number: int) -> Iterator[Any]:
+        """Run a procedure until it waits for results that are not there yet."""
+        session = self.sessions[number]
+        while (request := session.next()) is not None:
+            if isinstance(request, Finished):
+                yield request.item
+                continue
+            self._known += len(request)
+            missing = [
+                position
+                for position, task in enumerate(request)
+                if not self._is_known(number, position, task)
+            ]
+            self._report()
+            if missing:
+                return
+
+    def finish(self, future: Any) -> list[int]:
+        """Hand a result to who waits for it; answers with the procedures that can go on."""
+        key = future.key.split("-")[1]
+        task, result = self._running.pop(key), _result_of(future)
+        if _lost_its_worker(result) and key not in self._tried_alone:
+            self._suspects[key] = task
+            result = None
+        # Whoever kills its worker takes others with it: they are tried again one at a time.
+        if self._suspects and not self._running:
+            suspect, task = self._suspects.popitem()
+            self._tried_alone.add(suspect)
+            self._submit(suspect, task, priority=0)
+        future.release()
+        if result is None:
+            return []
+        if not isinstance(result, FailedTask):
+            self._store.put(key, result)
+        ready = []
+        for number, position in self._waiting.pop(key):
+            session = self.sessions[number]
+            session.results[position] = result
+            self._done += 1
+            if session.is_complete:
+                ready.append(number)
+        self._report()
+        return ready
+
+    def _is_known(self, number: int, position: int, task: Task) -> bool:
+        """Whether the result is there already; else the task is waited for."""
+        key = self._key_of(task)
+        result = None if key in self._waiting else self._store.get(key)
+        if result is not None:
+            self.sessions[number].results[position] = result
+            self._done += 1
+            return True
+        if key not in self._waiting:
+            self._waiting[key] = []
+            self._submit(key, task, priority=-number)
+        self._waiting[key].append((number, position))
+        return False
+
+    def _key_of(self, task: Task) -> str:
+        missing = set(task.shared) - set(self._digests)
         if missing:
-            msg = f"no shared input {sorted(missing)}; there are {sorted(digests)}"
+            msg = f"no shared input {sorted(missing)}; there are {sorted(self._digests)}"
             raise ValueError(msg)
-        read = {name: digests[name] for name in task.shared}
-        return digest([code, task.settings, task.arrays, read])
+        read = {name: self._digests[name] for name in task.shared}
+        return digest([self._code, task.settings, task.arrays, read])
 
-    def report() -> None:
-        if on_task is not None:
-            on_task(counts["done"], counts["known"])
-
-    def submit(key: str, task: Task, priority: int) -> None:
-        running[key] = task
+    def _submit(self, key: str, task: Task, priority: int) -> None:
+        self._running[key] = task
         for name in task.shared:
-            if name not in inputs:
+            if name not in self._inputs:
                 # A task rather than scattered data: Dask makes it anew if its worker is lost.
-                inputs[name] = client.submit(
-                    _Constant(shared[name]), key=f"input-{digests[name]}", priority=10**6
-                )
-        futures.add(
-            client.submit(
+                self._inputs[name] = self._client.submit(
+                    _Constant(self._shared[name]), key=f"input-{self._digests[name]}",
+                    priority=10**6,
+                )  # fmt: skip
+        self.futures.add(
+            self._client.submit(
                 _run_alone,
-                work,
+                self._work,
                 task.settings,
                 task.arrays,
-                {name: inputs[name] for name in task.shared},
+                {name: self._inputs[name] for name in task.shared},
                 # A key of its own: Dask does not run one again whose failure it remembers.
                 key=f"task-{key}-{uuid.uuid4().hex}",
                 priority=priority,
@@ -335,62 +404,9 @@ def run_procedures(
             )
         )
 
-    def advance(number: int) -> Iterator[Any]:
-        """Run a procedure until it waits for results that are not there yet."""
-        session = sessions[number]
-        while True:
-            request = session.next()
-            if request is None:
-                return
-            if isinstance(request, Finished):
-                yield request.item
-                continue
-            missing = False
-            for position, task in enumerate(request):
-                key = key_of(task)
-                counts["known"] += 1
-                result = None if key in waiting else store.get(key)
-                if result is not None:
-                    session.results[position] = result
-                    counts["done"] += 1
-                    continue
-                missing = True
-                if key not in waiting:
-                    waiting[key] = []
-                    submit(key, task, priority=-number)
-                waiting[key].append((session, position))
-            report()
-            if missing:
-                return
-
-    for number in range(len(sessions)):
-        yield from advance(number)
-    number_of = {id(session): number for number, session in enumerate(sessions)}
-    for future in futures:
-        key = future.key.split("-")[1]
-        task, result = running.pop(key), _result_of(future)
-        if _lost_its_worker(result) and key not in tried_alone:
-            suspects[key] = task
-            result = None
-        if suspects and not running:
-            suspect, task = suspects.popitem()
-            tried_alone.add(suspect)
-            submit(suspect, task, priority=0)
-        if result is None:
-            future.release()
-            continue
-        if not isinstance(result, FailedTask):
-            store.put(key, result)
-        ready = []
-        for session, position in waiting.pop(key):
-            session.results[position] = result
-            counts["done"] += 1
-            if session.is_complete:
-                ready.append(number_of[id(session)])
-        report()
-        future.release()
-        for number in ready:
-            yield from advance(number)
+    def _report(self) -> None:
+        if self._on_task is not None:
+            self._on_task(self._done, self._known)
 
 
 def run_all(
