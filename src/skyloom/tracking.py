@@ -204,8 +204,9 @@ class ParentRun:
             )
         version = str(logged.registered_model_version)
         self.client.set_registered_model_alias(name, alias, version)
-        names = ", ".join(description["class_names"])
-        self.client.set_model_version_tag(name, version, "class_names", names)
+        if "class_names" in description:
+            names = ", ".join(description["class_names"])
+            self.client.set_model_version_tag(name, version, "class_names", names)
         return f"models:/{name}@{alias}"
 
     def _batch(self, run_id, *, params=None, tags=None, metrics=None, curves=None):

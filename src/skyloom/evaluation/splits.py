@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 ROLES = ("train", "validation", "test")
+NO_CLASS = -1
 MANIFEST_COLUMNS = ("seed", "fold", "inner", "role", "id", "group", "class", "sha256")
 
 
@@ -72,7 +73,7 @@ def largest_number_of_folds(objects: pd.DataFrame, n_folds: int) -> int:
     Parameters
     ----------
     objects : pandas.DataFrame
-        With the columns ``group`` and ``class``.
+        With the column ``group``, and ``class`` where there are any.
     n_folds : int
         Folds wanted.
 
@@ -81,8 +82,11 @@ def largest_number_of_folds(objects: pd.DataFrame, n_folds: int) -> int:
     int
         At most ``n_folds``, at most the number of groups of the rarest class; 0 where there are
         fewer than two classes, or a class has fewer than three groups: one to train on, one to
-        stop the training and one to test.
+        stop the training and one to test. Without classes it is the groups that count.
     """
+    if "class" not in objects:
+        n_groups = objects["group"].nunique()
+        return int(min(n_folds, n_groups)) if n_groups >= 3 else 0
     groups = objects.groupby("class")["group"].nunique()
     if len(groups) < 2 or groups.min() < 3:
         return 0
@@ -92,12 +96,13 @@ def largest_number_of_folds(objects: pd.DataFrame, n_folds: int) -> int:
 def split_manifest(
     objects: pd.DataFrame, *, n_folds: int, n_inner_folds: int, seeds: Sequence[int]
 ) -> pd.DataFrame:
-    """Stratified nested cross-validation folds, grouped by object.
+    """Nested cross-validation folds, grouped by object, stratified where there are classes.
 
     Parameters
     ----------
     objects : pandas.DataFrame
-        Columns ``id``, ``group`` (rows of one group stay together), ``class``, ``sha256``.
+        Columns ``id``, ``group`` (rows of one group stay together, such as the tiles of a plate),
+        ``sha256``, and ``class`` where there are any.
     n_folds : int
         Outer folds of each seed, at least 2: each is the test part once.
     n_inner_folds : int
@@ -110,8 +115,8 @@ def split_manifest(
     -------
     pandas.DataFrame
         Columns ``seed``, ``fold``, ``inner``, ``role`` (train, validation or test), ``id``,
-        ``group``, ``class`` and ``sha256``. In each seed and inner fold every object is tested
-        exactly once.
+        ``group``, ``class`` (-1 without classes) and ``sha256``. In each seed and inner fold every
+        object is tested exactly once.
 
     Raises
     ------
@@ -128,40 +133,48 @@ def split_manifest(
     >>> first["role"].value_counts().sort_index().to_dict()
     {'test': 6, 'train': 16, 'validation': 8}
     """
-    from sklearn.model_selection import StratifiedGroupKFold  # slow to import
-
     possible = largest_number_of_folds(objects, n_folds)
     if possible < n_folds:
-        counts = objects["class"].value_counts().to_dict()
-        msg = (
-            f"{n_folds} folds need {max(n_folds, 3)} groups of each of two classes or more, "
-            f"got {possible} folds from classes {counts}"
+        what = (
+            f"each of two classes or more, got {possible} folds from classes "
+            f"{objects['class'].value_counts().to_dict()}"
+            if "class" in objects
+            else f"objects, got {objects['group'].nunique()}"
         )
+        msg = f"{n_folds} folds need {max(n_folds, 3)} groups of {what}"
         raise ValueError(msg)
+    table = objects if "class" in objects else objects.assign(**{"class": NO_CLASS})
     parts = []
-    labels, groups = objects["class"].to_numpy(), objects["group"].to_numpy()
     for seed in seeds:
-        outer = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-        for fold, (rest, test) in enumerate(outer.split(objects, labels, groups)):
-            most = objects.iloc[rest].groupby("class")["group"].nunique().max()
+        for fold, (rest, test) in enumerate(_folds(table, n_folds, seed)):
+            learnt = table.iloc[rest]
+            most = learnt.groupby("class")["group"].nunique().max()
             if most < 2:
                 msg = f"{n_folds} folds leave no objects to stop the training with: use more folds"
                 raise ValueError(msg)
-            inner_folds = StratifiedGroupKFold(
-                min(n_inner_folds, most), shuffle=True, random_state=seed
-            )
-            with warnings.catch_warnings():
-                # Where a class is rare, the validation objects may lack it.
-                warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-                choices = list(inner_folds.split(rest, labels[rest], groups[rest]))
-            for inner, (train, validation) in enumerate(choices):
-                role = np.empty(len(objects), dtype=object)
+            for inner, (train, validation) in enumerate(
+                _folds(learnt, min(n_inner_folds, most), seed)
+            ):
+                role = np.empty(len(table), dtype=object)
                 role[test], role[rest[train]], role[rest[validation]] = ROLES[2], *ROLES[:2]
-                part = objects[["id", "group", "class", "sha256"]].assign(
+                part = table[["id", "group", "class", "sha256"]].assign(
                     seed=seed, fold=fold, inner=inner, role=role
                 )
                 parts.append(part)
     return pd.concat(parts, ignore_index=True)[list(MANIFEST_COLUMNS)]
+
+
+def _folds(objects, n_folds, seed):
+    """Rows to learn from and the others, for each fold."""
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold  # slow to import
+
+    labels, groups = objects["class"].to_numpy(), objects["group"].to_numpy()
+    kind = GroupKFold if (labels == NO_CLASS).all() else StratifiedGroupKFold
+    folds = kind(n_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # Where a class is rare, the validation objects may lack it.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        return list(folds.split(objects, labels, groups))
 
 
 def check_no_leak(manifest: pd.DataFrame, *, all_tested: bool = True) -> None:

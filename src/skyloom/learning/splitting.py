@@ -10,6 +10,7 @@ from pydantic import Field
 
 from skyloom.evaluation.splits import (
     MANIFEST_COLUMNS,
+    NO_CLASS,
     check_no_leak,
     largest_number_of_folds,
     split_manifest,
@@ -57,8 +58,8 @@ def split_once(objects: pd.DataFrame, parameters: SplitParameters) -> pd.DataFra
     Parameters
     ----------
     objects : pandas.DataFrame
-        ``id``, ``group``, ``class`` (number), ``sha256`` and ``role`` (train, validation, test, or
-        empty where nobody has given one).
+        ``id``, ``group``, ``sha256``, ``role`` (train, validation, test, or empty where nobody has
+        given one), and ``class`` (number) where there are any.
     parameters : SplitParameters
         How.
 
@@ -66,7 +67,8 @@ def split_once(objects: pd.DataFrame, parameters: SplitParameters) -> pd.DataFra
     -------
     pandas.DataFrame
         As of `skyloom.evaluation.splits.split_manifest`, one inner fold of each outer one. Empty
-        where there are fewer than two classes, or a class has too few objects.
+        where there are fewer than two classes, a class has too few objects, or without classes
+        there are too few groups.
 
     Raises
     ------
@@ -123,6 +125,8 @@ def _given_split(objects, parameters):
         msg = f"augmentation.split is given, but no object has the role {sorted(missing)}"
         raise ValueError(msg)
     manifest = objects.assign(seed=0, fold=0, inner=0, role=roles)
+    if "class" not in manifest:
+        manifest["class"] = NO_CLASS
     return manifest[list(MANIFEST_COLUMNS)].reset_index(drop=True)
 
 
