@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from importlib import import_module
+from typing import get_type_hints
 
 import pytest
 import yaml
@@ -14,57 +15,14 @@ from kedro.framework.project import configure_project, pipelines
 from kedro.io import DataCatalog
 from kedro.io.core import parse_dataset_definition
 from pydantic import BaseModel
-from skyloom.pipelines._node import STAGES
 
 from skyloom.compute import ClusterParameters
-from skyloom.pipeline_registry import STUDIES
+from skyloom.pipeline_registry import FURTHER, STUDIES
+from skyloom.pipelines.wiring import STAGES
 from skyloom.settings import CONFIG_LOADER_ARGS
 
 ENVIRONMENTS = ("base", "paper", "real")
 MODELS = {name: import_module(f"skyloom.pipelines.{name}.parameters") for name in STUDIES}
-COMMON = {
-    "simulation": "SimulationParameters",
-    "ingestion": "IngestionParameters",
-    "features": "FeatureParameters",
-    "augmentation": "AugmentationParameters",
-    "network": "NetworkParameters",
-    "training": "TrainingParameters",
-    "reporting": "ReportingParameters",
-}
-OWN = {
-    "hi_profiles": {
-        "pretraining": "PretrainingParameters",
-        "sweep": "SweepParameters",
-        "audit": "AuditParameters",
-    },
-    "radio_galaxies": {
-        "archive": "ArchiveParameters",
-        "synthetic": "SyntheticParameters",
-        "generators": "GeneratorParameters",
-        "bending": "BendingParameters",
-        "studies": "StudyParameters",
-    },
-    "stellar_spectra": {
-        "archive": "ArchiveParameters",
-        "catalogue": "CatalogueParameters",
-        "synthetic": "SyntheticParameters",
-        "generators": "GeneratorParameters",
-        "generation": "GenerationParameters",
-        "audit": "AuditParameters",
-        "studies": "StudyParameters",
-    },
-}
-FURTHER = {"radio_galaxies.download"} | {
-    f"stellar_spectra.{name}" for name in ("catalogue", "download", "generation")
-}
-SECTIONS = {
-    study: {name: getattr(MODELS[study], model) for name, model in (COMMON | OWN[study]).items()}
-    for study in STUDIES
-}
-
-
-FURTHER_LAYERS = ("catalogue", "download", "generation")
-RAW = ["hi_profiles.spectra", "radio_galaxies.cut_outs", "stellar_spectra.spectra"]
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +33,31 @@ def registered():
 
 def layer_of(entry):
     return entry.get("metadata", {}).get("kedro-viz", {}).get("layer")
+
+
+def nodes_of(registered, study):
+    return [
+        node
+        for name, pipeline in registered.items()
+        if name.partition(".")[0] == study
+        for node in pipeline.nodes
+    ]
+
+
+def models_of(registered, study):
+    """Models of each section of a study's parameters, by the type hints of its node functions."""
+    found = {}
+    for node in nodes_of(registered, study):
+        hints = get_type_hints(node.func)
+        for name in node.inputs:
+            if name.startswith(f"params:{study}."):
+                section = name.rpartition(".")[2]
+                found.setdefault(section, set()).add(hints[section])
+    return found
+
+
+def sections_of(registered, study):
+    return {section: next(iter(models)) for section, models in models_of(registered, study).items()}
 
 
 def load(root, environment, kind):
@@ -95,7 +78,11 @@ def test_pipelines_have_the_promised_names(registered):
     assert STAGES == ("ingestion", "features", "augmentation", "training", "reporting")
     parts = (*STAGES, "simulation", "prediction")
     expected = {f"{study}.{part}" for study in STUDIES for part in parts}
-    assert set(registered) == {"__default__", *STUDIES, *expected, *FURTHER}
+    further = {f"{study}.{part}" for study in STUDIES for part in FURTHER}
+    assert {"__default__", *STUDIES, *expected} <= set(registered)
+    assert set(registered) <= {"__default__", *STUDIES, *expected, *further}
+    assert "radio_galaxies.download" in registered
+    assert {f"stellar_spectra.{part}" for part in FURTHER} <= set(registered)
     for study in STUDIES:
         by_stage = [len(registered[f"{study}.{stage}"].nodes) for stage in STAGES]
         assert min(by_stage) > 0
@@ -125,7 +112,7 @@ def test_every_entry_has_a_layer_named_after_a_stage(root, registered, environme
         if name == "{study}.finished_fits":
             assert layer_of(entry) is None, name
         else:
-            assert layer_of(entry) in (*STAGES, "simulation", "prediction", *FURTHER_LAYERS), name
+            assert layer_of(entry) in (*STAGES, "simulation", "prediction", *FURTHER), name
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -134,18 +121,35 @@ def test_every_parameter_is_used_and_valid(root, registered, environment):
     assert set(config) == {*STUDIES, "cluster"}
     ClusterParameters.model_validate(config["cluster"])
     for study in STUDIES:
-        nodes = [
-            node
-            for name, pipeline in registered.items()
-            if name.startswith(study)
-            for node in pipeline.nodes
-        ]
-        assert any("params:cluster" in node.inputs for node in nodes)
-        assert set(config[study]) == set(SECTIONS[study])
-        for section, model in SECTIONS[study].items():
+        models = models_of(registered, study)
+        assert any("params:cluster" in node.inputs for node in nodes_of(registered, study))
+        assert set(config[study]) == set(models)
+        for section, own in models.items():
+            # Kedro takes the model of whichever node comes last.
+            (model,) = own
+            assert issubclass(model, BaseModel), section
             model.model_validate(config[study][section])
-            name = f"params:{study}.{section}"
-            assert any(name in node.inputs for node in nodes), name
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_arguments_of_node_functions_bear_the_names_of_their_entries(registered, study):
+    for node in nodes_of(registered, study):
+        for argument, entry in node._inputs.items():
+            name = entry.removeprefix("params:").partition("@")[0].rpartition(".")[2]
+            assert argument == name, f"{node.name}: {entry}"
+
+
+def test_which_pattern_of_the_catalog_serves_an_entry(root, registered):
+    """``{study}.x`` also matches ``hi_profiles.prediction.x``: the more specific one has to win."""
+    config = load(root, "base", "catalog")
+    resolver = DataCatalog.from_config(config).config_resolver
+    for name in used_datasets(registered) - set(config):
+        pattern = resolver.match_dataset_pattern(name)
+        study, _, entry = name.partition(".")
+        if entry.startswith(("prediction.", "download.")):
+            assert pattern.startswith("{study}." + entry.partition(".")[0]), name
+        elif not entry.endswith("_figure"):
+            assert pattern == "{study}." + entry, name
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -162,12 +166,12 @@ def test_every_documented_parameter_is_read_somewhere(root, study):
 
     folder = root / "src" / "skyloom" / "pipelines" / study
     code = "\n".join(p.read_text() for p in folder.glob("*.py") if p.name != "parameters.py")
-    for name in ("comparison", "equal_steps", "generative", "splitting"):
+    for name in ("comparison", "fitting", "generative", "runs", "splitting"):
         code += (root / f"src/skyloom/learning/{name}.py").read_text()
     # Of the modules of the parameters, what lays out a sweep: that a validator looks at a field is
     # no use of it.
-    parts = [getattr(configurations.Sweep, name) for name in ("plan", "suggest")]
-    parts.append(configurations.Sweep.members.fget)
+    parts = [getattr(configurations.Sweep, name) for name in ("lay_out", "suggest")]
+    parts += [configurations.Sweep.members.fget, configurations.NamedSweeps.parameters.fget]
     code += "".join(inspect.getsource(part) for part in parts)
     passed_on = {
         name
@@ -202,10 +206,10 @@ def test_inputs_of_every_pipeline_are_in_the_catalog_or_produced(root, registere
         assert free - {f"{study}.review"} == {f"{study}.finished_fits"}
 
 
-@pytest.mark.parametrize("raw", RAW)
-def test_the_raw_files_read_are_those_the_simulation_writes(root, raw):
+def test_the_raw_files_read_are_those_the_simulation_writes(root):
     config = load(root, "base", "catalog")
-    assert config[f"{raw}@fits"]["path"] == config[f"{raw}@files"]["path"]
+    places = {config[f"{{study}}.observations@{kind}"]["path"] for kind in ("fits", "files")}
+    assert len(places) == 1
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -218,8 +222,7 @@ def test_transcoded_entries_share_a_layer(root, environment):
     assert all(len(found) == 1 for found in layers.values())
 
 
-@pytest.mark.parametrize("raw", RAW)
-def test_the_simulation_never_writes_into_a_user_s_folder(root, raw):
+def test_the_simulation_never_writes_into_a_user_s_folder(root):
     loader = OmegaConfigLoader(
         str(root / "conf"),
         env="real",
@@ -227,20 +230,20 @@ def test_the_simulation_never_writes_into_a_user_s_folder(root, raw):
         **CONFIG_LOADER_ARGS,
     )
     config = loader["catalog"]
-    assert config[f"{raw}@files"]["path"] == "/somebody/s/files"
-    assert "somebody" not in config[f"{raw}@fits"]["path"]
+    assert config["{study}.observations@files"]["path"] == "/somebody/s/files"
+    assert "somebody" not in config["{study}.observations@fits"]["path"]
     labels = config["{study}.labels"]
     assert labels["filepath"] == "/somebody/s/labels.csv"
     assert labels["writable"] is False
 
 
-def test_a_named_study_has_its_results_and_its_model_to_itself(root):
+def test_a_named_sweep_has_its_results_and_its_model_to_itself(root):
     loader = OmegaConfigLoader(
-        str(root / "conf"), env="base", runtime_params={"study": "copies"}, **CONFIG_LOADER_ARGS
+        str(root / "conf"), env="base", runtime_params={"sweep": "copies"}, **CONFIG_LOADER_ARGS
     )
     catalog = DataCatalog.from_config(loader["catalog"])
     usual = DataCatalog.from_config(load(root, "base", "catalog"))
-    for name in ("report", "sweep", "images", "synthetic_images", "classifier", "sweep_plan"):
+    for name in ("report", "outcome", "images", "synthetic_images", "classifier", "sweep"):
         own, other = (each.get(f"radio_galaxies.{name}") for each in (catalog, usual))
         places = [str(getattr(d, "_filepath", None) or d._path) for d in (own, other)]
         assert places[0] != places[1], name
@@ -249,18 +252,19 @@ def test_a_named_study_has_its_results_and_its_model_to_itself(root):
         each.get("radio_galaxies.classifier").metadata["skyloom"] for each in (catalog, usual)
     ]
     assert [model["name"] for model in models] == ["radio_galaxies_copies", "radio_galaxies"]
-    # What all studies share is made once.
+    # What all sweeps share is made once.
     for name in ("sample", "cutouts", "finished_fits", "split_manifest"):
         own, other = (each.get(f"radio_galaxies.{name}") for each in (catalog, usual))
         assert own._describe() == other._describe(), name
-    assert loader["parameters"]["radio_galaxies"]["studies"]["chosen"] == "copies"
+    assert loader["parameters"]["radio_galaxies"]["sweeps"]["chosen"] == "copies"
 
 
-def test_what_the_documents_write_into_an_environment_is_valid(root, tmp_path):
+def test_what_the_documents_write_into_an_environment_is_valid(root, registered, tmp_path):
     """Each excerpt alone, on top of the base environment."""
     pages = [root / "README.md", *(root / "docs").glob("*.md")]
     text = "\n".join(page.read_text("utf-8") for page in pages)
-    excerpts = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    # Files of a study that there is not are built by a test of their own.
+    excerpts = re.findall(r"```yaml\n(?!# conf/)(.*?)```", text, re.DOTALL)
     assert len(excerpts) >= 3
     before = load(root, "base", "parameters")
     shutil.copytree(root / "conf" / "base", tmp_path / "base")
@@ -271,8 +275,8 @@ def test_what_the_documents_write_into_an_environment_is_valid(root, tmp_path):
         assert config != before
         ClusterParameters.model_validate(config["cluster"])
         for study in STUDIES:
-            for section, values in config[study].items():
-                SECTIONS[study][section].model_validate(values)
+            for section, model in sections_of(registered, study).items():
+                model.model_validate(config[study][section])
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -311,27 +315,17 @@ def test_registering_the_pipelines_imports_nothing_slow():
     assert done.stdout.strip() == "[]"
 
 
-def test_type_hints_of_node_functions_resolve(registered):
-    """Kedro validates parameters through them, and skips what it cannot resolve."""
-    from typing import get_type_hints
-
-    for study in STUDIES:
-        expected = SECTIONS[study] | {"cluster": ClusterParameters}
-        whole = registered[f"{study}.simulation"] + registered[study]
-        for node in (whole + registered[f"{study}.prediction"]).nodes:
-            hints = get_type_hints(node.func)
-            for name in node.inputs:
-                if name.startswith("params:"):
-                    section = name.removeprefix("params:").rpartition(".")[2]
-                    assert expected[section] in hints.values(), node.name
+def grid(axis, values):
+    return {"sweeps": {"named": {"default": {"grid": {axis: values}}}}}
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"features": {"size": -3}}, "size"),
-        ({"sweep": {"grid": {"network.width": [[4]]}}}, "'network.width' is not a parameter"),
-        ({"sweep": {"grid": {"training.start": ["scratch", "cold"]}}}, "'cold' is not possible"),
+        (grid("network.width", [[4]]), "'network.width' is not a parameter"),
+        (grid("training.start", ["scratch", "cold"]), "'cold' is not possible"),
+        ({"sweeps": {"chosen": "xyz"}}, "there is no sweep 'xyz'; those are default"),
         ({"audit": {"test_sizes": [1.5]}}, "test_sizes"),
     ],
 )
