@@ -145,7 +145,7 @@ def test_which_pattern_of_the_catalog_serves_an_entry(root, registered):
     resolver = DataCatalog.from_config(config).config_resolver
     for name in used_datasets(registered) - set(config):
         pattern = resolver.match_dataset_pattern(name)
-        study, _, entry = name.partition(".")
+        entry = name.partition(".")[2]
         if entry.startswith(("prediction.", "download.")):
             assert pattern.startswith("{study}." + entry.partition(".")[0]), name
         elif not entry.endswith("_figure"):
