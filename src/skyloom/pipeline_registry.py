@@ -16,9 +16,10 @@ def register_pipelines() -> dict[str, Pipeline]:
     dict of str to kedro.pipeline.Pipeline
         ``<study>``, ``<study>.<stage>``, ``<study>.simulation``, ``<study>.prediction``, where an
         archive has the files ``<study>.download`` and perhaps ``<study>.catalogue``, where networks
-        make observations ``<study>.generation``, and ``__default__``.
+        make observations ``<study>.generation``, and ``__default__``. Nodes are called
+        ``<stage>.<study>.<function>``.
     """
-    from skyloom.pipelines._node import STAGES
+    from skyloom.pipelines._node import STAGES, by_stage
 
     pipelines = {}
     for name in STUDIES:
@@ -29,6 +30,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         for further in FURTHER:
             if hasattr(study, f"create_{further}_pipeline"):
                 pipelines[f"{name}.{further}"] = getattr(study, f"create_{further}_pipeline")()
+    pipelines = {name: by_stage(pipeline) for name, pipeline in pipelines.items()}
+    for name in STUDIES:
         for stage in STAGES:
             pipelines[f"{name}.{stage}"] = pipelines[name].only_nodes_with_tags(stage)
     pipelines["__default__"] = pipelines["hi_profiles.simulation"] + pipelines["hi_profiles"]
