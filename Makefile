@@ -1,5 +1,7 @@
-# Everything on a fresh machine with Python 3.11, git and make.
-PYTHON ?= python3.11
+# Everything on a fresh machine with git, make and Python 3.11, 3.12 or 3.13.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(or $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	if $$python -c "$(SUPPORTED)" 2>/dev/null; then echo $$python; break; fi; done),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 export KEDRO_DISABLE_TELEMETRY := 1
@@ -27,13 +29,15 @@ ui: $(VENV)/installed        ## compare runs in MLflow at http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --backend-store-uri sqlite:///mlflow.db
 
 viz: $(VENV)/installed       ## browse the lineage in kedro-viz at http://127.0.0.1:4141
-	@echo "all nodes at once: http://127.0.0.1:4141/?expandAllPipelines=true&pid=hi_profiles"
-	$(BIN)/kedro viz run
+	@echo "stages as boxes: http://127.0.0.1:4141/?pid=hi_profiles&types=nodes"
+	BROWSER="env BROWSER=$$BROWSER $(BIN)/python -m webbrowser %s?pid=hi_profiles&types=nodes" $(BIN)/kedro viz run
 
 lock: $(VENV)/installed      ## pin all versions anew, without any address
 	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade --output-file requirements.lock
 
 $(VENV)/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c "$(SUPPORTED)" || { echo "Skyloom needs Python 3.11, 3.12 or 3.13, but $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make run PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c "import ensurepip, venv" || { echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import time
 import warnings
 
@@ -154,6 +156,74 @@ def test_two_runs_on_one_machine_do_not_disturb_each_other():
             connect(ClusterParameters(n_workers=0), 16) as (second, _),
         ):
             assert [c.submit(os.getpid).result() for c in (first, second)] == [os.getpid()] * 2
+
+
+# --- what workers write ---------------------------------------------------------------------------
+
+FIT = """
+import os
+from skyloom.compute import ClusterParameters, connect
+
+def fit():
+    import keras
+    import numpy as np
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    model.fit(np.zeros((4, 4)), np.zeros((4, 2)), verbose=0)
+    return os.getpid()
+
+if __name__ == "__main__":
+    with connect(ClusterParameters(n_workers=1), 16) as (client, _):
+        assert client.submit(fit).result() != os.getpid()
+"""
+
+
+def run_program(text, folder, **environment):
+    path = folder / "program.py"
+    path.write_text(text)
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+    return subprocess.run(
+        [sys.executable, str(path)], env=inherited | environment, capture_output=True, text=True,
+        timeout=240,
+    )  # fmt: skip
+
+
+def test_a_worker_that_fits_a_network_writes_nothing(tmp_path):
+    done = run_program(FIT, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+ANNOUNCEMENTS = (
+    "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
+    "I0000 00:00:1795575808.397   24854 cudart_stub.cc:31] Could not find cuda drivers\n"
+)
+ERROR = "E0000 00:00:1795575808.397   24854 cpu.cc:3] no room\nTo go on, make some.\n"
+IMPORT = """
+from skyloom.compute import quieten_tensorflow
+quieten_tensorflow()
+quieten_tensorflow()
+import tensorflow
+print(tensorflow.answer, tensorflow.__file__.endswith("tensorflow.py"))
+"""
+
+
+@pytest.mark.parametrize("ending", ["", "raise ImportError('a library is missing')\n"])
+def test_errors_at_the_import_of_tensorflow_keep_showing(tmp_path, ending):
+    (tmp_path / "tensorflow.py").write_text(
+        f"import os\nos.write(2, {(ANNOUNCEMENTS + ERROR).encode()!r})\nanswer = 42\n{ending}"
+    )
+    done = run_program(IMPORT, tmp_path)
+    assert done.stderr.startswith(ERROR)
+    assert "cuda" not in done.stderr
+    assert ("ImportError: a library is missing" in done.stderr) == bool(ending)
+    assert done.stdout == ("" if ending else "42 True\n")
+
+
+def test_what_tensorflow_writes_after_its_import_is_left_alone(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("answer = 42\n")
+    late = f"{IMPORT}import os\nos.write(2, {ANNOUNCEMENTS.encode()!r})\n"
+    assert run_program(late, tmp_path).stderr == ANNOUNCEMENTS
 
 
 def listening():

@@ -20,6 +20,7 @@ class RecordedRun:
 
     def __init__(self):
         self.run_id, self.address = "run-1", "sqlite:///somewhere"
+        self.links = {"http://127.0.0.1:5000/#/experiments/1/runs/run-1": "this run"}
         self.statuses, self.runs, self.artefacts, self.models = [], [], [], []
         self.fails_with = None
 
@@ -125,6 +126,7 @@ def test_the_terminal_shows_the_table_the_report_and_the_run(opened, catalog, tm
         "Look at:",
         "report.html",
         "MLflow: run run-1 in sqlite:///somewhere (make ui)",
+        "this run: http://127.0.0.1:5000/#/experiments/1/runs/run-1",
     ]
 
 
@@ -142,6 +144,7 @@ def test_what_the_run_was_asked_for_becomes_tags(opened, catalog, tmp_path):
         "runtime_params": {"folder": "x"},
         "kedro_version": "1.7.0",
         "tags": (),
+        "from_nodes": [],
     }
     run(ResultHooks(), catalog, tmp_path, run_params=asked)
     assert opened[0].start_arguments[2] == {
@@ -149,7 +152,31 @@ def test_what_the_run_was_asked_for_becomes_tags(opened, catalog, tmp_path):
         "kedro.env": "real",
         "kedro.runtime_params": "{'folder': 'x'}",
         "kedro.kedro_version": "1.7.0",
+        "mlflow.source.name": "kedro run --env real --pipelines hi_profiles --params folder=x",
+        "mlflow.source.type": "JOB",
     }
+
+
+@pytest.mark.parametrize(
+    ("asked", "command"),
+    [
+        ({}, "kedro run"),
+        ({"env": "paper", "pipeline_names": ["a", "b"]}, "kedro run --env paper --pipelines a,b"),
+        (
+            {"runtime_params": {"study": {"training": {"epochs": 3}, "seed": 1}, "folder": "a b"}},
+            "kedro run --params 'study.training.epochs=3,study.seed=1,folder=a b'",
+        ),
+        (
+            {"from_nodes": ["training.a.fit"], "node_names": ["x"], "to_outputs": ["a.scores"]},
+            "kedro run --nodes x --from-nodes training.a.fit --to-outputs a.scores",
+        ),
+    ],
+)
+def test_the_source_of_a_run_is_the_command_that_makes_it(
+    opened, catalog, tmp_path, asked, command
+):
+    run(ResultHooks(), catalog, tmp_path, run_params=asked)
+    assert opened[0].start_arguments[2]["mlflow.source.name"] == command
 
 
 def test_a_failed_run_is_marked_failed_and_logs_no_results(opened, catalog, tmp_path, capsys):
@@ -337,7 +364,7 @@ def check(*names):
 
 
 def test_parameters_that_are_asked_for_pass(asked):
-    check(*GIVEN, "folder", "labels", "model")
+    check(*GIVEN, "folder", "labels", "model", "sweep")
 
 
 @pytest.mark.parametrize(
@@ -347,7 +374,7 @@ def test_parameters_that_are_asked_for_pass(asked):
         ("study.network.sizes", "study.network.size"),
         ("foldr", "folder"),
         ("cluser", "cluster"),
-        ("studdy.training", "study"),
+        ("studdy.training", "study.training"),
     ],
 )
 def test_a_misspelt_parameter_is_refused_with_the_most_similar_one(asked, name, similar):

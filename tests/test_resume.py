@@ -29,7 +29,7 @@ SMALL = {
     "audit": {"test_sizes": []},
     "sweep": {"grid": {"network.widths": [[4], [4, 4], [6]]}},
 }
-PLAN = "hi_profiles.configure_sweep"
+PLAN = "ingestion.hi_profiles.configure_sweep"
 N_FITS = 4  # of a configuration: outer folds times inner folds
 SWEPT = "hi_profiles.network_predictions"
 SCORED = "hi_profiles.success_rates"
@@ -38,15 +38,12 @@ RESULTS = (
     "data/08_reporting/hi_profiles/success_rates.csv",
 )
 BEFORE_TRAINING = [
-    f"hi_profiles.{name}"
-    for name in (
-        "draw_images",
-        "draw_augmented_images",
-        "simulate_pretraining_sample",
-        "fit_baselines",
-    )
+    "features.hi_profiles.draw_images",
+    "augmentation.hi_profiles.draw_augmented_images",
+    "augmentation.hi_profiles.simulate_pretraining_sample",
+    "training.hi_profiles.fit_baselines",
 ]
-TRAINING = ["hi_profiles.pretrain_networks", "hi_profiles.run_sweep"]
+TRAINING = ["training.hi_profiles.pretrain_networks", "training.hi_profiles.run_sweep"]
 PATIENCE = 240  # seconds; a busy machine takes a tenth of it
 
 # Third-party libraries warn about each other.

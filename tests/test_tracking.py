@@ -1,6 +1,9 @@
 """MLflow runs in a real store, and at a real server."""
 
 import contextlib
+import io
+import json
+import logging
 import os
 import re
 import signal
@@ -209,6 +212,75 @@ def test_outside_a_repository_the_run_has_no_commit(logged, root, tmp_path, monk
     tags = parent.client.get_run(parent.run_id).data.tags
     assert "mlflow.source.git.commit" not in tags
     assert "git_dirty" not in tags
+
+
+# --- what runs are compared by --------------------------------------------------------------------
+
+COMPARED = RUNS | {
+    "metrics": {"success_rate": 0.75, "success_low": 0.6, "n_objects": 24},
+    "dataset": {"name": "spectra", "source": "/home/me/spectra", "digest": "0123456789" * 7},
+    "description": "| configuration | success rate |\n|---|---|\n| narrow | 0.75 |",
+    "columns": ["success_rate", "p_value", "n_folds"],
+}
+
+
+@pytest.fixture(scope="module")
+def compared(logged, root):
+    """A finished run whose results say what it is compared by."""
+    config = CONFIG | {"tracking_uri": logged.address, "experiment": "compared"}
+    parent = ParentRun.start(config, root, tags={"mlflow.source.name": "kedro run"})
+    parent.log_runs(COMPARED, [])
+    parent.finish("FINISHED")
+    return parent
+
+
+def test_the_parent_has_metrics_and_a_description(compared):
+    data = compared.client.get_run(compared.run_id).data
+    assert data.metrics == {"success_rate": 0.75, "success_low": 0.6, "n_objects": 24.0}
+    assert data.tags["mlflow.note.content"] == COMPARED["description"]
+    assert data.tags["mlflow.source.name"] == "kedro run"
+    assert data.tags["data_fingerprint"] == "f" * 64
+
+
+def test_the_parent_names_its_dataset_with_a_digest_as_long_as_those_of_mlflow(compared):
+    (used,) = compared.client.get_run(compared.run_id).inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("spectra", "01234567")
+    assert json.loads(used.dataset.source) == {"uri": "/home/me/spectra"}
+
+
+def test_two_runs_of_the_same_data_name_one_dataset(compared, root):
+    config = CONFIG | {"tracking_uri": compared.address, "experiment": "compared"}
+    second = ParentRun.start(config, root, tags={})
+    second.log_runs(COMPARED, [])
+    second.finish("FINISHED")
+    digests = {
+        run.inputs.dataset_inputs[0].dataset.digest
+        for run in (compared.client.get_run(parent.run_id) for parent in (compared, second))
+    }
+    assert digests == {"01234567"}
+
+
+def test_links_open_the_run_all_runs_and_its_children_with_their_columns(compared):
+    page = f"http://127.0.0.1:5000/#/experiments/{compared.experiment_id}/runs"
+    assert compared.links == {
+        f"{page}/{compared.run_id}": "this run",
+        f"{page}?viewStateShareKey=runs": "all runs",
+        f"{page}?viewStateShareKey={compared.run_id}": "its children",
+    }
+    tags = compared.client.get_experiment(compared.experiment_id).tags
+    every_run, children = (
+        json.loads(tags[f"mlflow.sharedViewState.{key}"]) for key in ("runs", compared.run_id)
+    )
+    columns = ["metrics.`success_rate`", "metrics.`p_value`", "params.`n_folds`"]
+    assert every_run["selectedColumns"][:3] == children["selectedColumns"] == columns
+    assert children["searchFilter"] == f"tags.`mlflow.parentRunId` = '{compared.run_id}'"
+    found = compared.client.search_runs([compared.experiment_id], children["searchFilter"])
+    assert {run.info.run_name for run in found} == {"narrow", "majority class"}
+    assert (children["orderByKey"], children["orderByAsc"]) == (columns[0], False)
+
+
+def test_results_without_columns_have_a_link_to_the_run_only(logged):
+    assert list(logged.links.values()) == ["this run"]
 
 
 # --- children as they finish ----------------------------------------------------------------------
@@ -579,20 +651,37 @@ def tiny_network():
 @pytest.fixture(scope="module")
 def registered(server, root, logged):
     """A run at the server with a network in the registry, and what the environment was then."""
+    shown = io.StringIO()
+    logging.getLogger("mlflow").setLevel("WARNING")  # as in a run
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         parent = ParentRun.start(CONFIG | {"tracking_uri": server}, root, tags={})
         network = tiny_network()
         example = np.random.default_rng(0).random((1, 4, 4, 1), dtype=np.float32)
-        address = parent.register_model(
-            network, DESCRIPTION, example, name="profiles", alias="selected"
-        )
+        with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+            for _ in range(2):
+                address = parent.register_model(
+                    network, DESCRIPTION, example, name="profiles", alias="selected"
+                )
         parent.finish("FINISHED")
         left_behind = os.environ.get("MLFLOW_TRACKING_URI")
     return SimpleNamespace(
-        parent=parent, network=network, example=example, address=address, left_behind=left_behind
-    )
+        parent=parent, network=network, example=example, address=address, left_behind=left_behind,
+        shown=shown.getvalue(),
+    )  # fmt: skip
+
+
+def test_registering_prints_nothing(registered):
+    assert registered.shown == ""
+
+
+def test_registering_again_makes_another_version(registered):
+    found = registered.parent.client.search_model_versions("name = 'profiles'")
+    assert {version.version for version in found} == {"1", "2"}
+    version = registered.parent.client.get_model_version_by_alias("profiles", "selected")
+    assert version.version == "2"
 
 
 def test_the_registry_has_the_network_with_its_classes_under_its_alias(registered):

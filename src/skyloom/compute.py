@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -65,6 +70,60 @@ def plan_workers(n_cores: int, image_size: int) -> tuple[int, int]:
     return max(1, n_cores // threads), threads
 
 
+def quieten_tensorflow() -> None:
+    """Keep TensorFlow from announcing at its import, in this process, what the machine lacks.
+
+    Its log level is set to errors of the program. Some lines ignore the level, since they are
+    written before it is read; they are left out of what the import writes.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "tensorflow" not in sys.modules and not any(
+        isinstance(finder, _TensorFlowFinder) for finder in sys.meta_path
+    ):
+        sys.meta_path.insert(0, _TensorFlowFinder())
+
+
+class _TensorFlowFinder(MetaPathFinder):
+    """Finds TensorFlow where Python does, and filters what its import writes."""
+
+    def find_spec(self, fullname, *_):
+        if fullname != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec is not None:
+            execute = spec.loader.exec_module
+
+            def execute_quietly(module) -> None:
+                with _no_announcements():
+                    execute(module)
+
+            spec.loader.exec_module = execute_quietly
+        return spec
+
+
+# As Abseil begins a line of information: with its level and the date.
+_ANNOUNCEMENT = re.compile(rb"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+
+
+@contextmanager
+def _no_announcements() -> Iterator[None]:
+    """Leave TensorFlow's information out of what is written to the standard error, also by C."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as written:
+        original = os.dup(2)
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(original, 2)
+            written.seek(0)
+            lines = [line for line in written if not _ANNOUNCEMENT.match(line)]
+            os.write(original, b"".join(lines))
+            os.close(original)
+
+
 @contextmanager
 def connect(parameters: ClusterParameters, image_size: int) -> Iterator[tuple[Any, int]]:
     """Connection to the workers.
@@ -88,7 +147,7 @@ def connect(parameters: ClusterParameters, image_size: int) -> Iterator[tuple[An
         If no scheduler answers at the address, or it has no workers.
     """
     import dask
-    from dask.distributed import Client
+    from dask.distributed import Client, WorkerPlugin
     from dask.system import CPU_COUNT
 
     # Its import has set another level; workers read theirs from the environment.
@@ -96,6 +155,11 @@ def connect(parameters: ClusterParameters, image_size: int) -> Iterator[tuple[An
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
     # The images of a sample travel to the scheduler once, which Dask would warn of.
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "4 GiB"})
+
+    class _Quiet(WorkerPlugin):  # of workers that come later, too
+        def setup(self, **_) -> None:
+            quieten_tensorflow()
+
     n_workers, threads = plan_workers(CPU_COUNT, image_size)
     n_workers = n_workers if parameters.n_workers is None else parameters.n_workers
     threads = parameters.threads_per_fit or threads
@@ -111,12 +175,14 @@ def connect(parameters: ClusterParameters, image_size: int) -> Iterator[tuple[An
             except TimeoutError as error:
                 msg = f"the Dask scheduler at cluster.address {parameters.address!r} has no workers"
                 raise ConnectionError(msg) from error
+            client.register_plugin(_Quiet())
             yield client, threads
         return
     with (
         _cluster(parameters, n_workers) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
+        client.register_plugin(_Quiet())
         yield client, threads
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shlex
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from kedro.io import CatalogProtocol, DatasetNotFoundError
 logger = logging.getLogger(__name__)
 
 # Parameters of a command line that the catalog looks at, not the pipelines.
-RUNTIME_PARAMETERS = frozenset({"folder", "labels", "model", "review", "sources", "study"})
+RUNTIME_PARAMETERS = frozenset({"folder", "labels", "model", "review", "sources", "sweep"})
 
 
 class ParameterHooks:
@@ -107,7 +109,10 @@ class ResultHooks:
             for path in shown:
                 print(f"  {self._relative(path)}")
         if self._parent is not None:
-            print(f"  MLflow: run {self._parent.run_id} in {self._parent.address} (make ui)\n")
+            print(f"  MLflow: run {self._parent.run_id} in {self._parent.address} (make ui)")
+            for link, content in self._parent.links.items():
+                print(f"    {content}: {link}")
+            print()
         self._parent = None
 
     @hook_impl
@@ -167,4 +172,32 @@ def _metadata(catalog: CatalogProtocol, name: str) -> dict[str, Any]:
 
 def _run_tags(run_params: dict[str, Any]) -> dict[str, str]:
     keys = ("pipeline_names", "pipeline_name", "env", "runtime_params", "kedro_version")
-    return {f"kedro.{key}": str(run_params[key]) for key in keys if run_params.get(key)}
+    tags = {f"kedro.{key}": str(run_params[key]) for key in keys if run_params.get(key)}
+    # Of every other type the page of runs shows only what follows the last slash.
+    return tags | {"mlflow.source.name": _command(run_params), "mlflow.source.type": "JOB"}
+
+
+def _command(run_params: dict[str, Any]) -> str:
+    """What was typed, or would have to be, for this run."""
+    words = ["kedro", "run"]
+    if run_params.get("env"):
+        words += ["--env", run_params["env"]]
+    for option in (
+        "pipelines", "tags", "nodes", "from-nodes", "to-nodes", "from-inputs", "to-outputs",
+        "namespaces",
+    ):  # fmt: skip
+        key = {"pipelines": "pipeline_names", "nodes": "node_names"}.get(option, option)
+        if values := run_params.get(key.replace("-", "_")):
+            words += [f"--{option}", ",".join(values)]
+    if parameters := run_params.get("runtime_params"):
+        words += ["--params", ",".join(f"{key}={value}" for key, value in _flat(parameters))]
+    return shlex.join(words)
+
+
+def _flat(parameters: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names as on the command line, with dots, and values."""
+    for key, value in parameters.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

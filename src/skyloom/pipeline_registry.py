@@ -16,7 +16,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     dict of str to kedro.pipeline.Pipeline
         ``<study>``, ``<study>.<stage>``, ``<study>.simulation``, ``<study>.prediction``, where an
         archive has the files ``<study>.download`` and perhaps ``<study>.catalogue``, where networks
-        make observations ``<study>.generation``, and ``__default__``.
+        make observations ``<study>.generation``, and ``__default__``. Nodes are called
+        ``<stage>.<study>.<function>``.
     """
     from skyloom.pipelines.wiring import STAGES
 

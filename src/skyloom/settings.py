@@ -5,10 +5,17 @@ from pathlib import PurePath
 
 from kedro.config import OmegaConfigLoader
 
+from skyloom.compute import quieten_tensorflow
 from skyloom.hooks import ParameterHooks, ResultHooks
 
-# TensorFlow announces the absence of a GPU at every start; must be set before it is imported.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Before TensorFlow and MLflow are imported: a terminal shows what this project has to say.
+quieten_tensorflow()
+for name, value in {
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}.items():
+    os.environ.setdefault(name, value)
 
 HOOKS = (ParameterHooks(), ResultHooks())
 CONFIG_LOADER_CLASS = OmegaConfigLoader

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import socket
 import subprocess
@@ -37,6 +38,7 @@ def store_address(configured: str, project_path: Path) -> tuple[str, bool]:
 
 
 _PROCESS_TAG = "skyloom.process"
+_UI = "http://127.0.0.1:5000"  # of `make ui`, where the store is a file
 _open_parents: list[ParentRun] = []
 
 
@@ -61,6 +63,11 @@ class ParentRun:
         Connection to the tracking store.
     experiment_id, run_id, address : str
         Where the run is.
+
+    Attributes
+    ----------
+    links : dict of str to str
+        Pages of MLflow's interface, and what each of them shows.
     """
 
     def __init__(self, client: Any, experiment_id: str, run_id: str, address: str) -> None:
@@ -69,6 +76,9 @@ class ParentRun:
         self.run_id = run_id
         self.address = address
         self._children: dict[str, str] = {}
+        server = address if address.startswith("http") else _UI
+        self._runs_page = f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs"
+        self.links = {f"{self._runs_page}/{run_id}": "this run"}
 
     @classmethod
     def start(cls, config: dict[str, Any], project_path: Path, tags: dict[str, str]) -> ParentRun:
@@ -146,22 +156,70 @@ class ParentRun:
         self.client.set_terminated(run_id, child.get("status", "FINISHED"))
 
     def log_runs(self, runs: dict[str, Any], workbooks: list[Path]) -> None:
-        """Log parameters and tags of the parent, and all children that are not logged yet.
+        """Log what the parent is compared by, and all children that are not logged yet.
 
         Parameters
         ----------
         runs : dict
             ``tags``, ``params`` and ``children`` as made by the reporting stage; a child's
-            ``file`` names its workbook.
+            ``file`` names its workbook. Where they are given: ``metrics``, ``dataset`` (``name``,
+            ``source`` and ``digest`` of what was read), ``description`` in Markdown, and
+            ``columns``, the metrics and parameters that a table of runs should show, of which the
+            first sorts it.
         workbooks : list of pathlib.Path
             Folders with a file for each child, named after it.
         """
-        self._batch(self.run_id, params=runs["params"], tags=runs["tags"])
+        tags = dict(runs["tags"])
+        if "description" in runs:
+            tags["mlflow.note.content"] = runs["description"]
+        self._batch(self.run_id, params=runs["params"], tags=tags, metrics=runs.get("metrics"))
+        if "dataset" in runs:
+            self._log_dataset(**runs["dataset"])
+        if "columns" in runs:
+            self._save_views(runs)
         for child in runs["children"]:
             self.log_child(child)
             for folder in workbooks:
                 for path in sorted(folder.glob(f"{child['file']}.*")):
                     self.client.log_artifact(self._children[child["name"]], str(path))
+
+    def _log_dataset(self, name: str, source: str, digest: str) -> None:
+        from mlflow.entities import Dataset, DatasetInput
+
+        dataset = Dataset(
+            name=name,
+            digest=digest[:8],  # as long as those of MLflow; more than 36 are refused
+            source_type="local",
+            source=json.dumps({"uri": source}),
+        )
+        self.client.log_inputs(self.run_id, datasets=[DatasetInput(dataset)])
+
+    def _save_views(self, runs: dict[str, Any]) -> None:
+        """Save two views of the runs page in its own form: a tag of the experiment."""
+        measured = set().union(*(run.get("metrics", ()) for run in [runs, *runs["children"]]))
+        columns = [
+            f"{'metrics' if name in measured else 'params'}.`{name}`" for name in runs["columns"]
+        ]
+        source, dataset = "attributes.`Source`", "attributes.`Dataset`"
+        every_run = {
+            "selectedColumns": [*columns, source, dataset],
+            "columnOrder": [*columns, source, dataset],
+            "columnWidths": {source: 500},
+        }
+        # Children are folded away under their parents, which no saved view can change; only where
+        # the table is sorted by something else than time are there no folds.
+        configurations = {
+            "selectedColumns": columns,
+            "columnOrder": columns,
+            "searchFilter": f"tags.`mlflow.parentRunId` = '{self.run_id}'",
+            "orderByKey": columns[0],
+            "orderByAsc": False,
+        }
+        views = {"runs": ("all runs", every_run), self.run_id: ("its children", configurations)}
+        for key, (content, view) in views.items():
+            tag = f"mlflow.sharedViewState.{key}"
+            self.client.set_experiment_tag(self.experiment_id, tag, json.dumps(view))
+            self.links[f"{self._runs_page}?viewStateShareKey={key}"] = content
 
     def register_model(
         self, model: Any, description: dict[str, Any], example: Any, *, name: str, alias: str
@@ -186,27 +244,41 @@ class ParentRun:
         """
         import keras
         import mlflow
+        from mlflow.exceptions import MlflowException
         from mlflow.models import infer_signature
 
-        with using_store(self.address), mlflow.start_run(run_id=self.run_id):
+        with (
+            using_store(self.address),
+            mlflow.start_run(run_id=self.run_id),
+            _no_step_bars(),  # MLflow tries the example
+        ):
             logged = mlflow.tensorflow.log_model(
                 model,
                 name="classifier",
                 signature=infer_signature(example, model.predict_on_batch(example)),
                 input_example=example,
                 metadata=description,
-                registered_model_name=name,
                 # Else MLflow finds out by loading it in a process of its own.
                 pip_requirements=[
                     *mlflow.tensorflow.get_default_pip_requirements(),
                     f"keras=={keras.__version__}",
                 ],
             )
-        version = str(logged.registered_model_version)
+        # Not by `log_model`, which prints what it registers.
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        version = self.client.create_model_version(
+            name,
+            logged.model_uri,
+            self.run_id,
+            # Without classes there are no names.
+            tags={"class_names": ", ".join(description.get("class_names", []))},
+            model_id=logged.model_id,
+        ).version
         self.client.set_registered_model_alias(name, alias, version)
-        if "class_names" in description:
-            names = ", ".join(description["class_names"])
-            self.client.set_model_version_tag(name, version, "class_names", names)
         return f"models:/{name}@{alias}"
 
     def _batch(self, run_id, *, params=None, tags=None, metrics=None, curves=None):
@@ -314,6 +386,20 @@ def using_store(address: str) -> Iterator[None]:
         mlflow.set_registry_uri("")
         if before is None:
             os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@contextmanager
+def _no_step_bars() -> Iterator[None]:
+    """Predictions of Keras without a progress bar each."""
+    import keras
+
+    shown = keras.config.is_interactive_logging_enabled()
+    keras.config.disable_interactive_logging()
+    try:
+        yield
+    finally:
+        if shown:
+            keras.config.enable_interactive_logging()
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -1,6 +1,8 @@
 """What the pipelines of all studies have in common: steps, stages, and the side pipelines."""
 
+import warnings
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from kedro.pipeline import Node, Pipeline
 
@@ -14,10 +16,10 @@ CLASSIFIER = "classifier classifier_description classifier_example"
 SHARED_PARAMETERS = frozenset({"params:cluster", "params:folder", "params:sources"})
 
 
-def step(function: Callable, inputs: str, outputs: str, *, by_name: bool = False) -> Node:
-    """Node named after its function.
+class Step(NamedTuple):
+    """A node function and its entries, without the name of the study.
 
-    Parameters
+    Attributes
     ----------
     function : callable
         Its arguments bear the names of their entries: ``features`` that of ``params:features``,
@@ -26,79 +28,63 @@ def step(function: Callable, inputs: str, outputs: str, *, by_name: bool = False
         Catalog entries, blanks between them.
     by_name : bool
         The function gives a dict of its outputs by name, as is better where there are many.
-
-    Returns
-    -------
-    kedro.pipeline.Node
     """
-    made = outputs.split()
-    return Node(
-        function,
-        inputs={_argument(entry): entry for entry in inputs.split()},
-        outputs={entry: entry for entry in made}
-        if by_name
-        else made[0]
-        if len(made) == 1
-        else made,
-        name=function.__name__,
-    )
+
+    function: Callable
+    inputs: str
+    outputs: str
+    by_name: bool = False
 
 
-def _argument(entry: str) -> str:
-    return entry.removeprefix("params:").partition("@")[0]
+step = Step  # reads as what it does in a pipeline
 
 
-def study(name: str, stages: dict[str, list[Node]]) -> Pipeline:
+def study(name: str, stages: dict[str, list[Step]]) -> Pipeline:
     """The stages of a study.
 
     Parameters
     ----------
     name : str
-        Of the study; it comes before the names of its entries, parameters and nodes.
-    stages : dict of str to list of kedro.pipeline.Node
-        From `step`, by stage. Each node is tagged with its stage.
+        Of the study; it comes before the names of its entries and parameters.
+    stages : dict of str to list of Step
+        By stage.
 
     Returns
     -------
     kedro.pipeline.Pipeline
+        A node is called ``<stage>.<study>.<function>`` and tagged with its stage. The stage is its
+        namespace, so that kedro-viz draws the stages as boxes.
     """
-    parts = [Pipeline(steps, tags=[stage]) for stage, steps in stages.items()]
-    whole = sum(parts, Pipeline([]))
-    return Pipeline(whole, namespace=name, parameters=SHARED_PARAMETERS & whole.inputs())
+    return _pipeline(
+        _node(step, name, stage, lambda entry: f"{name}.{entry}")
+        for stage, steps in stages.items()
+        for step in steps
+    )
 
 
 def side_pipeline(
-    study: str, part: str, steps: Iterable[Node], *, inputs: Iterable[str] = ()
+    study: str, part: str, steps: Iterable[Step], *, inputs: Iterable[str] = ()
 ) -> Pipeline:
     """What a study can do beside its five stages, such as prediction or download.
 
     Parameters
     ----------
     study, part : str
-        Its entries and nodes are called ``<study>.<part>.<name>``.
-    steps : iterable of kedro.pipeline.Node
-        From `step`.
+        Its entries are called ``<study>.<part>.<name>``; its parameters are the study's.
+    steps : iterable of Step
     inputs : iterable of str
         Entries that it takes from the study.
 
     Returns
     -------
     kedro.pipeline.Pipeline
-        Its parameters are the study's.
+        Nodes are called ``<part>.<study>.<function>``.
     """
-    whole = Pipeline(steps, tags=[part])
-    asked = {entry for entry in whole.inputs() if entry.startswith("params:")}
-    return Pipeline(
-        whole,
-        namespace=f"{study}.{part}",
-        inputs={entry: f"{study}.{entry}" for entry in inputs},
-        parameters={
-            entry: entry
-            if entry in SHARED_PARAMETERS
-            else f"params:{study}.{entry.removeprefix('params:')}"
-            for entry in asked
-        },
-    )
+
+    def place(entry):
+        return f"{study}.{entry}" if entry in inputs else f"{study}.{part}.{entry}"
+
+    return _pipeline(_node(step, study, part, place) for step in steps)
 
 
 def simulation(name: str, simulate_truth: Callable, simulate_observations: Callable) -> Pipeline:
@@ -124,3 +110,36 @@ def simulation(name: str, simulate_truth: Callable, simulate_observations: Calla
             ]
         },
     )
+
+
+def _node(step: Step, study: str, stage: str, place: Callable[[str], str]) -> Node:
+    def full(entry):
+        if entry in SHARED_PARAMETERS:
+            return entry
+        if entry.startswith("params:"):
+            return f"params:{study}.{entry.removeprefix('params:')}"
+        return place(entry)
+
+    outputs = {entry: full(entry) for entry in step.outputs.split()}
+    # Kedro takes a list of one output for a function that gives a list.
+    in_order = list(outputs.values()) if len(outputs) > 1 else next(iter(outputs.values()))
+    return Node(
+        step.function,
+        inputs={_argument(entry): full(entry) for entry in step.inputs.split()},
+        outputs=outputs if step.by_name else in_order,
+        name=f"{study}.{step.function.__name__}",
+        namespace=stage,
+        tags=[stage],
+    )
+
+
+def _argument(entry: str) -> str:
+    return entry.removeprefix("params:").partition("@")[0]
+
+
+def _pipeline(nodes: Iterable[Node]) -> Pipeline:
+    with warnings.catch_warnings():
+        # Kedro says once that entries should begin with the namespace of their node. Ours begin
+        # with the study: boxes of studies would hide the stages.
+        warnings.filterwarnings("ignore", "One or more dataset names contain '.'", UserWarning)
+        return Pipeline(list(nodes))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr
 
 from skyloom.evaluation.splits import (
     MANIFEST_COLUMNS,
@@ -55,6 +54,8 @@ def a_flux_classes(
     probability : numpy.ndarray, shape (n,)
         That the truth lies in the class, given the error.
     """
+    from scipy.special import ndtr
+
     limits = np.concatenate([[0.0], np.log(edges), [np.inf]])
     scaled = np.maximum(error, 1e-9)[:, None]
     x = ln_flux_ratio[:, None]

@@ -10,8 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
-from scipy.special import erf
 
 PARAMETER_NAMES = (
     "amplitude",
@@ -104,6 +102,8 @@ def busy_function(velocity: np.ndarray, parameters: np.ndarray) -> np.ndarray:
     >>> busy_function(velocity, symmetric).round(2)
     array([ 0., 10., 10., 10.,  0.])
     """
+    from scipy.special import erf
+
     a, b1, b2, c, xe, xp, w, n = np.moveaxis(np.asarray(parameters, float)[..., None], -2, 0)
     left = erf(b1 * (w + velocity - xe)) + 1.0
     right = erf(b2 * (w - velocity + xe)) + 1.0
@@ -112,6 +112,8 @@ def busy_function(velocity: np.ndarray, parameters: np.ndarray) -> np.ndarray:
 
 def _model_and_jacobian(x: np.ndarray, theta: np.ndarray):
     """Model (n, m) and its derivatives (n, 8, m) in the fitted form of the parameters."""
+    from scipy.special import erf
+
     ln_a, ln_b1, ln_b2, depth, xe, xp, ln_w, power = (column[:, None] for column in theta.T)
     b1, b2, w = np.exp(ln_b1), np.exp(ln_b2), np.exp(ln_w)
     offset = x - xe
@@ -194,6 +196,8 @@ def _levenberg_marquardt(x, y, weight, theta, *, max_iterations, tolerance):
 
 def _starting_points(x, y, valid):
     """Two first guesses per profile, horned and rounded, from the smoothed profile."""
+    from scipy.ndimage import uniform_filter1d
+
     width = max(3, x.shape[1] // 24)
     filled = np.where(valid, y, 0.0)
     smooth = uniform_filter1d(filled, width, axis=1, mode="constant")

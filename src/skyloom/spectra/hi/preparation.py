@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.polynomial import legendre
-from scipy.ndimage import binary_dilation, uniform_filter1d
 
 from skyloom.raw_files import UnusableError
 from skyloom.spectra.hi.spectrum import Spectrum
@@ -290,6 +289,8 @@ def _spikes(flux, noise, *, threshold=7.0):
 
 def _bad_ends(flux, valid, noise, *, largest=0.12):
     """Runs at both ends where the band-pass falls or rises steeply."""
+    from scipy.ndimage import uniform_filter1d
+
     n = len(flux)
     limit = int(largest * n)
     bad = np.zeros(n, bool)
@@ -332,6 +333,8 @@ def _baseline_errors(support, order, around, first, last):
 
 def _robust_baseline(flux, valid, order, noise):
     """Polynomial over the whole spectrum, clipping extended features on both sides."""
+    from scipy.ndimage import binary_dilation, uniform_filter1d
+
     support = valid.copy()
     window = max(3, len(flux) // 50)
     threshold = 3 * noise / np.sqrt(window)
