@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from skyloom.compute import ClusterParameters, connect
-from skyloom.learning.equal_steps import compiled
-from skyloom.learning.fitting import fit_classifier, predict, prepare_process, restart
-from skyloom.learning.generative import Training, maker_with, train_in_pieces
-from skyloom.learning.sweep import (
-    FailedTask,
-    Finished,
-    ResultStore,
-    Task,
-    code_digest,
-    run_procedures,
+from skyloom.compute import ClusterParameters
+from skyloom.learning.fitting import (
+    compiled,
+    fit_classifier,
+    predict,
+    prepare_process,
+    restart,
 )
+from skyloom.learning.generative import Training, maker_with, train_in_pieces
+from skyloom.learning.tasks import ResultStore, Task, run_each
 from skyloom.pipelines.stellar_spectra.features import prepare_all
 from skyloom.pipelines.stellar_spectra.fitting import train_generator_task
 from skyloom.pipelines.stellar_spectra.parameters import AuditParameters, Sweep
@@ -84,50 +80,30 @@ def audit_published_recipe(
     kernels = {"true": audit.kernel_sizes, "shuffled": audit.kernel_sizes[:1]}
     if _PUBLISHED_KERNEL in audit.kernel_sizes:
         kernels["shuffled"] = (_PUBLISHED_KERNEL,)
-    jobs = [
-        (labels, kernel, repeat)
-        for labels, sizes in kernels.items()
-        for kernel in sizes
-        for repeat in range(audit.n_repeats)
-    ]
-    bar = tqdm(total=len(jobs), desc="audit", unit="fit")
-
-    def procedure(job):
-        labels, kernel, repeat = job
-        key = [audit.seed, labels == "true", kernel, repeat]
-        settings = {
-            "kernel_size": kernel, "seed": int(np.random.default_rng(key).integers(2**20)),
-            "epochs": audit.epochs, "batch_size": audit.batch_size,
-            "n_classes": len(names), "rare": names.index(rare),
-            "test_share": audit.test_share, "made": f"made {labels}",
-        }  # fmt: skip
-        arrays = {"classes": labelled[labels]}
-        (result,) = yield [Task(settings, arrays, ("spectra", settings["made"]))]
-        yield Finished((job, result))
-
-    found = {}
-    with connect(cluster, round(flux.shape[1] ** 0.5)) as (client, threads):
-        for job, result in run_procedures(
-            [procedure(job) for job in jobs],
-            partial(published_fit_task, threads=threads),
-            shared,
-            finished_fits,
-            client,
-            code=audit_code(),
-        ):
-            if isinstance(result, FailedTask):
-                msg = f"a fit of the audit failed: {result.error}"
-                raise RuntimeError(msg)
-            bar.update()
-            found[job] = result
-    bar.close()
-    table = pd.DataFrame(
-        [
-            (*job, *(float(found[job][name]) for name in AUDIT_COLUMNS[3:]))
-            for job in jobs
-        ],
-        columns=list(AUDIT_COLUMNS),
+    tasks = {}
+    for labels, sizes in kernels.items():
+        for kernel in sizes:
+            for repeat in range(audit.n_repeats):
+                key = [audit.seed, labels == "true", kernel, repeat]
+                settings = {
+                    "kernel_size": kernel, "seed": int(np.random.default_rng(key).integers(2**20)),
+                    "epochs": audit.epochs, "batch_size": audit.batch_size,
+                    "n_classes": len(names), "rare": names.index(rare),
+                    "test_share": audit.test_share, "made": f"made {labels}",
+                }  # fmt: skip
+                arrays = {"classes": labelled[labels]}
+                task = Task(settings, arrays, ("spectra", settings["made"]))
+                tasks[labels, kernel, repeat] = task
+    fits = dict(
+        run_each(
+            tasks, published_fit_task, shared, finished_fits, cluster,
+            size=round(flux.shape[1] ** 0.5), about="audit",
+        )
     )  # fmt: skip
+    table = pd.DataFrame(
+        [(*key, *(float(fits[key][name]) for name in AUDIT_COLUMNS[3:])) for key in tasks],
+        columns=list(AUDIT_COLUMNS),
+    )
     whole = ["taps_used", "n_train", "n_test", "n_made_in_test", "n_real_rare_in_test"]
     table[whole] = table[whole].astype(int)
     return table, audit_in_words(table, rare, audit)
@@ -171,7 +147,7 @@ def _made_spectra(flux, labelled, rare, store, parameters, cluster):
     states = {}
     for labels, _, result in train_in_pieces(
         trainings, train_generator_task, shown, store, cluster,
-        every=parameters.checkpoint_every, size=round(flux.shape[1] ** 0.5), code=audit_code(),
+        every=parameters.checkpoint_every, size=round(flux.shape[1] ** 0.5),
     ):  # fmt: skip
         states[labels] = unpack(result, "state")
     made = {}
@@ -316,24 +292,4 @@ def audit_in_words(table: pd.DataFrame, rare: str, parameters: AuditParameters) 
         f"{parameters.generator_epochs} of the generator (8000), at most "
         f"{parameters.n_per_class} spectra of a class (1400) and {parameters.n_repeats} repeats "
         "(5)."
-    )
-
-
-def audit_code() -> str:
-    """Digest of the code that a fit of the audit runs.
-
-    Returns
-    -------
-    str
-    """
-    return code_digest(
-        "skyloom.learning.equal_steps",
-        "skyloom.learning.fitting",
-        "skyloom.learning.generative",
-        "skyloom.nets.spectral_gan",
-        "skyloom.nets.spectral_norm",
-        "skyloom.nets.star_cnn",
-        "skyloom.pipelines.stellar_spectra.audit",
-        "skyloom.pipelines.stellar_spectra.fitting",
-        "skyloom.spectra.optical.preparation",
     )

@@ -12,11 +12,16 @@ import pandas as pd
 
 from skyloom.compute import ClusterParameters
 from skyloom.learning.fitting import prepare_process
-from skyloom.learning.generative import Training, maker_with, train_in_pieces
+from skyloom.learning.generative import (
+    Training,
+    choose_checkpoints,
+    maker_with,
+    train_in_pieces,
+)
 from skyloom.learning.splitting import FEWEST_OF_A_CLASS, split_once, training_ids
-from skyloom.learning.sweep import ResultStore
+from skyloom.learning.tasks import ResultStore
 from skyloom.pipelines.stellar_spectra.features import prepare_spectra, wavelengths
-from skyloom.pipelines.stellar_spectra.fitting import code, train_generator_task
+from skyloom.pipelines.stellar_spectra.fitting import pool_name, train_generator_task
 from skyloom.pipelines.stellar_spectra.parameters import (
     MADE_ARMS,
     AugmentationParameters,
@@ -121,9 +126,8 @@ def class_names(sample: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
     -------
     list of str
     """
-    known = sample.set_index("id")["class"]
     first = manifest.drop_duplicates("class").sort_values("class")["id"]
-    return known.loc[first].tolist()
+    return sample.set_index("id")["class"].loc[first].tolist()
 
 
 def jitter(
@@ -225,11 +229,11 @@ def rare_training_rows(
         return {}
     row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
     class_of = sample.set_index("id")["class"]
-    found = {}
+    rows = {}
     for fold in sorted(manifest["fold"].unique()):
         ids = training_ids(manifest, fold)["id"]
-        found[int(fold)] = row_of.loc[ids[class_of.loc[ids].to_numpy() == name]].to_numpy()
-    return found
+        rows[int(fold)] = row_of.loc[ids[class_of.loc[ids].to_numpy() == name]].to_numpy()
+    return rows
 
 
 def train_generators(
@@ -260,8 +264,7 @@ def train_generators(
     RuntimeError
         If a training fails.
     """
-    from skyloom.learning.fitting import unpack
-    from skyloom.plots.stellar_spectra import film_frame
+    from skyloom.plots.stellar_spectra import film_frame, made_figure
 
     features, rare = sweep.base.features, sweep.base.augmentation.rare_class
     members = rare_training_rows(sample, split_manifest, rare) if "gan" in sweep.arms else {}
@@ -289,57 +292,30 @@ def train_generators(
         )
         for fold, rows in members.items()
     }  # fmt: skip
-    wavelength = wavelengths(features)
-    best, history, frames = {}, [], {name: [] for name in trainings}
-    for name, last, result in train_in_pieces(
-        trainings, train_generator_task, shown, finished_fits, cluster,
-        every=generators.checkpoint_every, size=features.size, code=code(),
-    ):  # fmt: skip
-        history.append(_history(name, generators.kind, rare, last, result))
-        text = f"{name}, epoch {last}"
-        frames[name].append(film_frame(wavelength, result["frame"], text))
-        if not np.isfinite(result["history"]).all():
-            continue  # diverged, and of no use at all
-        # One that has collapsed is taken only where there is nothing else.
-        rank = (_verdict(result) != "", float(result["spectrum_error"]))
-        if name not in best or rank < best[name][0]:
-            best[name] = (rank, last, unpack(result, "state"), result["frame"])
-    table = pd.concat(history, ignore_index=True)
-    for name in trainings.keys() - best.keys():
-        logger.warning("%s: every checkpoint diverged: there is no generator", name)
-    for name, (_, last, _, _) in best.items():
-        own = table["fold"] == _fold(name)
-        table.loc[own & (table["epoch"] == last), "chosen"] = True
-        verdict = table.loc[own & table["chosen"], "verdict"].iloc[0]
-        if verdict:
-            logger.warning("%s: %s in every checkpoint", name, verdict)
-    from skyloom.plots.stellar_spectra import made_figure
-
-    generators, sheets = {}, {}
-    for name, (_, _, state, frame) in best.items():
-        settings = trainings[name].settings
-        generators[name] = partial(maker_with, settings, state)
-        real = shown[settings["images"]][:_N_SHOWN, :, 0]
-        sheets[name] = made_figure(wavelength, frame, real, rare)
-    return generators, table[list(HISTORY_COLUMNS)], frames, sheets
-
-
-def _fold(name):
-    return int(name.removeprefix("fold_"))
-
-
-def _history(name, kind, rare, last, result):
-    """Rows of one piece of a training."""
-    table = pd.DataFrame(result["history"], columns=["epoch", "loss_1", "loss_2"])
-    table = table.assign(
-        kind=kind, fold=_fold(name), spectrum_error=np.nan, diversity=np.nan, verdict="",
-        chosen=False, **{"class": rare},
+    checkpoints, history, frames = choose_checkpoints(
+        train_in_pieces(
+            trainings, train_generator_task, shown, finished_fits, cluster,
+            every=generators.checkpoint_every, size=features.size,
+        ),
+        measured=("spectrum_error", "diversity"),
+        verdict=_verdict,
     )  # fmt: skip
-    end = table["epoch"] == last
-    table.loc[end, "spectrum_error"] = float(result["spectrum_error"])
-    table.loc[end, "diversity"] = float(result["diversity"])
-    table.loc[end, "verdict"] = _verdict(result)
-    return table
+    # What a diverged generator makes is no number: the arm is better off without any.
+    history["chosen"] &= history["verdict"] != "diverged"
+    wavelength, makers, sheets = wavelengths(features), {}, {}
+    for name, checkpoint in checkpoints.items():
+        if checkpoint.verdict != "diverged":
+            settings = trainings[name].settings
+            makers[name] = partial(maker_with, settings, checkpoint.state)
+            real = shown[settings["images"]][:_N_SHOWN, :, 0]
+            sheets[name] = made_figure(wavelength, checkpoint.frame, real, rare)
+    films = {
+        name: [film_frame(wavelength, one, f"{name}, epoch {last}") for last, one in frames[name]]
+        for name in trainings
+    }
+    folds = history["name"].map({f"fold_{fold}": fold for fold in members})
+    history = history.assign(kind=generators.kind, fold=folds, **{"class": rare})
+    return makers, history[list(HISTORY_COLUMNS)], films, sheets
 
 
 def _verdict(result) -> str:
@@ -396,7 +372,7 @@ def draw_synthetic_spectra(
                         "fold %d: nothing for the arm %s, which is like none there", fold, arm
                     )
                     continue
-                pool = f"{arm}_fold_{fold}_{name}"
+                pool = pool_name(arm, fold, name)
                 spectra[pool] = made[arm]
                 trained_on = 0 if arm == "simulated" else len(members)
                 rows.append((pool, arm, fold, trained_on, len(made[arm])))

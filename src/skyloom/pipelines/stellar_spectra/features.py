@@ -25,6 +25,8 @@ from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
 _CHUNK = 256
 _N_SHOWN = 6  # stars of a class in the figure of the sample
+# Lines by which a star is told to be like those of the sample.
+_LIKENESS = ("H delta", "G band", "H gamma", "Fe I 4383", "H beta", "Mg b", "Na D", "TiO 6200")
 
 
 def prepare_spectra(
@@ -165,13 +167,47 @@ def lines_of(flux: np.ndarray, features: FeatureParameters) -> pd.DataFrame:
     return widths
 
 
+def line_widths(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Equivalent widths as the classical classifiers take them.
+
+    Parameters
+    ----------
+    measurements : pandas.DataFrame
+        From `measure_stars`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``id``, Angstrom; NaN where a line could not be measured.
+    """
+    return measurements.set_index("id")[list(LINE_INDICES)]
+
+
+def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
+    """What decides whether a star is like those of the training sample.
+
+    Parameters
+    ----------
+    measurements : pandas.DataFrame
+        From `measure_stars`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``id``: equivalent widths, Angstrom; NaN outside of the window.
+    """
+    return line_widths(measurements)[list(_LIKENESS)]
+
+
 def _measure(spectra, base, others, needed):
     """Lines of some spectra, and why one cannot be used in some way of preparing them."""
     flux, weight, errors = prepare_spectra(spectra, base)
     widths, spread = line_indices(base.grid, flux.astype(float), weight.astype(float))
-    found = [errors] if needed else []
-    found += [prepare_spectra(spectra, features)[2] for features in others]
-    first = [next((e for e in each if e is not None), None) for each in zip(*found, strict=True)]
+    # Lines are measured on corrected spectra also where the sweep uses published ones alone: then
+    # it does not matter that a spectrum cannot be corrected.
+    asked = [errors] if needed else []
+    asked += [prepare_spectra(spectra, features)[2] for features in others]
+    first = [next((e for e in each if e is not None), None) for each in zip(*asked, strict=True)]
     reasons = [None if error is None else (error.reason, error.value) for error in first]
     return widths.join(spread.add_prefix("error of ")), reasons
 
@@ -263,7 +299,7 @@ def draw_inputs(
 
     return {
         variant: later(prepared_spectra[member.features.prepared], member.features)
-        for variant, member in sweep.image_variants.items()
+        for variant, member in sweep.input_variants.items()
     }
 
 

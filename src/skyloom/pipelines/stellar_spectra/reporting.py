@@ -1,4 +1,4 @@
-"""Node functions of the reporting: the rare class, S/N, deciding wavelengths, figures, report."""
+"""Node functions of the reporting: the rare class, S/N, made spectra, figures, report, runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import skyloom
-from skyloom.evaluation.report import data_fingerprint, render_report, summary_text
+from skyloom.evaluation.measures import classification
+from skyloom.evaluation.report import Panel, data_fingerprint, render_report, summary_text
 from skyloom.evaluation.scores import (
     class_scores,
     confusion_table,
@@ -24,18 +24,18 @@ from skyloom.evaluation.synthetic import (
     share_of_copies,
     spectrum_error,
 )
-from skyloom.learning.comparison import (
+from skyloom.learning.final import rows_and_classes
+from skyloom.learning.results import (
     ARM_COLUMNS,
     NESTED,
     along_axis,
     compare_arms,
-    describe_children,
     file_name,
     reference_networks,
-    run_parameters,
     score_comparison,
     workbooks_of,
 )
+from skyloom.learning.runs import describe_children, describe_run, run_parameters
 from skyloom.pipelines.stellar_spectra.augmentation import (
     LEAST_DIVERSE,
     MOST_UNLIKE,
@@ -43,6 +43,7 @@ from skyloom.pipelines.stellar_spectra.augmentation import (
     rare_training_rows,
 )
 from skyloom.pipelines.stellar_spectra.features import as_input, lines_of, wavelengths
+from skyloom.pipelines.stellar_spectra.fitting import pool_name
 from skyloom.pipelines.stellar_spectra.parameters import (
     MADE_ARMS,
     Configuration,
@@ -52,11 +53,10 @@ from skyloom.pipelines.stellar_spectra.parameters import (
 from skyloom.pipelines.stellar_spectra.training import (
     FOREST_BASELINE,
     MAJORITY_BASELINE,
-    rare_number,
     rare_scorer,
 )
-from skyloom.plots import classification
-from skyloom.plots import stellar_spectra as plots
+from skyloom.plots import classification as plots
+from skyloom.plots import stellar_spectra as star_plots
 from skyloom.plots.generators import generators_figure
 from skyloom.spectra.optical.line_indices import LINE_INDICES
 from skyloom.spectra.optical.spectral_types import CLASSES
@@ -71,7 +71,6 @@ SNR_COLUMNS = (
     "configuration", "snr", "low", "high", "n_spectra", "success_rate", "success_rate_low",
     "success_rate_high",
 )  # fmt: skip
-OCCLUSION_COLUMNS = ("class", "low", "high", "drop", "error", "n_spectra")
 QUALITY_COLUMNS = (
     "spectra", "fold", "n_spectra", "n_held_out", "spectrum_error", "line_error", "kernel_distance",
     "diversity", "share_of_copies",
@@ -104,68 +103,66 @@ def score_configurations(
 
     Returns
     -------
-    scores, all_predictions, selection : pandas.DataFrame
-        From `skyloom.learning.comparison.score_comparison`; the scores with the intervals of each
+    success_rates, predictions, selection : pandas.DataFrame
+        From `skyloom.learning.results.score_comparison`; the scores with the intervals of each
         recall, and of recall and precision of the rare class.
     arms : pandas.DataFrame
-        From `skyloom.learning.comparison.compare_arms`.
-    classes : pandas.DataFrame
+        From `skyloom.learning.results.compare_arms`.
+    class_scores : pandas.DataFrame
         `CLASS_COLUMNS`, one row a configuration and class, from
         `skyloom.evaluation.scores.class_scores`.
-    rare : pandas.DataFrame
+    rare_class : pandas.DataFrame
         `RARE_COLUMNS`: those of the rare class, with the paired difference of its recall to that
         of the network that differs in nothing but that nothing is done for the class. Without
         configurations that were not tested on all of its stars, as the trials of a search.
-    snr : pandas.DataFrame
+    success_by_snr : pandas.DataFrame
         `SNR_COLUMNS`: success rates in bins of S/N with equal numbers of spectra.
     """
-    names, sweep = class_names(sample, split_manifest), sweep
-    score = rare_scorer(
-        baseline_predictions, split_manifest, rare_number(names, sweep), reporting.seed
-    )
+    names = class_names(sample, split_manifest)
     used = sample[sample["id"].isin(split_manifest["id"])]
-    source = ", ".join(sorted(used["label_source"].unique()))
-    scores, everything, selected = score_comparison(
-        network_predictions, inner_scores, permutations, baseline_predictions, score, source
-    )
+    scores, predictions, selection = score_comparison(
+        network_predictions, inner_scores, permutations, baseline_predictions,
+        measure=classification(len(names)),
+        score=rare_scorer(baseline_predictions, names, sweep, reporting.seed),
+        label_source=", ".join(sorted(used["label_source"].unique())),
+    )  # fmt: skip
     if scores.empty:
         nothing = (ARM_COLUMNS, CLASS_COLUMNS, RARE_COLUMNS, SNR_COLUMNS)
-        return scores, everything, selected, *(pd.DataFrame(columns=list(c)) for c in nothing)
-    configurations = outcome["configurations"]
-    scores, arms = compare_arms(scores, everything, configurations, reporting.seed)
-    population = dict(zip(CLASSES, reporting.population, strict=True))
+        return scores, predictions, selection, *(pd.DataFrame(columns=list(c)) for c in nothing)
+    configurations, seed = outcome["configurations"], reporting.seed
+    scores, arms = compare_arms(scores, predictions, configurations, seed)
+    classes = _class_table(predictions, names, reporting.population)
+    rare_name = sweep.base.augmentation.rare_class
+    rare = _rare_table(classes, predictions, configurations, names, rare_name, seed)
+    snr = _by_snr(predictions, sample, reporting.n_snr_bins)
+    return scores, predictions, selection, arms, classes, rare, snr
+
+
+def _class_table(predictions, names, shares):
+    """Recall, precision and purity of each class and configuration."""
+    population = dict(zip(CLASSES, shares, strict=True))
     tables = []
-    for (name, kind), part in everything.groupby(["configuration", "kind"], sort=False):
+    for (name, kind), part in predictions.groupby(["configuration", "kind"], sort=False):
         table = class_scores(part, [population[each] for each in names])
         tables.append(table.assign(configuration=name, kind=kind, **{"class": names}))
-    classes = pd.concat(tables, ignore_index=True)[list(CLASS_COLUMNS)]
+    table = pd.concat(tables, ignore_index=True)[list(CLASS_COLUMNS)]
     if any(share for name, share in population.items() if name not in names):
         # How many of a class that nobody tested would be named otherwise is not known.
-        classes[["purity", "purity_low", "purity_high"]] = np.nan
-    rare_name = sweep.base.augmentation.rare_class
-    rare = _rare_table(classes, everything, configurations, names, rare_name, reporting.seed)
-    return (
-        scores,
-        everything,
-        selected,
-        arms,
-        classes,
-        rare,
-        _by_snr(everything, sample, reporting),
-    )
+        table[["purity", "purity_low", "purity_high"]] = np.nan
+    return table
 
 
 def _rare_table(classes, predictions, configurations, names, rare, seed):
     """Scores of the rare class, and what its recall gains."""
-    own = classes[classes["class"] == rare]
-    if own.empty or not own["n_objects"].max():
+    of_rare = classes[classes["class"] == rare]
+    if of_rare.empty or not of_rare["n_objects"].max():
         return pd.DataFrame(columns=list(RARE_COLUMNS))
     tested = predictions[predictions["class"] == names.index(rare)]
-    networks = own.loc[own["kind"] != "nested", "configuration"].tolist()
+    networks = of_rare.loc[of_rare["kind"] != "nested", "configuration"].tolist()
     minus = reference_networks(networks, configurations)
     minus[NESTED] = minus[networks[0]]
     rows = []
-    for _, row in own.iterrows():
+    for _, row in of_rare.iterrows():
         other = minus[row["configuration"]]
         mine, reference = (
             tested[tested["configuration"] == name] for name in (row["configuration"], other)
@@ -183,14 +180,14 @@ def _rare_table(classes, predictions, configurations, names, rare, seed):
     return table[whole].reset_index(drop=True)
 
 
-def _by_snr(predictions, sample, parameters):
+def _by_snr(predictions, sample, n_bins):
     """Success rates in bins of S/N, of the nested procedure and of the first baseline."""
     shown = predictions[predictions["configuration"].isin([NESTED, FOREST_BASELINE])]
     known = shown.merge(sample[["id", "snr"]], on="id")
     known = known[np.isfinite(known["snr"])]
     if known.empty:
         return pd.DataFrame(columns=list(SNR_COLUMNS))
-    ends = np.linspace(0, 1, parameters.n_snr_bins + 1)
+    ends = np.linspace(0, 1, n_bins + 1)
     edges = np.unique(np.quantile(known.drop_duplicates("id")["snr"], ends))
     number = np.clip(np.searchsorted(edges, known["snr"], "right") - 1, 0, max(0, len(edges) - 2))
     rows = []
@@ -203,57 +200,6 @@ def _by_snr(predictions, sample, parameters):
         )  # fmt: skip
     table = pd.DataFrame(rows, columns=list(SNR_COLUMNS))
     return table.sort_values(["configuration", "snr"], ignore_index=True)
-
-
-def explain_by_occlusion(
-    sample: pd.DataFrame,
-    prepared_spectra: dict[str, Callable[[], np.ndarray]],
-    split_manifest: pd.DataFrame,
-    classifier: Any,
-    classifier_description: dict[str, Any],
-    reporting: ReportingParameters,
-) -> pd.DataFrame:
-    """Which wavelengths decide: what hiding a window costs the true class.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `OCCLUSION_COLUMNS`, one row a class and window: ``low`` and ``high`` (Angstrom), mean
-        ``drop`` of the probability of the true class and its standard error.
-    """
-    if not classifier_description["trained"]:
-        return pd.DataFrame(columns=list(OCCLUSION_COLUMNS))
-    from skyloom.learning.fitting import predict
-
-    features = Configuration.model_validate(classifier_description["configuration"]).features
-    flux, wavelength = prepared_spectra[features.prepared](), wavelengths(features)
-    n_windows = max(1, round((wavelength[-1] - wavelength[0]) / reporting.occlusion_width))
-    edges = np.linspace(wavelength[0], wavelength[-1], n_windows + 1)
-    window = np.clip(np.searchsorted(edges, wavelength, "right") - 1, 0, n_windows - 1)
-    row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
-    objects = split_manifest.drop_duplicates("id")
-    rows = []
-    for label, part in objects.groupby("class"):
-        ids = part["id"].head(reporting.n_occluded)
-        shown = np.asarray(flux[row_of.loc[ids].to_numpy()])
-        whole = predict(classifier, as_input(shown, features))[:, label]
-        for k in range(n_windows):
-            inside = window == k
-            # The window is bridged by what is around it; corrected spectra lie at 1 there.
-            level = 1.0 if features.preparation == "corrected" else _around(shown, inside)
-            hidden = np.where(inside, level, shown)
-            drop = whole - predict(classifier, as_input(hidden, features))[:, label]
-            error = drop.std(ddof=1) / np.sqrt(len(drop)) if len(drop) > 1 else np.nan
-            name = classifier_description["class_names"][label]
-            rows.append((name, edges[k], edges[k + 1], drop.mean(), error, len(drop)))
-    return pd.DataFrame(rows, columns=list(OCCLUSION_COLUMNS))
-
-
-def _around(flux, inside):
-    """Mean flux of the pixels beside a window, shape (n, 1)."""
-    first, last = np.flatnonzero(inside)[[0, -1]]
-    beside = np.r_[max(0, first - 10) : first, last + 1 : last + 11]
-    return flux[:, beside[beside < flux.shape[1]]].mean(axis=1, keepdims=True)
 
 
 def measure_synthetic_quality(
@@ -279,75 +225,73 @@ def measure_synthetic_quality(
         `LINE_COLUMNS`: equivalent widths (Angstrom) of the first fold, with the Kolmogorov-Smirnov
         distance (0 to 1) to those of the observed stars of the class.
     """
-    nothing = tuple(pd.DataFrame(columns=list(c)) for c in (QUALITY_COLUMNS, LINE_COLUMNS))
-    if not classifier_description["trained"] or synthetic.empty:
-        return nothing
-    import keras
-    from scipy.stats import ks_2samp
+    quality, lines = [], []
+    if classifier_description["trained"] and len(synthetic):
+        import keras
 
-    from skyloom.learning.fitting import predict
+        from skyloom.learning.fitting import predict
 
-    features = Configuration.model_validate(classifier_description["configuration"]).features
-    rare = sweep.base.augmentation.rare_class
-    flux = prepared_spectra[features.prepared]()
-    space = keras.Model(classifier.inputs, classifier.layers[-1].input)
-    members = rare_training_rows(sample, split_manifest, rare)
-    used = set(split_manifest["id"])
-    every = np.flatnonzero((sample["class"] == rare) & sample["id"].isin(used))
-    rows, lines = [], []
+        features = Configuration.model_validate(classifier_description["configuration"]).features
+        rare = sweep.base.augmentation.rare_class
+        flux = prepared_spectra[features.prepared]()
+        space = keras.Model(classifier.inputs, classifier.layers[-1].input)
+        used = sample["id"].isin(split_manifest["id"])
+        every = np.flatnonzero((sample["class"] == rare) & used)
 
-    def seen(spectra):
-        return predict(space, as_input(spectra, features))
+        def seen(spectra):
+            return predict(space, as_input(spectra, features))
 
-    def distances(ours, theirs):
-        tests = {}
-        for name in LINE_INDICES:
-            one, other = ours[name].dropna(), theirs[name].dropna()
-            if min(len(one), len(other)) >= _FEWEST:
-                tests[name] = ks_2samp(one, other)
-        return tests
-
-    for fold, learnt in members.items():
-        train, held = flux[learnt], flux[np.setdiff1d(every, learnt)]
-        if min(len(train), len(held)) < _FEWEST:
-            logger.warning("fold %d has too few %s stars to judge made ones", fold, rare)
-            continue
-        groups = {"observed, held out": held} | {
-            row.arm: np.asarray(synthetic_spectra[row.pool]())
-            for row in synthetic.itertuples()
-            if row.pool.endswith(f"_fold_{fold}_{features.prepared}")
-        }
-        ours, usual, widths = seen(train), seen(held), lines_of(train, features)
-        for name, made in groups.items():
-            theirs, own = seen(made), lines_of(made, features)
-            apart = [test.statistic for test in distances(widths, own).values()]
-            rows.append(
-                (name, fold, len(made), len(held), spectrum_error(train, made),
-                 float(np.median(apart)) if apart else np.nan, kernel_distance(ours, theirs),
-                 diversity(theirs) / diversity(ours), share_of_copies(theirs, ours, usual))
-            )  # fmt: skip
-        if lines:
-            continue
-        observed = lines_of(flux[every], features)
-        tables = {f"observed {rare}": observed}
-        tables |= {
-            arm: lines_of(made, features) for arm, made in groups.items() if made is not held
-        }
-        for name, table in tables.items():
-            tests = distances(observed, table)
-            for line in LINE_INDICES:
-                known = table[line].dropna()
-                if not len(known):
-                    continue
-                quartiles = np.percentile(known, [50, 25, 75])
-                test = tests.get(line)
-                # No p-value: many copies of a few stars are no sample of so many.
-                apart = np.nan if test is None else test.statistic
-                lines.append((name, line, len(known), *quartiles, apart))
+        for fold, learnt in rare_training_rows(sample, split_manifest, rare).items():
+            train, held = flux[learnt], flux[np.setdiff1d(every, learnt)]
+            if min(len(train), len(held)) < _FEWEST:
+                logger.warning("fold %d has too few %s stars to judge made ones", fold, rare)
+                continue
+            pools = {
+                row.arm: np.asarray(synthetic_spectra[row.pool]())
+                for row in synthetic.itertuples()
+                if row.pool == pool_name(row.arm, fold, features.prepared)
+            }
+            ours, usual, widths = seen(train), seen(held), lines_of(train, features)
+            for name, made in {"observed, held out": held, **pools}.items():
+                theirs = seen(made)
+                apart = list(_distances(widths, lines_of(made, features)).values())
+                quality.append(
+                    (name, fold, len(made), len(held), spectrum_error(train, made),
+                     float(np.median(apart)) if apart else np.nan, kernel_distance(ours, theirs),
+                     diversity(theirs) / diversity(ours), share_of_copies(theirs, ours, usual))
+                )  # fmt: skip
+            lines = lines or _line_rows({f"observed {rare}": flux[every], **pools}, features)
     return (
-        pd.DataFrame(rows, columns=list(QUALITY_COLUMNS)),
+        pd.DataFrame(quality, columns=list(QUALITY_COLUMNS)),
         pd.DataFrame(lines, columns=list(LINE_COLUMNS)),
     )
+
+
+def _line_rows(groups, features):
+    """Equivalent widths of some groups of spectra beside those of the first."""
+    tables = {name: lines_of(flux, features) for name, flux in groups.items()}
+    observed, rows = next(iter(tables.values())), []
+    for name, table in tables.items():
+        apart = _distances(observed, table)
+        for line in LINE_INDICES:
+            widths = table[line].dropna()
+            if len(widths):
+                quartiles = np.percentile(widths, [50, 25, 75])
+                rows.append((name, line, len(widths), *quartiles, apart.get(line, np.nan)))
+    return rows
+
+
+def _distances(ours, theirs):
+    """Kolmogorov-Smirnov distance of the distributions of each line that enough spectra have."""
+    from scipy.stats import ks_2samp
+
+    pairs = {name: (ours[name].dropna(), theirs[name].dropna()) for name in LINE_INDICES}
+    # No p-value: many copies of a few stars are no sample of so many.
+    return {
+        name: float(ks_2samp(*pair).statistic)
+        for name, pair in pairs.items()
+        if min(map(len, pair)) >= _FEWEST
+    }
 
 
 def write_workbooks(
@@ -358,7 +302,7 @@ def write_workbooks(
     Returns
     -------
     dict of str to dict of str to pandas.DataFrame
-        From `skyloom.learning.comparison.workbooks_of`.
+        From `skyloom.learning.results.workbooks_of`.
     """
     about = sample[["id", "survey", "name", "spectral_type", "velocity", "snr", "label_source"]]
     widths = measurements[["id", *LINE_INDICES]]
@@ -520,111 +464,149 @@ def write_report(
     sweep: Sweep,
     outcome: dict[str, Any],
     model_info: dict[str, str],
-) -> tuple[Any, ...]:
+) -> dict[str, Any]:
     """Draw the figures and write the self-contained report and the table for the terminal.
 
     Returns
     -------
-    success_rates, arms, study, rare_class, snr, learning_curves, confusion, \
-    confusion_by_prediction, reliability, occlusion, generators, lines, audit : Figure
-    report : str
-        HTML with everything embedded.
-    summary : str
-        The result table as text.
+    dict
+        Figures by name; ``report``, HTML with everything embedded; ``summary``, the result table
+        as text.
     """
-    names = class_names(sample, split_manifest)
-    name = sweep.base.augmentation.rare_class
-    networks = success_rates[success_rates["kind"] == "network"]["configuration"].tolist()
-    shown = networks[:_N_SHOWN]
+    names, rare = class_names(sample, split_manifest), sweep.base.augmentation.rare_class
+    measure = classification(len(names))
+    networks = success_rates.loc[success_rates["kind"] == "network", "configuration"]
+    shown = networks.tolist()[:_N_SHOWN]
+    panels = {
+        **_result_panels(success_rates, arms, sweep, outcome),
+        "rare_class_figure": Panel(
+            f"The rare class {rare}, on observed stars that no training saw",
+            star_plots.rare_figure(rare_class, rare),
+            shown=not rare_class.empty,
+        ),
+        "snr_figure": Panel(
+            "Success rate against S/N",
+            star_plots.snr_figure(success_by_snr),
+            shown=not success_by_snr.empty,
+        ),
+        **_prediction_panels(predictions, learning_curves, names, shown),
+        "occlusion_figure": Panel(
+            "Which wavelengths decide: the final network with a window hidden",
+            _occlusion_figure(sample, split_manifest, prepared_spectra, occlusion, sweep, outcome),
+            shown=not occlusion.empty,
+        ),
+        "generators_figure": Panel(
+            "Networks that make spectra",
+            generators_figure(generator_history, _MEASURES),
+            shown=not generator_history.empty,
+        ),
+        "lines_figure": Panel(
+            "Equivalent widths of made spectra",
+            star_plots.lines_figure(synthetic_lines),
+            shown=not synthetic_lines.empty,
+        ),
+        "audit_figure": Panel(
+            "Audit: the published recipe",
+            star_plots.audit_figure(audit, len(names), rare),
+            shown=not audit.empty,
+        ),
+    }
+    warnings = _warnings(generator_history, synthetic, split_manifest, sweep, success_rates)
+    words = " ".join(filter(None, (rare_in_words(rare_class, rare), warnings, audit_sentences)))
+    head = _head(sample, rejected, split_manifest, names)
+    report = render_report(
+        Path(__file__).parent / "report.html.jinja", panels,
+        scores=success_rates, measure=measure, names=names, reference=FOREST_BASELINE, arms=arms,
+        classes=class_scores, rare=rare_class, rare_warning=warnings, rare_name=rare,
+        rejected=rejected, unused=unused_spectra(sample, split_manifest), info=model_info,
+        selection=selection, failed=outcome["failed"], quality=synthetic_quality,
+        audit_sentences=audit_sentences,
+    )  # fmt: skip
+    summary = summary_text(success_rates, measure, head, "spectra", FOREST_BASELINE, words)
+    figures = {name: panel.figure for name, panel in panels.items()}
+    return {**figures, "report": report, "summary": summary}
+
+
+def _result_panels(success_rates, arms, sweep, outcome):
+    """Success rates, differences between networks, and both along the axis of the sweep."""
+    minus = arms["minus"].unique()
+    reference = minus[0] if len(minus) == 1 else "its reference (see the table)"
+    along, axis = along_axis(arms, sweep, outcome["configurations"])
+    return {
+        "success_rate_figure": Panel(
+            "Success rates", plots.success_rate_figure(success_rates, "spectra")
+        ),
+        "arms_figure": Panel(
+            "Networks and baselines on the same test spectra", plots.arms_figure(arms, reference)
+        ),
+        "axis_figure": Panel(
+            "Along the axis of the sweep", plots.axis_figure(along, axis), shown=not along.empty
+        ),
+    }
+
+
+def _prediction_panels(predictions, curves, names, shown):
+    """How some networks learnt, and what they and the baselines confuse."""
     parts = {
-        configuration: part
-        for configuration, part in predictions.groupby("configuration", sort=False)
-        if configuration not in (MAJORITY_BASELINE, NESTED)
-        and (configuration in shown or part["kind"].iloc[0] == "baseline")
+        name: part
+        for name, part in predictions.groupby("configuration", sort=False)
+        if name in shown or (part["kind"].iloc[0] == "baseline" and name != MAJORITY_BASELINE)
     }
     by_true, by_named = (
         {key: confusion_table(part, len(names), by=by) for key, part in parts.items()}
         for by in ("true", "predicted")
     )
-    minus = arms["minus"].unique()
-    references = minus[0] if len(minus) == 1 else "its reference (see the table)"
-    along, axis = along_axis(arms, sweep, outcome["configurations"])
-    features = sweep.base.features
-    if outcome["chosen"] is not None:
-        features = Configuration.model_validate(outcome["chosen"]).features
-    rare_title = f"The rare class {name}, on observed stars that no training saw"
-    occlusion_title = "Which wavelengths decide: the final network with a window hidden"
-    figures = {
-        "Success rates": classification.success_rate_figure(success_rates, "spectra"),
-        "Networks and baselines on the same test spectra": classification.arms_figure(
-            arms, references
+    of_shown = predictions[predictions["configuration"].isin(shown)]
+    return {
+        "learning_curves_figure": Panel(
+            "Learning curves",
+            plots.learning_curves_figure(curves[curves["configuration"].isin(shown)]),
         ),
-        "Along the axis of the study": classification.axis_figure(along, axis),
-        rare_title: plots.rare_figure(rare_class, name),
-        "Success rate against S/N": plots.snr_figure(success_by_snr),
-        "Learning curves": classification.learning_curves_figure(
-            learning_curves[learning_curves["configuration"].isin(shown)]
+        "confusion_figure": Panel(
+            "Confusion matrices, normalised by true class", plots.confusion_figure(by_true, names)
         ),
-        "Confusion matrices, normalised by true class": classification.confusion_figure(
-            by_true, names
+        "confusion_by_prediction_figure": Panel(
+            "Confusion matrices, normalised by predicted class (they depend on how frequent the "
+            "classes are)",
+            plots.confusion_figure(by_named, names, by="predicted"),
         ),
-        "Confusion matrices, normalised by predicted class (they depend on how frequent the "
-        "classes are)": classification.confusion_figure(by_named, names, by="predicted"),
-        "Reliability of the probabilities": classification.reliability_figure(
-            predictions[predictions["configuration"].isin(shown)]
+        "reliability_figure": Panel(
+            "Reliability of the probabilities", plots.reliability_figure(of_shown)
         ),
-        occlusion_title: plots.occlusion_figure(
-            wavelengths(features),
-            _mean_spectra(sample, split_manifest, prepared_spectra, features, names),
-            occlusion,
-        ),
-        "Networks that make spectra": generators_figure(generator_history, _MEASURES),
-        "Equivalent widths of made spectra": plots.lines_figure(synthetic_lines),
-        "Audit: the published recipe": plots.audit_figure(audit, len(names), name),
     }
-    warnings = " ".join(
-        f"Warning, generator of fold {row.fold}: {row.verdict}."
-        for row in _useless(generator_history)
-    )
-    missing = without_pool(synthetic, split_manifest, sweep)
-    if missing and len(success_rates):
-        warnings += f" Warning, like none for want of {name} stars: {missing}."
+
+
+def _occlusion_figure(sample, manifest, prepared, occlusion, sweep, outcome):
+    """The mean prepared spectrum of each class, and what hiding a part of it costs."""
+    chosen = outcome["chosen"]
+    features = (Configuration.model_validate(chosen) if chosen else sweep.base).features
+    flux, means = prepared[features.prepared](), {}
+    rows, classes = rows_and_classes(sample, manifest)
+    for label, name in enumerate(class_names(sample, manifest)):
+        means[name] = flux[rows[classes == label]].mean(axis=0)
+    return star_plots.occlusion_figure(wavelengths(features), means, occlusion)
+
+
+def _head(sample, rejected, manifest, names):
+    """What was read, and what became of it."""
     n_kept = int(sample["keep"].sum())
-    n_left = n_kept - split_manifest["id"].nunique()
-    head = f"{n_kept} spectra kept of {len(sample)} read, {len(rejected)} rejected"
-    if n_left and len(success_rates):
-        head += f"; {n_left} left out of the split, which has {', '.join(names)}"
-    words = " ".join(filter(None, (rare_in_words(rare_class, name), warnings, audit_sentences)))
-    summary = summary_text(success_rates, head, "spectra", FOREST_BASELINE, words)
-    empty = {
-        "Along the axis of the study": along.empty,
-        rare_title: rare_class.empty,
-        "Success rate against S/N": success_by_snr.empty,
-        occlusion_title: occlusion.empty,
-        "Networks that make spectra": generator_history.empty,
-        "Equivalent widths of made spectra": synthetic_lines.empty,
-        "Audit: the published recipe": audit.empty,
-    }
-    report = render_report(
-        Path(__file__).parent / "report.html.jinja",
-        {title: figure for title, figure in figures.items() if not empty.get(title)},
-        scores=success_rates,
-        arms=arms,
-        classes=class_scores,
-        rare=rare_class,
-        rare_warning=warnings,
-        rare_name=name,
-        reference=FOREST_BASELINE,
-        rejected=rejected,
-        unused=unused_spectra(sample, split_manifest),
-        info=model_info,
-        names=names,
-        selection=selection,
-        failed=outcome["failed"],
-        quality=synthetic_quality,
-        audit_sentences=audit_sentences,
-    )
-    return (*figures.values(), report, summary)
+    n_left = n_kept - manifest["id"].nunique()
+    words = f"{n_kept} spectra kept of {len(sample)} read, {len(rejected)} rejected"
+    if n_left and names:
+        words += f"; {n_left} left out of the split, which has {', '.join(names)}"
+    return words
+
+
+def _warnings(generators, synthetic, manifest, sweep, scores):
+    """What the reader of a result must know of the made spectra."""
+    warnings = [
+        f"Warning, generator of fold {row.fold}: {row.verdict}." for row in _useless(generators)
+    ]
+    missing = without_pool(synthetic, manifest, sweep)
+    if missing and len(scores):
+        rare = sweep.base.augmentation.rare_class
+        warnings.append(f"Warning, like none for want of {rare} stars: {missing}.")
+    return " ".join(warnings)
 
 
 def rare_in_words(rare: pd.DataFrame, name: str) -> str:
@@ -651,40 +633,29 @@ def rare_in_words(rare: pd.DataFrame, name: str) -> str:
     return f"Recall of observed {name} spectra (95 %): {', '.join(parts)}."
 
 
-def _mean_spectra(sample, manifest, prepared, features, names):
-    """Mean prepared spectrum of each class of the split."""
-    if manifest.empty:
-        return {}
-    flux = prepared[features.prepared]()
-    row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
-    objects = manifest.drop_duplicates("id")
-    return {
-        names[label]: flux[row_of.loc[part["id"]].to_numpy()].mean(axis=0)
-        for label, part in objects.groupby("class")
-    }
-
-
 def describe_runs(
     sample: pd.DataFrame,
     split_manifest: pd.DataFrame,
     success_rates: pd.DataFrame,
+    predictions: pd.DataFrame,
     inner_scores: pd.DataFrame,
     learning_curves: pd.DataFrame,
     audit: pd.DataFrame,
     sweep: Sweep,
     outcome: dict[str, Any],
+    summary: str,
 ) -> dict[str, Any]:
     """What MLflow is told: the run, and a child for each configuration and baseline.
 
     Returns
     -------
     dict
-        ``tags`` and ``params`` of the parent; ``children`` as
-        `skyloom.tracking.ParentRun.log_child` takes them.
+        From `skyloom.learning.runs.describe_run`; fits of the audit are children, too.
     """
-    used, sweep = split_manifest.drop_duplicates("id"), sweep
+    n_classes, base = int(split_manifest["class"].nunique()), sweep.base
+    measure = classification(n_classes)
     children = describe_children(
-        Configuration, success_rates, inner_scores, learning_curves, outcome
+        Configuration, measure, success_rates, inner_scores, learning_curves, outcome
     )
     for (labels, kernel), part in audit.groupby(["labels", "kernel_size"]):
         name = f"audit, {labels} classes, kernel {kernel}"
@@ -698,19 +669,16 @@ def describe_runs(
                 "file": file_name(name),
             }
         )
-    return {
-        "name": "stellar_spectra",
-        "tags": {
-            "data_fingerprint": data_fingerprint(sample),
-            "label_source": success_rates["label_source"].iloc[0] if len(success_rates) else "none",
-            "skyloom_version": skyloom.__version__,
-        },
-        "params": {
-            "n_objects": len(used),
-            "n_classes": int(used["class"].nunique()),
-            "n_folds": int(split_manifest["fold"].nunique()),
-            "split": "surveys" if sweep.parameters.test_surveys else sweep.base.augmentation.split,
-            "seeds": [int(seed) for seed in split_manifest["seed"].unique()],
-        },
-        "children": children,
+    params = {
+        "n_classes": n_classes,
+        "n_folds": int(split_manifest["fold"].nunique()),
+        "split": "surveys" if sweep.parameters.test_surveys else base.augmentation.split,
+        "seeds": [int(seed) for seed in split_manifest["seed"].unique()],
+        "rare_class": base.augmentation.rare_class,
+        "preparation": base.features.preparation,
+        "n_configurations": len(outcome["configurations"]),
     }
+    return describe_run(
+        "stellar_spectra", sample, split_manifest, measure, success_rates, predictions,
+        summary=summary, params=params, children=children,
+    )  # fmt: skip
