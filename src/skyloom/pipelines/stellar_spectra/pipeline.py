@@ -113,9 +113,9 @@ def create_pipeline() -> Pipeline:
                 step(
                     reporting.write_report,
                     "sample rejected prepared_spectra split_manifest success_rates arms "
-                    "class_scores rare_class success_by_snr predictions learning_curves selection occlusion "
-                    "generator_history synthetic synthetic_quality synthetic_lines audit "
-                    "audit_sentences sweep outcome model_info",
+                    "class_scores rare_class success_by_snr predictions learning_curves selection "
+                    "occlusion generator_history synthetic synthetic_quality synthetic_lines "
+                    "audit audit_sentences sweep outcome model_info",
                     f"{FIGURES} report summary",
                     by_name=True,
                 ),

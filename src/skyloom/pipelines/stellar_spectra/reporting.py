@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skyloom.evaluation.measures import classification
+from skyloom.evaluation.measures import classification_of
 from skyloom.evaluation.report import Panel, data_fingerprint, render_report, summary_text
 from skyloom.evaluation.scores import (
     class_scores,
@@ -122,7 +122,7 @@ def score_configurations(
     used = sample[sample["id"].isin(split_manifest["id"])]
     scores, predictions, selection = score_comparison(
         network_predictions, inner_scores, permutations, baseline_predictions,
-        measure=classification(len(names)),
+        measure=classification_of(split_manifest),
         score=rare_scorer(baseline_predictions, names, sweep, reporting.seed),
         label_source=", ".join(sorted(used["label_source"].unique())),
     )  # fmt: skip
@@ -363,9 +363,9 @@ def model_info(
         f"{used['class'].value_counts().to_dict()}; those of {augmentation.rare_class} by survey: "
         f"{rare_stars['survey'].value_counts().to_dict()}.",
         "Split": f"{split}; spectra by role in the first fold: {first}; the same for every seed "
-        f"({sorted(int(seed) for seed in split_manifest['seed'].unique())}), which stands for initial "
-        "weights, batches and the choice of made spectra; made before augmentation and written "
-        "down.",
+        f"({sorted(int(seed) for seed in split_manifest['seed'].unique())}), which stands for "
+        "initial weights, batches and the choice of made spectra; made before augmentation and "
+        "written down.",
         "Leakage checks": "Spectra of one star, by position, name or content, are on one side of "
         f"the split. Made spectra of {augmentation.rare_class} are made from the training part of "
         "their fold only, and none is validated or tested on.",
@@ -474,7 +474,7 @@ def write_report(
         as text.
     """
     names, rare = class_names(sample, split_manifest), sweep.base.augmentation.rare_class
-    measure = classification(len(names))
+    measure = classification_of(split_manifest)
     networks = success_rates.loc[success_rates["kind"] == "network", "configuration"]
     shown = networks.tolist()[:_N_SHOWN]
     panels = {
@@ -652,8 +652,7 @@ def describe_runs(
     dict
         From `skyloom.learning.runs.describe_run`; fits of the audit are children, too.
     """
-    n_classes, base = int(split_manifest["class"].nunique()), sweep.base
-    measure = classification(n_classes)
+    measure = classification_of(split_manifest)
     children = describe_children(
         Configuration, measure, success_rates, inner_scores, learning_curves, outcome
     )
@@ -669,16 +668,12 @@ def describe_runs(
                 "file": file_name(name),
             }
         )
+    augmentation = sweep.base.augmentation
     params = {
-        "n_classes": n_classes,
-        "n_folds": int(split_manifest["fold"].nunique()),
-        "split": "surveys" if sweep.parameters.test_surveys else base.augmentation.split,
-        "seeds": [int(seed) for seed in split_manifest["seed"].unique()],
-        "rare_class": base.augmentation.rare_class,
-        "preparation": base.features.preparation,
-        "n_configurations": len(outcome["configurations"]),
+        "split": "surveys" if sweep.parameters.test_surveys else augmentation.split,
+        "rare_class": augmentation.rare_class,
     }
     return describe_run(
-        "stellar_spectra", sample, split_manifest, measure, success_rates, predictions,
+        "stellar_spectra", sweep, sample, split_manifest, measure, success_rates, predictions,
         summary=summary, params=params, children=children,
     )  # fmt: skip

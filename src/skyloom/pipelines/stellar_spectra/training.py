@@ -12,15 +12,15 @@ import pandas as pd
 from skyloom import tracking
 from skyloom.compute import ClusterParameters
 from skyloom.evaluation.baselines import (
-    cross_predict,
+    compare_baselines,
     logistic_regression,
     majority,
     random_forest,
 )
-from skyloom.evaluation.measures import classification
+from skyloom.evaluation.measures import classification, classification_of
 from skyloom.evaluation.novelty import describe_sample
 from skyloom.evaluation.scores import class_scores
-from skyloom.learning.comparison import Comparison, compare_configurations, no_comparison
+from skyloom.learning.comparison import Comparison, compare_configurations
 from skyloom.learning.final import describe_classifier, fit_final, rows_and_classes, untrained
 from skyloom.learning.fitting import prepare_process
 from skyloom.learning.results import scorer
@@ -52,22 +52,15 @@ def fit_baselines(measurements: pd.DataFrame, split_manifest: pd.DataFrame) -> p
     Returns
     -------
     pandas.DataFrame
-        ``configuration``, ``seed``, ``fold``, ``id``, ``class``, ``predicted``,
-        ``probability_0`` ...
+        From `skyloom.evaluation.baselines.compare_baselines`.
     """
-    if split_manifest.empty:
-        return no_comparison(classification(0)).predictions
-    n_classes = int(split_manifest["class"].max()) + 1
     widths = line_widths(measurements)
-    tables = [
-        cross_predict(classifier, widths, split_manifest, n_classes).assign(configuration=name)
-        for name, classifier in (
-            (FOREST_BASELINE, random_forest(balanced=True)),
-            (REGRESSION_BASELINE, logistic_regression(balanced=True)),
-            (MAJORITY_BASELINE, majority()),
-        )
-    ]
-    return pd.concat(tables, ignore_index=True)
+    methods = {
+        FOREST_BASELINE: (random_forest(balanced=True), widths),
+        REGRESSION_BASELINE: (logistic_regression(balanced=True), widths),
+        MAJORITY_BASELINE: (majority(), widths),
+    }
+    return compare_baselines(methods, split_manifest)
 
 
 def run_sweep(
@@ -97,7 +90,7 @@ def run_sweep(
         finished_fits,
         cluster,
         inputs=INPUTS,
-        measure=classification(len(names)),
+        measure=classification_of(split_manifest),
         score=rare_scorer(baseline_predictions, names, sweep),
         log=tracking.log_child,
     )
