@@ -8,7 +8,6 @@ from skyloom.learning.fitting import TrainingParameters
 from skyloom.pipelines.stellar_spectra.augmentation import (
     class_names,
     draw_synthetic_spectra,
-    jitter,
     make_split,
     rare_training_rows,
     simulate_class,
@@ -113,23 +112,6 @@ def test_surveys_that_are_not_asked_for_are_left_out():
     sweep = sweep_of(test_surveys=["south"], train_surveys=["north"])
     manifest = make_split(more, sweep, AugmentationParameters())
     assert set(manifest["id"].map(more.set_index("id")["survey"])) == {"north", "south"}
-
-
-def test_jitter_changes_as_much_as_it_is_told():
-    rng = np.random.default_rng(0)
-    flux = 1 - 0.5 * np.exp(-0.5 * ((np.arange(400) - 200) / 4) ** 2)[None]
-    same = jitter(flux, 3, STILL, FEATURES, rng)
-    np.testing.assert_allclose(same, np.repeat(flux, 3, axis=0), atol=1e-6)
-    velocity = STILL.model_copy(update={"velocity": 600.0})
-    moved = jitter(flux, 2000, velocity, FEATURES, rng)
-    middle = (np.arange(400) * (1 - moved)).sum(axis=1) / (1 - moved).sum(axis=1)
-    pixel = 299792.458 * np.log(10) * FEATURES.step  # km/s
-    assert (middle - 200).std() * pixel == pytest.approx(600, rel=0.08)
-    noisy = jitter(flux, 500, STILL.model_copy(update={"noise": 0.1}), FEATURES, rng)
-    assert (noisy - flux).std() == pytest.approx(0.1, rel=0.02)
-    tilted = jitter(flux, 2000, STILL.model_copy(update={"tilt": 0.05}), FEATURES, rng)
-    assert tilted[:, -1].std() == pytest.approx(0.05, rel=0.08)
-    np.testing.assert_allclose(tilted[:, 0] + tilted[:, -1], 2, atol=1e-3)
 
 
 def test_simulated_stars_are_of_their_class():

@@ -5,12 +5,10 @@ import pandas as pd
 import pytest
 
 from skyloom.learning.fitting import TrainingParameters
-from skyloom.nets.star_cnn import published_star_cnn
 from skyloom.pipelines.stellar_spectra.audit import (
     AUDIT_COLUMNS,
     audit_in_words,
     published_fit_task,
-    used_taps,
 )
 from skyloom.pipelines.stellar_spectra.features import likeness_features
 from skyloom.pipelines.stellar_spectra.fitting import (
@@ -185,27 +183,6 @@ def test_baselines_see_line_indices_and_do_without_missing_ones():
 
 
 # --- audit ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("kernel_size", "tap"), [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2)])
-def test_one_tap_of_the_published_kernel_sees_the_spectrum(kernel_size, tap):
-    network = published_star_cnn(3, pixels=60, kernel_size=kernel_size, seed=0)
-    assert used_taps(network).tolist() == [tap]
-
-
-def test_the_published_network_is_the_dense_one_of_its_used_taps():
-    """Whatever its kernel size: what a kernel study varies is how large these weights are."""
-    wide = published_star_cnn(3, pixels=60, kernel_size=5, seed=1)
-    narrow = published_star_cnn(3, pixels=60, kernel_size=1, seed=2)
-    for one, other in zip(wide.layers, narrow.layers, strict=True):
-        weights = one.get_weights()
-        if weights and weights[0].ndim == 3:
-            weights[0] = weights[0][2:3]
-        other.set_weights(weights)
-    spectra = RNG.random((7, 1, 60), np.float32)
-    np.testing.assert_allclose(
-        wide.predict_on_batch(spectra), narrow.predict_on_batch(spectra), atol=1e-6
-    )
 
 
 def audit_settings(**changes):

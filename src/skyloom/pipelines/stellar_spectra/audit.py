@@ -14,9 +14,11 @@ from skyloom.learning.fitting import (
     predict,
     prepare_process,
     restart,
+    unpack,
 )
-from skyloom.learning.generative import Training, maker_with, train_in_pieces
+from skyloom.learning.generative import Training, make_images, maker_with, train_in_pieces
 from skyloom.learning.tasks import ResultStore, Task, run_each
+from skyloom.nets.star_cnn import published_star_cnn, used_taps
 from skyloom.pipelines.stellar_spectra.features import prepare_all
 from skyloom.pipelines.stellar_spectra.fitting import train_generator_task
 from skyloom.pipelines.stellar_spectra.parameters import AuditParameters, Sweep
@@ -126,9 +128,6 @@ def _at_most(classes, n, rng):
 
 def _made_spectra(flux, labelled, rare, store, parameters, cluster):
     """Spectra of the rare class by the published generator, for each kind of labels."""
-    from skyloom.learning.fitting import unpack
-    from skyloom.learning.generative import make_images
-
     own = {labels: np.flatnonzero(classes == rare) for labels, classes in labelled.items()}
     shown = {f"rare {labels}": flux[rows][..., None] for labels, rows in own.items()}
     trainings = {
@@ -170,12 +169,9 @@ def published_fit_task(
     settings : dict
         ``kernel_size``, ``seed``, ``epochs``, ``batch_size``, ``n_classes``, ``rare`` (number of
         that class), ``test_share``, and ``made``, the name of the made spectra.
-    arrays : dict
-        ``classes`` of the observed spectra.
-    shared : dict
-        These ``spectra``, and the made ones.
-    threads : int
-        TensorFlow threads.
+    arrays, shared, threads
+        ``classes`` of the observed spectra, these ``spectra`` and the made ones, and the number
+        of TensorFlow threads.
 
     Returns
     -------
@@ -222,51 +218,12 @@ def published_fit_task(
     return {name: np.array(float(value)) for name, value in values.items()}
 
 
-def used_taps(network: Any) -> np.ndarray:
-    """Taps of the first kernel that ever see more than the zeros beside a spectrum.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Whose first layer is a convolution of an input one pixel long.
-
-    Returns
-    -------
-    numpy.ndarray of int
-        Those whose weights have a gradient.
-    """
-    import tensorflow as tf
-
-    inputs = tf.ones((1, *network.input_shape[1:]))
-    first = network.layers[0]
-    with tf.GradientTape() as tape:
-        value = tf.reduce_sum(first(inputs) ** 2)
-    gradient = tape.gradient(value, first.kernel).numpy()
-    return np.flatnonzero(np.abs(gradient).sum(axis=(1, 2)) > 0)
-
-
 def _published(n_classes, pixels, kernel_size, seed):
-    from skyloom.nets.star_cnn import published_star_cnn
-
     return published_star_cnn(n_classes, pixels=pixels, kernel_size=kernel_size, seed=seed)
 
 
-def audit_in_words(table: pd.DataFrame, rare: str, parameters: AuditParameters) -> str:
-    """What the audit says.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        `AUDIT_COLUMNS`.
-    rare : str
-        The rare class.
-    parameters : AuditParameters
-        How long it was run.
-
-    Returns
-    -------
-    str
-    """
+def audit_in_words(table: pd.DataFrame, rare: str, audit: AuditParameters) -> str:
+    """What the table of the audit says, and how long it was run."""
     same = table["kernel_size"] == table.loc[table["labels"] == "shuffled", "kernel_size"].iloc[0]
     mean = table[same].groupby("labels").mean(numeric_only=True)
     true, shuffled = mean.loc["true"], mean.loc["shuffled"]
@@ -288,8 +245,8 @@ def audit_in_words(table: pd.DataFrame, rare: str, parameters: AuditParameters) 
         f"{true.rare_recall_of_real:.3f} of the observed ones; with shuffled classes "
         f"{shuffled.rare_recall:.3f} and {shuffled.rare_recall_of_real:.3f}. Its kernel size "
         "changes nothing but the initial weights of the one tap that sees the spectrum: success "
-        f"rates by kernel size {kernels}. Run with {parameters.epochs} epochs (published: 140), "
-        f"{parameters.generator_epochs} of the generator (8000), at most "
-        f"{parameters.n_per_class} spectra of a class (1400) and {parameters.n_repeats} repeats "
+        f"rates by kernel size {kernels}. Run with {audit.epochs} epochs (published: 140), "
+        f"{audit.generator_epochs} of the generator (8000), at most "
+        f"{audit.n_per_class} spectra of a class (1400) and {audit.n_repeats} repeats "
         "(5)."
     )

@@ -27,12 +27,11 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     AugmentationParameters,
     FeatureParameters,
     GeneratorParameters,
-    JitterParameters,
     Sweep,
     SyntheticParameters,
 )
 from skyloom.simulate.stellar_spectra import draw_truth, observe, wavelength_grid
-from skyloom.spectra.constants import SPEED_OF_LIGHT
+from skyloom.spectra.optical.jitter import changed_copies
 from skyloom.spectra.optical.preparation import LAMOST_STEP
 from skyloom.spectra.optical.spectral_types import CLASSES
 from skyloom.spectra.optical.spectrum import OpticalSpectrum
@@ -113,87 +112,20 @@ def _by_survey(used, tested, learnt):
 
 
 def class_names(sample: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
-    """Names of the classes of a split, in the order of their numbers.
-
-    Parameters
-    ----------
-    sample : pandas.DataFrame
-        The sample.
-    manifest : pandas.DataFrame
-        From `make_split`.
-
-    Returns
-    -------
-    list of str
-    """
+    """Names of the classes of a split, in the order of their numbers."""
     first = manifest.drop_duplicates("class").sort_values("class")["id"]
     return sample.set_index("id")["class"].loc[first].tolist()
 
 
-def jitter(
-    flux: np.ndarray,
-    n: int,
-    parameters: JitterParameters,
-    features: FeatureParameters,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Changed copies of prepared spectra.
-
-    Parameters
-    ----------
-    flux : numpy.ndarray, shape (k, m)
-        In units of their continuum, on a logarithmic grid.
-    n : int
-        Copies.
-    parameters : JitterParameters
-        How much is changed.
-    features : FeatureParameters
-        How they were prepared, for the size of a pixel.
-    rng : numpy.random.Generator
-        Draws the changes.
-
-    Returns
-    -------
-    numpy.ndarray of float32, shape (n, m)
-        Each of one spectrum, in turn: shifted, tilted and noisier.
-    """
-    m = flux.shape[1]
-    step = features.step if features.preparation == "corrected" else LAMOST_STEP
-    chosen = flux[np.resize(rng.permutation(len(flux)), n)]
-    shift = parameters.velocity * rng.standard_normal((n, 1)) / SPEED_OF_LIGHT / np.log(10) / step
-    place = np.clip(np.arange(m) - shift, 0, m - 1.001)
-    whole = place.astype(int)
-    left, right = (np.take_along_axis(chosen, whole + k, axis=1) for k in (0, 1))
-    moved = left + (place - whole) * (right - left)
-    tilt = 1 + parameters.tilt * rng.standard_normal((n, 1)) * np.linspace(-1, 1, m)
-    return (moved * tilt + parameters.noise * rng.standard_normal((n, m))).astype(np.float32)
-
-
 def simulate_class(
-    name: str, parameters: SyntheticParameters, features: FeatureParameters, seed: int
+    name: str, synthetic: SyntheticParameters, features: FeatureParameters, seed: int
 ) -> np.ndarray:
-    """Simulated spectra of one class, prepared as observed ones are.
-
-    Parameters
-    ----------
-    name : str
-        The class.
-    parameters : SyntheticParameters
-        ``stellar_spectra.synthetic``.
-    features : FeatureParameters
-        How they are prepared.
-    seed : int
-        Of the stars and the noise.
-
-    Returns
-    -------
-    numpy.ndarray of float32, shape (n, n_pixels)
-    """
-    rng = np.random.default_rng([parameters.seed, seed])
-    stars = parameters.stars.model_dump() | {
+    """Simulated spectra of one class, prepared as observed ones are, shape (n, n_pixels)."""
+    rng = np.random.default_rng([synthetic.seed, seed])
+    stars = synthetic.stars.model_dump() | {
         "class_shares": tuple(float(each == name) for each in CLASSES)
     }
-    truth = draw_truth(parameters.n_spectra, rng, **stars)
+    truth = draw_truth(synthetic.n_spectra, rng, **stars)
     flux, inverse_variance = observe(truth, rng)
     wavelength, nothing = wavelength_grid(), np.zeros(flux.shape[1], bool)
     # They are shifted to rest by a velocity that has an error, as observed ones are.
@@ -211,20 +143,7 @@ def simulate_class(
 def rare_training_rows(
     sample: pd.DataFrame, manifest: pd.DataFrame, name: str
 ) -> dict[int, np.ndarray]:
-    """Rows of the training spectra of one class.
-
-    Parameters
-    ----------
-    sample, manifest : pandas.DataFrame
-        The stars and their split.
-    name : str
-        The class.
-
-    Returns
-    -------
-    dict of int to numpy.ndarray of int
-        By outer fold; empty arrays where the split has no such class.
-    """
+    """Rows of the training spectra of one class by outer fold; none where the split has no such."""
     if manifest.empty:
         return {}
     row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
@@ -360,7 +279,12 @@ def draw_synthetic_spectra(
             if "repeats" in sweep.arms and len(members):
                 made["repeats"] = flux
             if "jitter" in sweep.arms and len(members):
-                made["jitter"] = jitter(flux, synthetic.n_spectra, synthetic.jitter, features, rng)
+                changes = synthetic.jitter
+                step = features.step if features.preparation == "corrected" else LAMOST_STEP
+                changes = synthetic.jitter.model_dump()
+                made["jitter"] = changed_copies(
+                    flux, synthetic.n_spectra, rng, step=step, **changes
+                )
             if "simulated" in sweep.arms and len(members):
                 made["simulated"] = simulate_class(rare, synthetic, features, fold)
             if f"fold_{fold}" in generators:

@@ -34,13 +34,6 @@ def prepare_spectra(
 ) -> tuple[np.ndarray, np.ndarray, list[UnusableError | None]]:
     """Spectra that can be compared with each other.
 
-    Parameters
-    ----------
-    spectra : list of OpticalSpectrum
-        As read, with their radial velocities.
-    features : FeatureParameters
-        ``stellar_spectra.features``.
-
     Returns
     -------
     flux : numpy.ndarray of float32, shape (n, n_pixels)
@@ -73,9 +66,7 @@ def as_input(flux: np.ndarray, features: FeatureParameters) -> np.ndarray:
     Parameters
     ----------
     flux : numpy.ndarray, shape (n, n_pixels)
-        Prepared.
-    features : FeatureParameters
-        ``stellar_spectra.features``.
+        Prepared as the features say.
 
     Returns
     -------
@@ -148,13 +139,6 @@ def measure_all(
 def lines_of(flux: np.ndarray, features: FeatureParameters) -> pd.DataFrame:
     """Equivalent widths of lines in prepared spectra, such as made ones.
 
-    Parameters
-    ----------
-    flux : numpy.ndarray, shape (n, n_pixels)
-        Prepared.
-    features : FeatureParameters
-        How.
-
     Returns
     -------
     pandas.DataFrame
@@ -168,12 +152,7 @@ def lines_of(flux: np.ndarray, features: FeatureParameters) -> pd.DataFrame:
 
 
 def line_widths(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Equivalent widths as the classical classifiers take them.
-
-    Parameters
-    ----------
-    measurements : pandas.DataFrame
-        From `measure_stars`.
+    """Equivalent widths as the classical classifiers take them, from `measure_stars`.
 
     Returns
     -------
@@ -184,12 +163,7 @@ def line_widths(measurements: pd.DataFrame) -> pd.DataFrame:
 
 
 def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
-    """What decides whether a star is like those of the training sample.
-
-    Parameters
-    ----------
-    measurements : pandas.DataFrame
-        From `measure_stars`.
+    """What decides whether a star is like those of the training, from `measure_stars`.
 
     Returns
     -------
@@ -246,19 +220,7 @@ def prepare_sample(
 
 
 def prepare_all(stars: pd.DataFrame, spectra: np.ndarray, features: FeatureParameters) -> Any:
-    """Prepare all spectra in one way.
-
-    Parameters
-    ----------
-    stars, spectra
-        As in `prepare_sample`.
-    features : FeatureParameters
-        How.
-
-    Returns
-    -------
-    dask.array.Array of float32, shape (n, n_pixels)
-    """
+    """Prepare all spectra in one way, as a `dask.array.Array` of float32, shape (n, n_pixels)."""
     import dask.array as da
 
     parts = _in_chunks(_flux_only, stars, spectra, features)
@@ -327,11 +289,6 @@ def draw_sample_figure(
 
 def wavelengths(features: FeatureParameters) -> np.ndarray:
     """Wavelengths of prepared spectra.
-
-    Parameters
-    ----------
-    features : FeatureParameters
-        ``stellar_spectra.features``.
 
     Returns
     -------

@@ -27,42 +27,14 @@ _N_FRAME = 6  # spectra in a frame of the film of a training
 
 
 def build_network(network: NetworkParameters, input_shape: Sequence[int], n: int, seed: int) -> Any:
-    """Untrained network of so many classes.
-
-    Parameters
-    ----------
-    network : NetworkParameters
-        Architecture.
-    input_shape : sequence of int
-        Of one input.
-    n, seed : int
-        Classes, and the seed of the weights.
-
-    Returns
-    -------
-    keras.Model
-    """
+    """Untrained network of so many classes; the seed is that of its weights."""
     from skyloom.nets.star_cnn import star_cnn
 
     return star_cnn(tuple(input_shape), n, **network.model_dump(), seed=seed)
 
 
 def pool_name(arm: str, fold: int, prepared: str) -> str:
-    """Name of the made spectra that an arm adds to the training of a fold.
-
-    Parameters
-    ----------
-    arm : str
-        What is done for the rare class.
-    fold : int
-        Outer fold.
-    prepared : str
-        How they are prepared, see `FeatureParameters.prepared`.
-
-    Returns
-    -------
-    str
-    """
+    """Name of the made spectra that an arm adds to the training of an outer fold."""
     return f"{arm}_fold_{fold}_{prepared}"
 
 
@@ -115,21 +87,7 @@ def fit_settings(
 
 
 def inputs_of(settings: dict[str, Any], shared: dict[str, Any], rows: np.ndarray) -> np.ndarray:
-    """Observed spectra as the network takes them.
-
-    Parameters
-    ----------
-    settings : dict
-        From `fit_settings`.
-    shared : dict
-        Inputs of all spectra.
-    rows : numpy.ndarray of int, shape (n,)
-        Which.
-
-    Returns
-    -------
-    numpy.ndarray of float32, shape (n, ...)
-    """
+    """Observed spectra of some rows as the network takes them, shape (n, ...)."""
     return np.asarray(shared[settings["spectra"]][rows])
 
 
@@ -140,10 +98,8 @@ def training_data(
 
     Parameters
     ----------
-    settings : dict
-        From `fit_settings`.
-    shared : dict
-        Inputs of all spectra; prepared made ones by pool.
+    settings, shared
+        From `fit_settings`, and inputs of all spectra and prepared made ones by pool.
     rows, classes : numpy.ndarray of int, shape (n,)
         Observed training spectra and their classes.
 
@@ -175,19 +131,7 @@ def fit_network(
     train: tuple[np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[Any, list[Any], Any]:
-    """Fit one network, see `skyloom.learning.fitting.fit_equal_steps`.
-
-    Parameters
-    ----------
-    settings : dict
-        From `fit_settings`.
-    train, validation : tuple of (inputs, classes)
-        The second may be None.
-
-    Returns
-    -------
-    model, snapshots, history
-    """
+    """Fit one network, see `skyloom.learning.fitting.fit_equal_steps`."""
     shape = FeatureParameters.model_validate(settings["features"]).input_shape
     network = NetworkParameters.model_validate(settings["network"])
     return fit_equal_steps(
@@ -219,15 +163,13 @@ def train_generator_task(
 
     Parameters
     ----------
-    settings : dict
-        As `skyloom.learning.generative.continue_training` takes them, and the name of the
-        ``images``: spectra (n, size, 1).
+    settings, threads
+        As `skyloom.learning.generative.continue_training` takes them, with the name of the
+        ``images``: spectra (n, size, 1); and the number of TensorFlow threads.
     arrays : dict
         ``classes``, all 0; ``state_0`` ... of the piece before.
     shared : dict
         The spectra to train on.
-    threads : int
-        TensorFlow threads.
 
     Returns
     -------

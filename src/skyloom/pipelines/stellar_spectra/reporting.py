@@ -398,20 +398,7 @@ def _useless(generators):
 
 
 def without_pool(synthetic: pd.DataFrame, manifest: pd.DataFrame, sweep: Sweep) -> str:
-    """Arms and folds for which there is nothing to train on beside the observed stars.
-
-    Parameters
-    ----------
-    synthetic, manifest : pandas.DataFrame
-        The pools and the split.
-    sweep : Sweep
-        What was to be compared.
-
-    Returns
-    -------
-    str
-        Empty where nothing is missing.
-    """
+    """Arms and folds for which there is nothing to train on beside the observed stars."""
     wanted = MADE_ARMS & set(sweep.arms)
     there = set(zip(synthetic["arm"], synthetic["fold"].astype(int), strict=True))
     folds = sorted(int(fold) for fold in manifest["fold"].unique())
@@ -420,18 +407,7 @@ def without_pool(synthetic: pd.DataFrame, manifest: pd.DataFrame, sweep: Sweep) 
 
 
 def unused_spectra(sample: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
-    """What was read and is not in the split, with the reason.
-
-    Parameters
-    ----------
-    sample, manifest : pandas.DataFrame
-        The stars and their split.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``id`` and ``reason``.
-    """
+    """Ids of what was read and is not in the split, with the reason."""
     dropped = sample[~sample["keep"]]
     left = sample[sample["keep"] & ~sample["id"].isin(manifest["id"])]
     why = "class " + left["class"] + ", survey " + left["survey"] + ": left out of the split "
@@ -610,19 +586,7 @@ def _warnings(generators, synthetic, manifest, sweep, scores):
 
 
 def rare_in_words(rare: pd.DataFrame, name: str) -> str:
-    """What the terminal says of the rare class.
-
-    Parameters
-    ----------
-    rare : pandas.DataFrame
-        `RARE_COLUMNS`.
-    name : str
-        Of the class.
-
-    Returns
-    -------
-    str
-    """
+    """What the terminal says of the rare class."""
     if rare.empty:
         return ""
     parts = [

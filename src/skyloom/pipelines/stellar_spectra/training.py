@@ -101,22 +101,11 @@ def rare_scorer(
 ) -> Callable[[pd.DataFrame], dict[str, float]]:
     """Function that scores predictions beside the first baseline, those of the rare class too.
 
-    Parameters
-    ----------
-    baselines : pandas.DataFrame
-        Predictions of classical methods.
-    names : list of str
-        Of the classes of the split.
-    sweep : Sweep
-        Which class is called rare.
-    seed : int
-        Of the permutation test and the bootstrap.
-
     Returns
     -------
     callable
         Predictions to scores, with ``rare_recall`` and ``rare_precision`` and the ends of their
-        95 % intervals where the class was tested.
+        95 % intervals where the class was tested; the same permutations for every configuration.
     """
     score = scorer(baselines, FOREST_BASELINE, classification(len(names)), seed)
     rare = _rare_number(names, sweep)
