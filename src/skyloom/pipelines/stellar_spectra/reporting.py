@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,9 @@ from skyloom.evaluation.scores import (
     class_scores,
     confusion_table,
     paired_difference,
-    success_interval,
+    success_along,
 )
-from skyloom.evaluation.synthetic import (
-    diversity,
-    kernel_distance,
-    share_of_copies,
-    spectrum_error,
-)
+from skyloom.evaluation.synthetic import compare_lines, judge_spectra
 from skyloom.learning.final import rows_and_classes
 from skyloom.learning.results import (
     ARM_COLUMNS,
@@ -55,8 +51,8 @@ from skyloom.pipelines.stellar_spectra.training import (
     MAJORITY_BASELINE,
     rare_scorer,
 )
-from skyloom.plots import classification as plots
-from skyloom.plots import stellar_spectra as star_plots
+from skyloom.plots import classification as class_plots
+from skyloom.plots import stellar_spectra as plots
 from skyloom.plots.generators import generators_figure
 from skyloom.spectra.optical.line_indices import LINE_INDICES
 from skyloom.spectra.optical.spectral_types import CLASSES
@@ -183,22 +179,8 @@ def _rare_table(classes, predictions, configurations, names, rare, seed):
 def _by_snr(predictions, sample, n_bins):
     """Success rates in bins of S/N, of the nested procedure and of the first baseline."""
     shown = predictions[predictions["configuration"].isin([NESTED, FOREST_BASELINE])]
-    known = shown.merge(sample[["id", "snr"]], on="id")
-    known = known[np.isfinite(known["snr"])]
-    if known.empty:
-        return pd.DataFrame(columns=list(SNR_COLUMNS))
-    ends = np.linspace(0, 1, n_bins + 1)
-    edges = np.unique(np.quantile(known.drop_duplicates("id")["snr"], ends))
-    number = np.clip(np.searchsorted(edges, known["snr"], "right") - 1, 0, max(0, len(edges) - 2))
-    rows = []
-    for (name, _), part in known.groupby(["configuration", number], sort=False):
-        n = part["id"].nunique()
-        rate = float((part["class"] == part["predicted"]).mean())
-        rows.append(
-            (name, part["snr"].median(), part["snr"].min(), part["snr"].max(), n, rate,
-             *success_interval(rate, n))
-        )  # fmt: skip
-    table = pd.DataFrame(rows, columns=list(SNR_COLUMNS))
+    table = success_along(shown, sample.set_index("id")["snr"], n_bins)
+    table = table.rename(columns={"value": "snr", "n_objects": "n_spectra"})[list(SNR_COLUMNS)]
     return table.sort_values(["configuration", "snr"], ignore_index=True)
 
 
@@ -225,73 +207,41 @@ def measure_synthetic_quality(
         `LINE_COLUMNS`: equivalent widths (Angstrom) of the first fold, with the Kolmogorov-Smirnov
         distance (0 to 1) to those of the observed stars of the class.
     """
-    quality, lines = [], []
-    if classifier_description["trained"] and len(synthetic):
-        import keras
+    quality = [pd.DataFrame(columns=list(QUALITY_COLUMNS))]
+    lines = pd.DataFrame(columns=list(LINE_COLUMNS))
+    if not classifier_description["trained"] or synthetic.empty:
+        return quality[0], lines
+    import keras
 
-        from skyloom.learning.fitting import predict
+    from skyloom.learning.fitting import predict
 
-        features = Configuration.model_validate(classifier_description["configuration"]).features
-        rare = sweep.base.augmentation.rare_class
-        flux = prepared_spectra[features.prepared]()
-        space = keras.Model(classifier.inputs, classifier.layers[-1].input)
-        used = sample["id"].isin(split_manifest["id"])
-        every = np.flatnonzero((sample["class"] == rare) & used)
+    features = Configuration.model_validate(classifier_description["configuration"]).features
+    rare = sweep.base.augmentation.rare_class
+    flux = prepared_spectra[features.prepared]()
+    space = keras.Model(classifier.inputs, classifier.layers[-1].input)
+    used = sample["id"].isin(split_manifest["id"])
+    every = np.flatnonzero((sample["class"] == rare) & used)
 
-        def seen(spectra):
-            return predict(space, as_input(spectra, features))
+    def seen(spectra):
+        return predict(space, as_input(spectra, features))
 
-        for fold, learnt in rare_training_rows(sample, split_manifest, rare).items():
-            train, held = flux[learnt], flux[np.setdiff1d(every, learnt)]
-            if min(len(train), len(held)) < _FEWEST:
-                logger.warning("fold %d has too few %s stars to judge made ones", fold, rare)
-                continue
-            pools = {
-                row.arm: np.asarray(synthetic_spectra[row.pool]())
-                for row in synthetic.itertuples()
-                if row.pool == pool_name(row.arm, fold, features.prepared)
-            }
-            ours, usual, widths = seen(train), seen(held), lines_of(train, features)
-            for name, made in {"observed, held out": held, **pools}.items():
-                theirs = seen(made)
-                apart = list(_distances(widths, lines_of(made, features)).values())
-                quality.append(
-                    (name, fold, len(made), len(held), spectrum_error(train, made),
-                     float(np.median(apart)) if apart else np.nan, kernel_distance(ours, theirs),
-                     diversity(theirs) / diversity(ours), share_of_copies(theirs, ours, usual))
-                )  # fmt: skip
-            lines = lines or _line_rows({f"observed {rare}": flux[every], **pools}, features)
-    return (
-        pd.DataFrame(quality, columns=list(QUALITY_COLUMNS)),
-        pd.DataFrame(lines, columns=list(LINE_COLUMNS)),
-    )
-
-
-def _line_rows(groups, features):
-    """Equivalent widths of some groups of spectra beside those of the first."""
-    tables = {name: lines_of(flux, features) for name, flux in groups.items()}
-    observed, rows = next(iter(tables.values())), []
-    for name, table in tables.items():
-        apart = _distances(observed, table)
-        for line in LINE_INDICES:
-            widths = table[line].dropna()
-            if len(widths):
-                quartiles = np.percentile(widths, [50, 25, 75])
-                rows.append((name, line, len(widths), *quartiles, apart.get(line, np.nan)))
-    return rows
-
-
-def _distances(ours, theirs):
-    """Kolmogorov-Smirnov distance of the distributions of each line that enough spectra have."""
-    from scipy.stats import ks_2samp
-
-    pairs = {name: (ours[name].dropna(), theirs[name].dropna()) for name in LINE_INDICES}
-    # No p-value: many copies of a few stars are no sample of so many.
-    return {
-        name: float(ks_2samp(*pair).statistic)
-        for name, pair in pairs.items()
-        if min(map(len, pair)) >= _FEWEST
-    }
+    for fold, learnt in rare_training_rows(sample, split_manifest, rare).items():
+        train, held = flux[learnt], flux[np.setdiff1d(every, learnt)]
+        if min(len(train), len(held)) < _FEWEST:
+            logger.warning("fold %d has too few %s stars to judge made ones", fold, rare)
+            continue
+        pools = {
+            row.arm: np.asarray(synthetic_spectra[row.pool]())
+            for row in synthetic.itertuples()
+            if row.pool == pool_name(row.arm, fold, features.prepared)
+        }
+        groups = {"observed, held out": held, **pools}
+        widths_of = partial(lines_of, features=features)
+        quality.append(judge_spectra(train, groups, seen, widths_of).assign(fold=fold))
+        if lines.empty:
+            groups = {f"observed {rare}": flux[every], **pools}
+            lines = compare_lines({name: widths_of(each) for name, each in groups.items()})
+    return pd.concat(quality[1:] or quality)[list(QUALITY_COLUMNS)], lines
 
 
 def write_workbooks(
@@ -453,38 +403,38 @@ def write_report(
     measure = classification_of(split_manifest)
     networks = success_rates.loc[success_rates["kind"] == "network", "configuration"]
     shown = networks.tolist()[:_N_SHOWN]
-    panels = {
-        **_result_panels(success_rates, arms, sweep, outcome),
-        "rare_class_figure": Panel(
-            f"The rare class {rare}, on observed stars that no training saw",
-            star_plots.rare_figure(rare_class, rare),
-            shown=not rare_class.empty,
+    hidden = (MAJORITY_BASELINE, NESTED)
+    by_named = {
+        name: confusion_table(part, len(names), by="predicted")
+        for name, part in predictions.groupby("configuration", sort=False)
+        if name not in hidden and (name in shown or part["kind"].iloc[0] == "baseline")
+    }
+    along, axis = along_axis(arms, sweep, outcome["configurations"])
+    panels = class_plots.class_panels(
+        success_rates, arms, predictions, learning_curves, names,
+        objects="spectra", shown=shown, hidden=hidden,
+    )  # fmt: skip
+    panels |= {
+        "axis_figure": Panel(
+            "Along the axis of the sweep", class_plots.axis_figure(along, axis), not along.empty
+        ),
+        "confusion_by_prediction_figure": Panel(
+            "Confusion matrices, normalised by predicted class (they depend on how frequent the "
+            "classes are)",
+            class_plots.confusion_figure(by_named, names, by="predicted"),
         ),
         "snr_figure": Panel(
             "Success rate against S/N",
-            star_plots.snr_figure(success_by_snr),
-            shown=not success_by_snr.empty,
+            plots.snr_figure(success_by_snr),
+            not success_by_snr.empty,
         ),
-        **_prediction_panels(predictions, learning_curves, names, shown),
         "occlusion_figure": Panel(
             "Which wavelengths decide: the final network with a window hidden",
             _occlusion_figure(sample, split_manifest, prepared_spectra, occlusion, sweep, outcome),
-            shown=not occlusion.empty,
+            not occlusion.empty,
         ),
-        "generators_figure": Panel(
-            "Networks that make spectra",
-            generators_figure(generator_history, _MEASURES),
-            shown=not generator_history.empty,
-        ),
-        "lines_figure": Panel(
-            "Equivalent widths of made spectra",
-            star_plots.lines_figure(synthetic_lines),
-            shown=not synthetic_lines.empty,
-        ),
-        "audit_figure": Panel(
-            "Audit: the published recipe",
-            star_plots.audit_figure(audit, len(names), rare),
-            shown=not audit.empty,
+        **_rare_panels(
+            rare, rare_class, generator_history, synthetic_lines, audit, n_classes=len(names)
         ),
     }
     warnings = _warnings(generator_history, synthetic, split_manifest, sweep, success_rates)
@@ -503,51 +453,28 @@ def write_report(
     return {**figures, "report": report, "summary": summary}
 
 
-def _result_panels(success_rates, arms, sweep, outcome):
-    """Success rates, differences between networks, and both along the axis of the sweep."""
-    minus = arms["minus"].unique()
-    reference = minus[0] if len(minus) == 1 else "its reference (see the table)"
-    along, axis = along_axis(arms, sweep, outcome["configurations"])
+def _rare_panels(rare, scores, generators, lines, audit, n_classes):
+    """What is done for the rare class, and what comes of it."""
     return {
-        "success_rate_figure": Panel(
-            "Success rates", plots.success_rate_figure(success_rates, "spectra")
+        "rare_class_figure": Panel(
+            f"The rare class {rare}, on observed stars that no training saw",
+            plots.rare_figure(scores, rare),
+            not scores.empty,
         ),
-        "arms_figure": Panel(
-            "Networks and baselines on the same test spectra", plots.arms_figure(arms, reference)
+        "generators_figure": Panel(
+            "Networks that make spectra",
+            generators_figure(generators, _MEASURES),
+            not generators.empty,
         ),
-        "axis_figure": Panel(
-            "Along the axis of the sweep", plots.axis_figure(along, axis), shown=not along.empty
+        "lines_figure": Panel(
+            "Equivalent widths of made spectra",
+            plots.lines_figure(lines),
+            not lines.empty,
         ),
-    }
-
-
-def _prediction_panels(predictions, curves, names, shown):
-    """How some networks learnt, and what they and the baselines confuse."""
-    parts = {
-        name: part
-        for name, part in predictions.groupby("configuration", sort=False)
-        if name in shown or (part["kind"].iloc[0] == "baseline" and name != MAJORITY_BASELINE)
-    }
-    by_true, by_named = (
-        {key: confusion_table(part, len(names), by=by) for key, part in parts.items()}
-        for by in ("true", "predicted")
-    )
-    of_shown = predictions[predictions["configuration"].isin(shown)]
-    return {
-        "learning_curves_figure": Panel(
-            "Learning curves",
-            plots.learning_curves_figure(curves[curves["configuration"].isin(shown)]),
-        ),
-        "confusion_figure": Panel(
-            "Confusion matrices, normalised by true class", plots.confusion_figure(by_true, names)
-        ),
-        "confusion_by_prediction_figure": Panel(
-            "Confusion matrices, normalised by predicted class (they depend on how frequent the "
-            "classes are)",
-            plots.confusion_figure(by_named, names, by="predicted"),
-        ),
-        "reliability_figure": Panel(
-            "Reliability of the probabilities", plots.reliability_figure(of_shown)
+        "audit_figure": Panel(
+            "Audit: the published recipe",
+            plots.audit_figure(audit, n_classes, rare),
+            not audit.empty,
         ),
     }
 
@@ -560,7 +487,7 @@ def _occlusion_figure(sample, manifest, prepared, occlusion, sweep, outcome):
     rows, classes = rows_and_classes(sample, manifest)
     for label, name in enumerate(class_names(sample, manifest)):
         means[name] = flux[rows[classes == label]].mean(axis=0)
-    return star_plots.occlusion_figure(wavelengths(features), means, occlusion)
+    return plots.occlusion_figure(wavelengths(features), means, occlusion)
 
 
 def _head(sample, rejected, manifest, names):
