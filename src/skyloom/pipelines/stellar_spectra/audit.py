@@ -128,8 +128,8 @@ def _at_most(classes, n, rng):
 
 def _made_spectra(flux, labelled, rare, store, parameters, cluster):
     """Spectra of the rare class by the published generator, for each kind of labels."""
-    own = {labels: np.flatnonzero(classes == rare) for labels, classes in labelled.items()}
-    shown = {f"rare {labels}": flux[rows][..., None] for labels, rows in own.items()}
+    members = {labels: np.flatnonzero(classes == rare) for labels, classes in labelled.items()}
+    shown = {f"rare {labels}": flux[rows][..., None] for labels, rows in members.items()}
     trainings = {
         labels: Training(
             {
@@ -141,14 +141,14 @@ def _made_spectra(flux, labelled, rare, store, parameters, cluster):
             {"classes": np.zeros(len(rows), np.int32)},
             parameters.generator_epochs,
         )
-        for labels, rows in own.items()
+        for labels, rows in members.items()
     }  # fmt: skip
     states = {}
     for labels, _, result in train_in_pieces(
         trainings, train_generator_task, shown, store, cluster,
         every=parameters.checkpoint_every, size=round(flux.shape[1] ** 0.5),
     ):  # fmt: skip
-        states[labels] = unpack(result, "state")
+        states[labels] = unpack(result, "state")  # the last one is used, as published
     made = {}
     for labels, state in states.items():
         counts = np.bincount(labelled[labels])
@@ -180,10 +180,12 @@ def published_fit_task(
     """
     prepare_process(threads)
     real, made = shared["spectra"], shared[settings["made"]]
+    # Every pixel is a channel of an input one pixel long, as published.
     inputs = np.concatenate([real, made])[:, None, :].astype(np.float32)
     classes = np.concatenate([arrays["classes"], np.full(len(made), settings["rare"], np.int32)])
     is_made = np.arange(len(inputs)) >= len(real)
     order = np.random.default_rng(settings["seed"]).permutation(len(inputs))
+    # Made spectra and further ones of a star may be on either side, as published.
     test, train = np.split(order, [round(settings["test_share"] * len(order))])
     architecture = settings["n_classes"], inputs.shape[2], settings["kernel_size"]
     model = compiled(_published, architecture, "adam", False)

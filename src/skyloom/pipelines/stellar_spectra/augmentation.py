@@ -30,11 +30,10 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     Sweep,
     SyntheticParameters,
 )
-from skyloom.simulate.stellar_spectra import draw_truth, observe, wavelength_grid
+from skyloom.simulate.stellar_spectra import draw_truth, observed_spectra
 from skyloom.spectra.optical.jitter import changed_copies
 from skyloom.spectra.optical.preparation import LAMOST_STEP
 from skyloom.spectra.optical.spectral_types import CLASSES
-from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
 logger = logging.getLogger(__name__)
 
@@ -126,18 +125,7 @@ def simulate_class(
         "class_shares": tuple(float(each == name) for each in CLASSES)
     }
     truth = draw_truth(synthetic.n_spectra, rng, **stars)
-    flux, inverse_variance = observe(truth, rng)
-    wavelength, nothing = wavelength_grid(), np.zeros(flux.shape[1], bool)
-    # They are shifted to rest by a velocity that has an error, as observed ones are.
-    velocities = truth["velocity"] + truth["velocity_error"] * rng.standard_normal(len(truth))
-    spectra = [
-        OpticalSpectrum(
-            wavelength, one.astype(float), weight.astype(float), nothing, "simulation",
-            medium="vacuum", radial_velocity=velocity,
-        )
-        for one, weight, velocity in zip(flux, inverse_variance, velocities, strict=True)
-    ]  # fmt: skip
-    return prepare_spectra(spectra, features)[0]
+    return prepare_spectra(observed_spectra(truth, rng), features)[0]
 
 
 def rare_training_rows(
@@ -234,6 +222,8 @@ def train_generators(
     }
     folds = history["name"].map({f"fold_{fold}": fold for fold in members})
     history = history.assign(kind=generators.kind, fold=folds, **{"class": rare})
+    # Trainings run side by side, and their pieces come in any order.
+    history = history.sort_values(["fold", "epoch"], ignore_index=True)
     return makers, history[list(HISTORY_COLUMNS)], films, sheets
 
 

@@ -197,7 +197,7 @@ def _in_chunks(function, stars, spectra, *arguments):
         pixels = spectra[ends[first] : ends[first + len(part)]]
         return function(unstack_spectra(pixels, part["n_pixels"], part["velocity"]), *arguments)
 
-    later = dask.delayed(of, pure=False)
+    later = dask.delayed(of, pure=False)  # else Dask would hash gigabytes of spectra
     return [
         (later(first), min(_CHUNK, len(stars) - first)) for first in range(0, len(stars), _CHUNK)
     ]

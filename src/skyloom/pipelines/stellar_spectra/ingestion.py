@@ -119,8 +119,8 @@ def ingest_spectra(
     )  # fmt: skip
     stars["group"] = stars["id"].to_numpy()[group]
     _judge(stars, ingestion)
-    told = set(stars["label_source"]) - {"file header", "no label"}
-    if tables and not told:
+    from_tables = set(stars["label_source"]) - {"file header", "no label"}
+    if tables and not from_tables:
         logger.warning(
             "none of the %d rows of the tables of stars is of a spectrum: they name files or "
             "observation ids such as %r, spectra are like %r",
@@ -199,11 +199,11 @@ def _row(file, content, read, tables):
         key = next((k for k in (table_key(file), read.identifier) if k in table.index), None)
         if key is None:
             continue
-        told = table.loc[key]
-        if told["type"]:
-            row |= {"spectral_type": told["type"], "label_source": told["source"]}
-        row |= {"name": told["name"]} if told["name"] else {}
-        numbers = told[["velocity", "ra", "dec", "snr"]].dropna()
+        entry = table.loc[key]
+        if entry["type"]:
+            row |= {"spectral_type": entry["type"], "label_source": entry["source"]}
+        row |= {"name": entry["name"]} if entry["name"] else {}
+        numbers = entry[["velocity", "ra", "dec", "snr"]].dropna()
         row |= {name: float(value) for name, value in numbers.items()}
     kind = parse_spectral_type(row["spectral_type"])
     return row | {

@@ -85,8 +85,8 @@ def classify_spectra(
     table["unlike_training"] = distance > 1
     table["distance_from_training"] = distance
     why = [" ".join(error) if error else "" for error in errors]
-    told = stars["reason"] + np.where(stars["value"] != "", ": " + stars["value"].astype(str), "")
-    table["warning"] = np.where(usable, told, why)
+    doubts = stars["reason"] + np.where(stars["value"] != "", ": " + stars["value"].astype(str), "")
+    table["warning"] = np.where(usable, doubts, why)
     captions = [
         f"{name}: {label or 'none'}"
         for name, label in zip(table["id"], table["class"], strict=True)

@@ -99,14 +99,11 @@ def score_configurations(
 
     Returns
     -------
-    success_rates, predictions, selection : pandas.DataFrame
-        From `skyloom.learning.results.score_comparison`; the scores with the intervals of each
-        recall, and of recall and precision of the rare class.
-    arms : pandas.DataFrame
-        From `skyloom.learning.results.compare_arms`.
+    success_rates, predictions, selection, arms : pandas.DataFrame
+        From `skyloom.learning.results`; the scores with the intervals of each recall, and of
+        recall and precision of the rare class.
     class_scores : pandas.DataFrame
-        `CLASS_COLUMNS`, one row a configuration and class, from
-        `skyloom.evaluation.scores.class_scores`.
+        `CLASS_COLUMNS`, one row a configuration and class.
     rare_class : pandas.DataFrame
         `RARE_COLUMNS`: those of the rare class, with the paired difference of its recall to that
         of the network that differs in nothing but that nothing is done for the class. Without
@@ -156,7 +153,7 @@ def _rare_table(classes, predictions, configurations, names, rare, seed):
     tested = predictions[predictions["class"] == names.index(rare)]
     networks = of_rare.loc[of_rare["kind"] != "nested", "configuration"].tolist()
     minus = reference_networks(networks, configurations)
-    minus[NESTED] = minus[networks[0]]
+    minus[NESTED] = minus[networks[0]]  # it selects another one in each fold
     rows = []
     for _, row in of_rare.iterrows():
         other = minus[row["configuration"]]
@@ -199,13 +196,11 @@ def measure_synthetic_quality(
     Returns
     -------
     quality : pandas.DataFrame
-        `QUALITY_COLUMNS`: first, for each fold, held-out observed stars, with which the others are
-        to be compared. ``line_error`` is the median over the lines of the Kolmogorov-Smirnov
-        distance of equivalent widths to those of the training stars; ``diversity`` is in units of
-        that of the training stars; see `skyloom.evaluation.synthetic` for the others.
+        `QUALITY_COLUMNS`, from `skyloom.evaluation.synthetic.judge_spectra`: of each fold, first
+        held-out observed stars.
     lines : pandas.DataFrame
-        `LINE_COLUMNS`: equivalent widths (Angstrom) of the first fold, with the Kolmogorov-Smirnov
-        distance (0 to 1) to those of the observed stars of the class.
+        `LINE_COLUMNS`, from `skyloom.evaluation.synthetic.compare_lines`: equivalent widths
+        (Angstrom) of the first fold beside those of the observed stars of the class.
     """
     quality = [pd.DataFrame(columns=list(QUALITY_COLUMNS))]
     lines = pd.DataFrame(columns=list(LINE_COLUMNS))
