@@ -5,18 +5,21 @@ import pandas as pd
 import pytest
 
 from skyloom.learning.fitting import TrainingParameters
+from skyloom.pipelines.stellar_spectra import augmentation as module
 from skyloom.pipelines.stellar_spectra.augmentation import (
     class_names,
     draw_synthetic_spectra,
     make_split,
     rare_training_rows,
     simulate_class,
+    train_generators,
 )
 from skyloom.pipelines.stellar_spectra.features import lines_of
 from skyloom.pipelines.stellar_spectra.ingestion import configure_sweep
 from skyloom.pipelines.stellar_spectra.parameters import (
     AugmentationParameters,
     FeatureParameters,
+    GeneratorParameters,
     JitterParameters,
     NetworkParameters,
     SweepsParameters,
@@ -161,6 +164,32 @@ def test_nothing_is_made_of_a_class_that_nobody_has(caplog):
     assert "fold 0: nothing for the arm jitter, which is like none there" in caplog.text
     told = without_pool(table, manifest, sweep_of())
     assert told.startswith("jitter (fold 0), jitter (fold 1)")
+
+
+def test_a_diverged_generator_is_worse_than_none(monkeypatch):
+    sample = sample_of(COUNTS | {"O": 15})
+    manifest = make_split(sample, sweep_of(), AugmentationParameters(n_folds=3))
+    flux = np.ones((len(sample), FEATURES.n_pixels), np.float32)
+
+    def pieces(trainings, *_, **__):
+        assert list(trainings) == ["fold_0", "fold_1", "fold_2"]
+        for name in reversed(trainings):  # as they come
+            loss = np.nan if name == "fold_1" else 0.5
+            yield name, 1, {
+                "history": np.array([[1, loss, 0.5]]), "spectrum_error": np.array(0.3),
+                "diversity": np.array(0.9), "frame": flux[:6], "state_0": np.zeros(1),
+            }  # fmt: skip
+
+    monkeypatch.setattr(module, "train_in_pieces", pieces)
+    makers, history, films, sheets = train_generators(
+        sample, {FEATURES.prepared: lambda: flux}, manifest, sweep_of(["none", "gan"]),
+        None, GeneratorParameters(), None,
+    )  # fmt: skip
+    assert set(makers) == set(sheets) == {"fold_0", "fold_2"}
+    assert set(films) == {"fold_0", "fold_1", "fold_2"}
+    assert history["fold"].tolist() == [0, 1, 2]
+    assert history["chosen"].tolist() == [True, False, True]
+    assert history["verdict"].tolist() == ["", "diverged", ""]
 
 
 def test_every_spectrum_that_is_not_split_is_listed():
