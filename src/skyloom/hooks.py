@@ -13,7 +13,7 @@ from kedro.io import CatalogProtocol, DatasetNotFoundError
 logger = logging.getLogger(__name__)
 
 # Parameters of a command line that the catalog looks at, not the pipelines.
-RUNTIME_PARAMETERS = frozenset({"folder", "labels", "model", "review", "sources", "study"})
+RUNTIME_PARAMETERS = frozenset({"folder", "labels", "model", "review", "sources", "sweep"})
 
 
 class ParameterHooks:
