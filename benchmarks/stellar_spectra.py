@@ -20,14 +20,14 @@ import numpy as np
 import pandas as pd
 
 from skyloom.datasets import NpyDataset
+from skyloom.learning.fitting import TrainingParameters
 from skyloom.pipelines.stellar_spectra.features import draw_inputs, measure_stars, prepare_sample
 from skyloom.pipelines.stellar_spectra.ingestion import configure_sweep
 from skyloom.pipelines.stellar_spectra.parameters import (
     AugmentationParameters,
     FeatureParameters,
     NetworkParameters,
-    StudyParameters,
-    TrainingParameters,
+    SweepsParameters,
 )
 from skyloom.simulate.stellar_spectra import N_PIXELS, draw_truth, observe, wavelength_grid
 
@@ -62,9 +62,9 @@ def step(folder: Path) -> None:
     """All of the features; prints seconds of each part and the peak memory in GB."""
     stars = pd.read_pickle(folder / "stars.pkl")
     spectra = NpyDataset(filepath=str(folder / "stack.npy")).load()
-    studies = StudyParameters(chosen="a", sweeps={"a": {"grid": {"features.form": ["spectrum"]}}})
-    plan = configure_sweep(
-        studies, FeatureParameters(), AugmentationParameters(), NetworkParameters(),
+    sweeps = SweepsParameters(chosen="a", named={"a": {"grid": {"features.form": ["spectrum"]}}})
+    sweep = configure_sweep(
+        sweeps, FeatureParameters(), AugmentationParameters(), NetworkParameters(),
         TrainingParameters(),
     )  # fmt: skip
     peak, done = [0.0], threading.Event()
@@ -77,14 +77,14 @@ def step(folder: Path) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     start = time.perf_counter()
-    measure_stars(stars, spectra, plan)
+    measure_stars(stars, spectra, sweep)
     measured = time.perf_counter()
     prepared = {}
-    for name, flux in prepare_sample(stars, spectra, plan).items():
+    for name, flux in prepare_sample(stars, spectra, sweep).items():
         prepared[name] = NpyDataset(filepath=str(folder / "prepared.npy"))
         prepared[name].save(flux)
     ready = time.perf_counter()
-    (inputs,) = draw_inputs({name: each.load for name, each in prepared.items()}, plan).values()
+    (inputs,) = draw_inputs({name: each.load for name, each in prepared.items()}, sweep).values()
     NpyDataset(filepath=str(folder / "inputs.npy")).save(inputs)
     end = time.perf_counter()
     done.set()

@@ -102,7 +102,7 @@ def test_the_run_ends_with_a_table_and_the_paths(finished):
                   "normalised by predicted class", "Which wavelengths decide",
                   "Model info sheet"):  # fmt: skip
         assert title in page
-    assert page.count("data:image/png;base64,") == 12  # no study along an axis
+    assert page.count("data:image/png;base64,") == 12  # no sweep along an axis
 
 
 def test_spectra_of_one_star_are_on_one_side_and_every_star_is_tested(finished):
@@ -226,7 +226,7 @@ def test_mlflow_has_a_child_for_each_configuration(finished):
 def test_new_spectra_are_classified(finished, tmp_path):
     project, _ = finished
     folder = tmp_path / "new"
-    shutil.copytree(project / f"data/01_raw/{STUDY}/spectra", folder)
+    shutil.copytree(project / f"data/01_raw/{STUDY}/observations", folder)
     for path in sorted(folder.iterdir())[8:]:
         path.unlink()
     first = sorted(folder.iterdir())[0]
@@ -267,41 +267,43 @@ def test_made_spectra_are_written_as_files_that_are_read_again(finished):
 
 
 @pytest.mark.parametrize(
-    ("study", "sweep", "expected"),
+    ("sweep", "grid", "expected"),
     [
         ("kernel_size", {"network.kernel_size": [3, 5]}, ["01 kernel_size 3", "02 kernel_size 5"]),
         ("form", None, ["01 spectrum", "02 published", "03 wrapped", "04 scalogram"]),
     ],
 )
-def test_another_study_of_the_same_sample_is_one_command(finished, study, sweep, expected):
+def test_another_sweep_of_the_same_sample_is_one_command(finished, sweep, grid, expected):
     project, _ = finished
     before = (project / f"data/08_reporting/{STUDY}/success_rates.csv").read_bytes()
     changed = {"augmentation": {"seeds": [0]}}
-    if sweep:
-        changed["studies"] = {"sweeps": {study: {"grid": sweep}}}
-    run(project, "", study=study, **{STUDY: changed})
-    scores = reported(project, "success_rates.csv", study)
+    if grid:
+        changed["sweeps"] = {"named": {sweep: {"grid": grid}}}
+    run(project, "", sweep=sweep, **{STUDY: changed})
+    scores = reported(project, "success_rates.csv", sweep)
     networks = scores.loc[scores["kind"] == "network", "configuration"]
     assert networks.tolist() == expected
-    page = (project / f"data/08_reporting/{STUDY}/{study}/report.html").read_text()
-    assert ("Along the axis of the study" in page) == (study == "kernel_size")
+    page = (project / f"data/08_reporting/{STUDY}/{sweep}/report.html").read_text()
+    assert ("Along the axis of the sweep" in page) == (sweep == "kernel_size")
     assert (project / f"data/08_reporting/{STUDY}/success_rates.csv").read_bytes() == before
 
 
 def test_surveys_are_tested_on_networks_that_saw_others_only(finished, tmp_path):
     project, _ = finished
     tested = "20111024"
-    for number, file in enumerate(sorted((project / f"data/01_raw/{STUDY}/spectra").iterdir())):
+    for number, file in enumerate(
+        sorted((project / f"data/01_raw/{STUDY}/observations").iterdir())
+    ):
         folder = tmp_path / ("20111024" if number % 3 else "south")  # numbers are names, too
         folder.mkdir(exist_ok=True)
         shutil.copy(file, folder)
     small = {name: values for name, values in SMALL.items() if name != "simulation"}
     small["augmentation"] = {"seeds": [0]}
     small["audit"] = {"enabled": False}
-    small["studies"] = {
-        "sweeps": {"across": {"test_surveys": [tested], "grid": {"augmentation.arm": ["none"]}}}
+    small["sweeps"] = {
+        "named": {"across": {"test_surveys": [tested], "grid": {"augmentation.arm": ["none"]}}}
     }
-    run(project, "", env="real", folder=str(tmp_path), study="across", **{STUDY: small})
+    run(project, "", env="real", folder=str(tmp_path), sweep="across", **{STUDY: small})
     root = project / "data/real"
     split = pd.read_csv(root / f"05_model_input/{STUDY}/across/split_manifest.csv")
     table = pd.read_csv(root / f"03_primary/{STUDY}/across/sample.csv", dtype={"survey": str})
@@ -319,7 +321,7 @@ def test_surveys_are_tested_on_networks_that_saw_others_only(finished, tmp_path)
 
 def test_a_folder_without_classes_is_measured_all_the_same(finished, tmp_path):
     project, _ = finished
-    for file in sorted((project / f"data/01_raw/{STUDY}/spectra").iterdir())[:6]:
+    for file in sorted((project / f"data/01_raw/{STUDY}/observations").iterdir())[:6]:
         shutil.copy(file, tmp_path)
         with fits.open(tmp_path / file.name, mode="update") as hdus:
             hdus[0].header["SUBCLASS"] = "Non"

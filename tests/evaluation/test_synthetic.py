@@ -5,10 +5,13 @@ import pandas as pd
 import pytest
 
 from skyloom.evaluation.synthetic import (
+    compare_lines,
+    distribution_distances,
     diversity,
     histogram_error,
     image_histograms,
     image_statistics,
+    judge_spectra,
     kernel_distance,
     rows_with_shares,
     share_of_copies,
@@ -121,3 +124,54 @@ def test_a_class_without_images_is_left_out_of_the_comparison():
     rows = rows_with_shares(np.repeat([0, 2], 40), shares, np.random.default_rng(0))
     assert len(rows) == 60
     assert len(rows_with_shares(np.zeros(0, int), shares, np.random.default_rng(0))) == 0
+
+
+# --- spectra --------------------------------------------------------------------------------------
+
+
+def spectra(n, seed, depth=0.5, scatter=0.05):
+    rng = np.random.default_rng(seed)
+    line = np.exp(-0.5 * ((np.arange(40) - 20) / 3) ** 2)
+    depths = depth * rng.uniform(0.5, 1.5, (n, 1))
+    return 1 - depths * line + scatter * rng.standard_normal((n, 40))
+
+
+def widths_of(flux):
+    return pd.DataFrame({"here": (1 - flux[:, 15:26]).sum(axis=1), "nowhere": np.nan})
+
+
+def test_spectra_are_judged_beside_held_out_ones():
+    train = spectra(40, 0)
+    groups = {
+        "observed, held out": spectra(40, 1),
+        "shallow": spectra(40, 2, depth=0.1),
+        "copies": train[:20],
+        "one": np.repeat(train[:1], 20, axis=0),
+    }
+    table = judge_spectra(train, groups, lambda flux: flux, widths_of).set_index("spectra")
+    assert table["n_spectra"].tolist() == [40, 40, 20, 20]
+    assert table["n_held_out"].eq(40).all()
+    held, shallow = table.loc["observed, held out"], table.loc["shallow"]
+    for name in ("spectrum_error", "line_error", "kernel_distance"):
+        assert shallow[name] > 2 * held[name]
+    assert table.loc["copies", "share_of_copies"] == 1
+    assert table.loc["one", "diversity"] == 0
+
+
+def test_lines_are_compared_with_those_of_the_first_group():
+    groups = {"observed": widths_of(spectra(50, 3)), "made": widths_of(spectra(50, 4, depth=0.2))}
+    table = compare_lines(groups)
+    assert table["line"].tolist() == ["here", "here"]  # the other was measured in none
+    assert table["ks_distance"].iloc[0] == 0
+    assert table["ks_distance"].iloc[1] > 0.5
+    assert table["n_spectra"].tolist() == [50, 50]
+    for name, values in groups.items():
+        row = table[table["spectra"] == name].iloc[0]
+        expected = values["here"].quantile([0.25, 0.5, 0.75])
+        np.testing.assert_allclose(row[["quarter", "median", "three_quarters"]].tolist(), expected)
+
+
+def test_a_distance_needs_two_values_of_both():
+    few, many = pd.DataFrame({"a": [1.0, np.nan]}), pd.DataFrame({"a": [1.0, 2.0]})
+    assert distribution_distances(few, many) == {}
+    assert distribution_distances(many, many + 10) == {"a": 1.0}

@@ -1,4 +1,4 @@
-"""Networks that make images: they learn, and a training that was stopped goes on as it was."""
+"""Networks that make images: they learn, go on after a stop, and the best of them is used."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from skyloom.learning.generative import (
     KINDS,
     SPECTRAL_KINDS,
     build_pair,
+    choose_checkpoints,
     make_images,
     train_pair,
 )
@@ -105,3 +106,71 @@ def test_the_same_latent_numbers_give_the_same_images_in_any_chunks():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="kind 'gan' is none of dcgan, vae"):
         pair_of("gan")
+
+
+# --- which checkpoint is used ---------------------------------------------------------------------
+
+
+def piece(error, diversity=1.0, loss=1.0):
+    """Function that makes the result of a piece of two epochs from its last one."""
+
+    def ending_at(epoch):
+        return {
+            "history": np.array([[epoch - 1, 0.5, 0.5], [epoch, loss, 0.5]]),
+            "error": np.array(error),
+            "diversity": np.array(diversity),
+            "frame": np.full((1, 2), epoch),
+            "state_0": np.array([float(epoch)]),
+        }
+
+    return ending_at
+
+
+def choose(**trainings):
+    pieces = [
+        (name, 2 * number, make(2 * number))
+        for name, makers in trainings.items()
+        for number, make in enumerate(makers, 1)
+    ]
+
+    def verdict(result):
+        if not np.isfinite(result["history"]).all():
+            return "diverged"
+        return "collapsed" if result["diversity"] < 0.2 else ""
+
+    return choose_checkpoints(pieces, measured=("error", "diversity"), verdict=verdict)
+
+
+COLLAPSED = {"diversity": 0.1}
+DIVERGED = {"loss": np.nan}
+
+
+@pytest.mark.parametrize(
+    ("makers", "epoch", "verdict"),
+    [
+        ([piece(0.5), piece(0.3), piece(0.4)], 4, ""),
+        ([piece(0.3), piece(0.3)], 2, ""),  # of equals the first
+        ([piece(0.5), piece(0.1, **COLLAPSED)], 2, ""),
+        ([piece(0.5, **COLLAPSED), piece(0.1, **COLLAPSED)], 4, "collapsed"),
+        ([piece(0.1, **DIVERGED), piece(0.5, **COLLAPSED)], 4, "collapsed"),
+        ([piece(np.nan, **DIVERGED)], 2, "diverged"),
+    ],
+)
+def test_the_checkpoint_that_is_most_like_the_training_is_used(makers, epoch, verdict, caplog):
+    chosen, history, frames = choose(gan=makers)
+    assert (chosen["gan"].epoch, chosen["gan"].verdict) == (epoch, verdict)
+    assert chosen["gan"].state == [np.array([float(epoch)])]
+    assert history.loc[history["chosen"], "epoch"].tolist() == [epoch]
+    assert len(frames["gan"]) == len(makers)
+    # A user is told where nothing better was found.
+    assert ("in every checkpoint" in caplog.text) == (verdict != "")
+
+
+def test_every_training_has_its_own_history():
+    chosen, history, frames = choose(one=[piece(0.5), piece(0.2)], other=[piece(0.1), piece(0.9)])
+    assert {name: each.epoch for name, each in chosen.items()} == {"one": 4, "other": 2}
+    assert history["name"].tolist() == ["one"] * 4 + ["other"] * 4
+    # What is measured of a checkpoint stands in the row of its last epoch.
+    assert history["error"].dropna().tolist() == [0.5, 0.2, 0.1, 0.9]
+    assert history.loc[history["error"].notna(), "epoch"].tolist() == [2, 4, 2, 4]
+    assert [last for last, _ in frames["other"]] == [2, 4]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skyloom.nets.star_cnn import published_star_cnn, star_cnn
+from skyloom.nets.star_cnn import published_star_cnn, star_cnn, used_taps
 
 
 def test_the_published_network_has_the_published_number_of_parameters():
@@ -50,3 +50,24 @@ def test_the_seed_decides_the_weights():
     )
     np.testing.assert_array_equal(first, same)
     assert np.abs(first - other).max() > 0
+
+
+@pytest.mark.parametrize(("kernel_size", "tap"), [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2)])
+def test_one_tap_of_the_published_kernel_sees_the_spectrum(kernel_size, tap):
+    network = published_star_cnn(3, pixels=60, kernel_size=kernel_size, seed=0)
+    assert used_taps(network).tolist() == [tap]
+
+
+def test_the_published_network_is_the_dense_one_of_its_used_taps():
+    """Whatever its kernel size: what a kernel study varies is how large these weights are."""
+    wide = published_star_cnn(3, pixels=60, kernel_size=5, seed=1)
+    narrow = published_star_cnn(3, pixels=60, kernel_size=1, seed=2)
+    for one, other in zip(wide.layers, narrow.layers, strict=True):
+        weights = one.get_weights()
+        if weights and weights[0].ndim == 3:
+            weights[0] = weights[0][2:3]
+        other.set_weights(weights)
+    spectra = np.random.default_rng(0).random((7, 1, 60), np.float32)
+    np.testing.assert_allclose(
+        wide.predict_on_batch(spectra), narrow.predict_on_batch(spectra), atol=1e-6
+    )

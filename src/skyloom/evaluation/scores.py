@@ -401,3 +401,48 @@ def macro_f1_interval(
         means += np.divide(2 * right, total, out=np.zeros_like(right), where=total > 0).mean(axis=1)
     low, high = np.percentile(means / len(np.unique(truth)), [2.5, 97.5])
     return float(low), float(high)
+
+
+def success_along(predictions: pd.DataFrame, values: pd.Series, n_bins: int) -> pd.DataFrame:
+    """Success rates in bins of a quantity, with equal numbers of objects in each.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        ``configuration``, ``id``, ``class`` and ``predicted``.
+    values : pandas.Series
+        Of the quantity, by ``id``; objects without one are left out.
+    n_bins : int
+        At most.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a configuration and bin: ``configuration``, median ``value`` and its ``low`` and
+        ``high``, ``n_objects``, ``success_rate`` (mean over seeds), and the ends of its 95 %
+        interval, ``success_rate_low`` and ``success_rate_high``.
+    """
+    table = predictions.assign(value=predictions["id"].map(values))
+    table = table[np.isfinite(table["value"])]
+    rows = []
+    if len(table):
+        ends = np.linspace(0, 1, n_bins + 1)
+        edges = np.unique(np.quantile(table.drop_duplicates("id")["value"], ends))
+        last = max(0, len(edges) - 2)
+        number = np.clip(np.searchsorted(edges, table["value"], "right") - 1, 0, last)
+        for (name, _), part in table.groupby(["configuration", number], sort=False):
+            value, n = part["value"], part["id"].nunique()
+            rate = float((part["class"] == part["predicted"]).mean())
+            rows.append(
+                (
+                    name,
+                    value.median(),
+                    value.min(),
+                    value.max(),
+                    n,
+                    rate,
+                    *success_interval(rate, n),
+                )
+            )
+    columns = ["configuration", "value", "low", "high", "n_objects", "success_rate"]
+    return pd.DataFrame(rows, columns=[*columns, "success_rate_low", "success_rate_high"])

@@ -291,3 +291,100 @@ def judge_images(
         )
     histograms = image_histograms({"training": pictures} | drawn) if len(pictures) else ()
     return pd.DataFrame(rows), pd.DataFrame(histograms)
+
+
+def judge_spectra(
+    train: np.ndarray,
+    groups: dict[str, np.ndarray],
+    seen: Callable[[np.ndarray], np.ndarray],
+    widths_of: Callable[[np.ndarray], pd.DataFrame],
+) -> pd.DataFrame:
+    """Compare groups of spectra with those of a training part, and in a space of features.
+
+    Parameters
+    ----------
+    train : numpy.ndarray, shape (n, m)
+        Spectra on one grid.
+    groups : dict of str to numpy.ndarray, shape (k, m)
+        Likewise; held-out observed ones come first, with which the others are to be compared.
+    seen : callable
+        Spectra to features, shape (k, l).
+    widths_of : callable
+        Spectra to equivalent widths, a column a line.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``spectra`` (name of the group), ``n_spectra``, ``n_held_out``, ``spectrum_error``,
+        ``line_error`` (median over the lines of `distribution_distances`), ``kernel_distance``,
+        ``diversity`` in units of that of the training spectra, and ``share_of_copies``.
+    """
+    held = next(iter(groups.values()))
+    ours, usual, widths = seen(train), seen(held), widths_of(train)
+    rows = []
+    for name, made in groups.items():
+        theirs = seen(made)
+        apart = list(distribution_distances(widths, widths_of(made)).values())
+        rows.append(
+            {
+                "spectra": name,
+                "n_spectra": len(made),
+                "n_held_out": len(held),
+                "spectrum_error": spectrum_error(train, made),
+                "line_error": float(np.median(apart)) if apart else np.nan,
+                "kernel_distance": kernel_distance(ours, theirs),
+                "diversity": diversity(theirs) / diversity(ours),
+                "share_of_copies": share_of_copies(theirs, ours, usual),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def compare_lines(groups: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Equivalent widths of some groups of spectra beside those of the first.
+
+    Parameters
+    ----------
+    groups : dict of str to pandas.DataFrame
+        A column a line, NaN where it could not be measured.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``spectra`` (name of the group), ``line``, ``n_spectra``, ``median``, ``quarter``,
+        ``three_quarters`` and ``ks_distance``, see `distribution_distances`.
+    """
+    observed, rows = next(iter(groups.values())), []
+    for name, table in groups.items():
+        apart = distribution_distances(observed, table)
+        for line in table:
+            widths = table[line].dropna()
+            if len(widths):
+                quartiles = np.percentile(widths, [50, 25, 75])
+                rows.append((name, line, len(widths), *quartiles, apart.get(line, np.nan)))
+    columns = ["spectra", "line", "n_spectra", "median", "quarter", "three_quarters", "ks_distance"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def distribution_distances(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, float]:
+    """Kolmogorov-Smirnov distance of each column of two tables.
+
+    Parameters
+    ----------
+    ours, theirs : pandas.DataFrame
+        With the same columns.
+
+    Returns
+    -------
+    dict of str to float
+        0 to 1, of the columns in which both have two values or more. There is no p-value: many
+        copies of a few objects are no sample of so many.
+    """
+    from scipy.stats import ks_2samp
+
+    pairs = {name: (ours[name].dropna(), theirs[name].dropna()) for name in ours}
+    return {
+        name: float(ks_2samp(*pair).statistic)
+        for name, pair in pairs.items()
+        if min(map(len, pair)) > 1
+    }

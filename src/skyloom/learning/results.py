@@ -97,7 +97,8 @@ def score_comparison(
     selected = select_configurations(inner_scores)
     nested = nested_predictions(network_predictions, selected).assign(configuration=NESTED)
     groups = {"nested": nested, "network": network_predictions, "baseline": baseline_predictions}
-    inner_means = inner_scores.groupby("configuration")["score"].mean()
+    # Not the mean of the groups at once, which rounds otherwise in its last digit.
+    inner_means = {name: own["score"].mean() for name, own in inner_scores.groupby("configuration")}
     inner_means[NESTED] = selected["score"].mean()
     rows, parts = [], []
     for kind, group in groups.items():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     import keras
@@ -106,3 +108,26 @@ def published_star_cnn(
     return star_cnn(
         (1, pixels), n_classes, kernel_size=kernel_size, dense=PUBLISHED_DENSE, dropout=0, seed=seed
     )
+
+
+def used_taps(network: Any) -> np.ndarray:
+    """Taps of the first kernel that ever see more than the zeros beside a spectrum.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Whose first layer is a convolution of an input one pixel long.
+
+    Returns
+    -------
+    numpy.ndarray of int
+        Those whose weights have a gradient.
+    """
+    import tensorflow as tf
+
+    inputs = tf.ones((1, *network.input_shape[1:]))
+    first = network.layers[0]
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(first(inputs) ** 2)
+    gradient = tape.gradient(value, first.kernel).numpy()
+    return np.flatnonzero(np.abs(gradient).sum(axis=(1, 2)) > 0)

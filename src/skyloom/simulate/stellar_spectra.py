@@ -10,6 +10,7 @@ import pandas as pd
 
 from skyloom.spectra.constants import SPEED_OF_LIGHT
 from skyloom.spectra.optical.spectral_types import CLASSES
+from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
 if TYPE_CHECKING:
     from astropy.io import fits
@@ -310,6 +311,33 @@ def _shifted(flux, velocity):
     share = place - whole
     left, right = (np.take_along_axis(flux, whole + k, axis=1) for k in (0, 1))
     return (1 - share) * left + share * right
+
+
+def observed_spectra(truth: pd.DataFrame, rng: np.random.Generator) -> list[OpticalSpectrum]:
+    """Observe stars, as a reader would give their spectra.
+
+    Parameters
+    ----------
+    truth : pandas.DataFrame
+        From `draw_truth`.
+    rng : numpy.random.Generator
+        Draws what the observation adds.
+
+    Returns
+    -------
+    list of skyloom.spectra.optical.spectrum.OpticalSpectrum
+        In vacuum; their radial velocities have an error, as observed ones do.
+    """
+    flux, inverse_variance = observe(truth, rng)
+    wavelength, nothing = wavelength_grid(), np.zeros(flux.shape[1], bool)
+    velocities = truth["velocity"] + truth["velocity_error"] * rng.standard_normal(len(truth))
+    return [
+        OpticalSpectrum(
+            wavelength, one.astype(float), weight.astype(float), nothing, "simulation",
+            medium="vacuum", radial_velocity=velocity,
+        )
+        for one, weight, velocity in zip(flux, inverse_variance, velocities, strict=True)
+    ]  # fmt: skip
 
 
 def to_hdu(row: pd.Series, flux: np.ndarray, inverse_variance: np.ndarray) -> fits.PrimaryHDU:

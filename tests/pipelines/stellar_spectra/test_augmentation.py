@@ -4,25 +4,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skyloom.learning.fitting import TrainingParameters
+from skyloom.pipelines.stellar_spectra import augmentation as module
 from skyloom.pipelines.stellar_spectra.augmentation import (
     class_names,
     draw_synthetic_spectra,
-    jitter,
     make_split,
     rare_training_rows,
     simulate_class,
+    train_generators,
 )
 from skyloom.pipelines.stellar_spectra.features import lines_of
 from skyloom.pipelines.stellar_spectra.ingestion import configure_sweep
 from skyloom.pipelines.stellar_spectra.parameters import (
     AugmentationParameters,
     FeatureParameters,
+    GeneratorParameters,
     JitterParameters,
     NetworkParameters,
-    StudyParameters,
-    Sweep,
+    SweepsParameters,
     SyntheticParameters,
-    TrainingParameters,
 )
 from skyloom.pipelines.stellar_spectra.reporting import unused_spectra, without_pool
 
@@ -30,10 +31,10 @@ FEATURES = FeatureParameters(low=4000, high=6800, step=5e-4, height=8)
 STILL = JitterParameters(velocity=0, noise=0, tilt=0)
 
 
-def plan_of(arms=("none", "repeats", "jitter", "simulated"), **sweep):
-    sweep = {"grid": {"augmentation.arm": list(arms)}} | sweep
+def sweep_of(arms=("none", "repeats", "jitter", "simulated"), **further):
+    sweep = {"grid": {"augmentation.arm": list(arms)}} | further
     return configure_sweep(
-        StudyParameters(chosen="a", sweeps={"a": sweep}), FEATURES, AugmentationParameters(),
+        SweepsParameters(chosen="a", named={"a": sweep}), FEATURES, AugmentationParameters(),
         NetworkParameters(), TrainingParameters(),
     )  # fmt: skip
 
@@ -55,7 +56,7 @@ COUNTS = {"O": 6, "B": 9, "G": 12}
 
 def test_every_star_is_tested_once_and_never_on_two_sides():
     sample = sample_of(COUNTS)
-    manifest = make_split(sample, plan_of(), AugmentationParameters(n_folds=3, seeds=(0, 4)))
+    manifest = make_split(sample, sweep_of(), AugmentationParameters(n_folds=3, seeds=(0, 4)))
     assert class_names(sample, manifest) == ["O", "B", "G"]
     assert manifest.groupby(["seed", "fold", "group"])["role"].nunique().eq(1).all()
     tested = manifest[manifest["role"] == "test"]
@@ -66,7 +67,7 @@ def test_every_star_is_tested_once_and_never_on_two_sides():
 
 def test_classes_of_too_few_stars_are_left_out_and_told(caplog):
     sample = sample_of(COUNTS | {"M": 2})
-    manifest = make_split(sample, plan_of(), AugmentationParameters(n_folds=3))
+    manifest = make_split(sample, sweep_of(), AugmentationParameters(n_folds=3))
     assert class_names(sample, manifest) == ["O", "B", "G"]
     assert "class M has 2 stars to train on" in caplog.text
 
@@ -74,7 +75,7 @@ def test_classes_of_too_few_stars_are_left_out_and_told(caplog):
 def test_what_is_not_kept_is_not_split():
     sample = sample_of(COUNTS)
     sample.loc[:3, "keep"] = False
-    manifest = make_split(sample, plan_of(), AugmentationParameters(n_folds=3))
+    manifest = make_split(sample, sweep_of(), AugmentationParameters(n_folds=3))
     assert not set(sample.loc[:3, "id"]) & set(manifest["id"])
 
 
@@ -87,7 +88,7 @@ def two_surveys():
 
 def test_surveys_are_tested_that_nothing_was_trained_on(caplog):
     sample = two_surveys()
-    manifest = make_split(sample, plan_of(test_surveys=["south"]), AugmentationParameters())
+    manifest = make_split(sample, sweep_of(test_surveys=["south"]), AugmentationParameters())
     survey = manifest["id"].map(sample.set_index("id")["survey"])
     assert ((survey == "south") == (manifest["role"] == "test")).all()
     assert manifest.groupby(["seed", "group"])["role"].nunique().eq(1).all()
@@ -104,33 +105,16 @@ def test_surveys_are_tested_that_nothing_was_trained_on(caplog):
 def test_surveys_must_be_there_and_leave_some(tested, learnt):
     with pytest.raises(ValueError, match=r"some of \['north', 'south'\], none of them both"):
         make_split(
-            two_surveys(), plan_of(test_surveys=tested, train_surveys=learnt),
+            two_surveys(), sweep_of(test_surveys=tested, train_surveys=learnt),
             AugmentationParameters(),
         )  # fmt: skip
 
 
 def test_surveys_that_are_not_asked_for_are_left_out():
     more = pd.concat([two_surveys(), sample_of({"B": 4, "G": 4}, "west")], ignore_index=True)
-    plan = plan_of(test_surveys=["south"], train_surveys=["north"])
-    manifest = make_split(more, plan, AugmentationParameters())
+    sweep = sweep_of(test_surveys=["south"], train_surveys=["north"])
+    manifest = make_split(more, sweep, AugmentationParameters())
     assert set(manifest["id"].map(more.set_index("id")["survey"])) == {"north", "south"}
-
-
-def test_jitter_changes_as_much_as_it_is_told():
-    rng = np.random.default_rng(0)
-    flux = 1 - 0.5 * np.exp(-0.5 * ((np.arange(400) - 200) / 4) ** 2)[None]
-    same = jitter(flux, 3, STILL, FEATURES, rng)
-    np.testing.assert_allclose(same, np.repeat(flux, 3, axis=0), atol=1e-6)
-    velocity = STILL.model_copy(update={"velocity": 600.0})
-    moved = jitter(flux, 2000, velocity, FEATURES, rng)
-    middle = (np.arange(400) * (1 - moved)).sum(axis=1) / (1 - moved).sum(axis=1)
-    pixel = 299792.458 * np.log(10) * FEATURES.step  # km/s
-    assert (middle - 200).std() * pixel == pytest.approx(600, rel=0.08)
-    noisy = jitter(flux, 500, STILL.model_copy(update={"noise": 0.1}), FEATURES, rng)
-    assert (noisy - flux).std() == pytest.approx(0.1, rel=0.02)
-    tilted = jitter(flux, 2000, STILL.model_copy(update={"tilt": 0.05}), FEATURES, rng)
-    assert tilted[:, -1].std() == pytest.approx(0.05, rel=0.08)
-    np.testing.assert_allclose(tilted[:, 0] + tilted[:, -1], 2, atol=1e-3)
 
 
 def test_simulated_stars_are_of_their_class():
@@ -147,12 +131,12 @@ def test_simulated_stars_are_of_their_class():
 
 def test_copies_are_of_training_stars_of_their_fold_only():
     sample = sample_of(COUNTS)
-    manifest = make_split(sample, plan_of(), AugmentationParameters(n_folds=3))
+    manifest = make_split(sample, sweep_of(), AugmentationParameters(n_folds=3))
     level = 1 + 0.01 * np.arange(len(sample), dtype=np.float32)
     flux = np.repeat(level[:, None], FEATURES.n_pixels, axis=1)
     parameters = SyntheticParameters(n_spectra=30, jitter=STILL)
     spectra, table = draw_synthetic_spectra(
-        sample, {FEATURES.prepared: lambda: flux}, manifest, {}, plan_of(), parameters
+        sample, {FEATURES.prepared: lambda: flux}, manifest, {}, sweep_of(), parameters
     )
     assert table["arm"].value_counts().to_dict() == dict.fromkeys(
         ("repeats", "jitter", "simulated"), 3
@@ -170,22 +154,48 @@ def test_copies_are_of_training_stars_of_their_fold_only():
 
 def test_nothing_is_made_of_a_class_that_nobody_has(caplog):
     sample = sample_of({"B": 6, "G": 6})
-    manifest = make_split(sample, plan_of(), AugmentationParameters(n_folds=3))
+    manifest = make_split(sample, sweep_of(), AugmentationParameters(n_folds=3))
     flux = np.ones((len(sample), FEATURES.n_pixels), np.float32)
     spectra, table = draw_synthetic_spectra(
-        sample, {FEATURES.prepared: lambda: flux}, manifest, {}, plan_of(), SyntheticParameters()
+        sample, {FEATURES.prepared: lambda: flux}, manifest, {}, sweep_of(), SyntheticParameters()
     )
     assert not spectra
     assert table.empty
     assert "fold 0: nothing for the arm jitter, which is like none there" in caplog.text
-    told = without_pool(table, manifest, Sweep.model_validate(plan_of()))
+    told = without_pool(table, manifest, sweep_of())
     assert told.startswith("jitter (fold 0), jitter (fold 1)")
+
+
+def test_a_diverged_generator_is_worse_than_none(monkeypatch):
+    sample = sample_of(COUNTS | {"O": 15})
+    manifest = make_split(sample, sweep_of(), AugmentationParameters(n_folds=3))
+    flux = np.ones((len(sample), FEATURES.n_pixels), np.float32)
+
+    def pieces(trainings, *_, **__):
+        assert list(trainings) == ["fold_0", "fold_1", "fold_2"]
+        for name in reversed(trainings):  # as they come
+            loss = np.nan if name == "fold_1" else 0.5
+            yield name, 1, {
+                "history": np.array([[1, loss, 0.5]]), "spectrum_error": np.array(0.3),
+                "diversity": np.array(0.9), "frame": flux[:6], "state_0": np.zeros(1),
+            }  # fmt: skip
+
+    monkeypatch.setattr(module, "train_in_pieces", pieces)
+    makers, history, films, sheets = train_generators(
+        sample, {FEATURES.prepared: lambda: flux}, manifest, sweep_of(["none", "gan"]),
+        None, GeneratorParameters(), None,
+    )  # fmt: skip
+    assert set(makers) == set(sheets) == {"fold_0", "fold_2"}
+    assert set(films) == {"fold_0", "fold_1", "fold_2"}
+    assert history["fold"].tolist() == [0, 1, 2]
+    assert history["chosen"].tolist() == [True, False, True]
+    assert history["verdict"].tolist() == ["", "diverged", ""]
 
 
 def test_every_spectrum_that_is_not_split_is_listed():
     sample = two_surveys().assign(reason="", value="")
     sample.loc[0, ["keep", "reason", "value"]] = [False, "too noisy", "S/N 2.0"]
-    manifest = make_split(sample, plan_of(test_surveys=["south"]), AugmentationParameters())
+    manifest = make_split(sample, sweep_of(test_surveys=["south"]), AugmentationParameters())
     listed = unused_spectra(sample, manifest)
     assert set(listed["id"]) | set(manifest["id"]) == set(sample["id"])
     assert not set(listed["id"]) & set(manifest["id"])

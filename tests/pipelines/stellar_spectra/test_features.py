@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skyloom.learning.fitting import TrainingParameters
 from skyloom.pipelines.stellar_spectra import features as module
 from skyloom.pipelines.stellar_spectra.features import (
     as_input,
@@ -18,8 +19,7 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     AugmentationParameters,
     FeatureParameters,
     NetworkParameters,
-    StudyParameters,
-    TrainingParameters,
+    SweepsParameters,
 )
 from skyloom.simulate.stellar_spectra import draw_truth, observe, wavelength_grid
 from skyloom.spectra.optical.preparation import (
@@ -34,12 +34,12 @@ FEATURES = FeatureParameters(low=4000, high=6800, step=5e-4, height=8)
 TRUTH = draw_truth(9, np.random.default_rng(3), snr=(50.0, 60.0))
 
 
-def plan_of(features=FEATURES, **grid):
+def sweep_of(features=FEATURES, **grid):
     grid = {f"features.{name}": values for name, values in grid.items()}
     grid = grid or {"features.form": ["spectrum"]}
-    studies = StudyParameters(chosen="a", sweeps={"a": {"grid": grid}})
+    sweeps = SweepsParameters(chosen="a", named={"a": {"grid": grid}})
     return configure_sweep(
-        studies, features, AugmentationParameters(), NetworkParameters(), TrainingParameters()
+        sweeps, features, AugmentationParameters(), NetworkParameters(), TrainingParameters()
     )
 
 
@@ -77,13 +77,13 @@ def sample():
 def test_chunks_change_nothing(sample, monkeypatch, chunk):
     stars, spectra, stack = sample
     monkeypatch.setattr(module, "_CHUNK", chunk)
-    (prepared,) = prepare_sample(stars, stack, plan_of()).values()
+    (prepared,) = prepare_sample(stars, stack, sweep_of()).values()
     expected, _, _ = corrected_spectra(
         spectra, FEATURES.grid, width=FEATURES.continuum_width / FEATURES.step,
         min_coverage=FEATURES.min_coverage,
     )  # fmt: skip
     np.testing.assert_allclose(prepared.compute(), expected, atol=2e-3)
-    kept, lines = measure_stars(stars, stack, plan_of())
+    kept, lines = measure_stars(stars, stack, sweep_of())
     assert lines["id"].tolist() == stars["id"].tolist()
     assert kept["keep"].tolist() == [k != 2 for k in range(len(stars))]
     assert kept.loc[2, "reason"] == "covers too little"
@@ -93,22 +93,22 @@ def test_chunks_change_nothing(sample, monkeypatch, chunk):
 
 def test_a_spectrum_must_be_usable_in_every_preparation(sample):
     stars, _, stack = sample
-    plan = plan_of(preparation=["corrected", "published"])
-    kept, _ = measure_stars(stars, stack, plan)
+    sweep = sweep_of(preparation=["corrected", "published"])
+    kept, _ = measure_stars(stars, stack, sweep)
     assert kept["keep"].sum() == 8
-    prepared = prepare_sample(stars, stack, plan)
+    prepared = prepare_sample(stars, stack, sweep)
     assert sorted(flux.shape[1] for flux in prepared.values()) == [FEATURES.n_pixels, 3500]
 
 
 @pytest.mark.parametrize("form", ["spectrum", "published", "wrapped", "scalogram"])
 def test_inputs_have_the_shape_that_a_network_is_told(sample, form):
     stars, _, stack = sample
-    plan = plan_of(form=[form])
-    prepared = prepare_sample(stars, stack, plan)
+    sweep = sweep_of(form=[form])
+    prepared = prepare_sample(stars, stack, sweep)
     known = {name: flux.compute for name, flux in prepared.items()}
     features = FEATURES.model_copy(update={"form": form})
     base = known[features.prepared]()
-    (inputs,) = draw_inputs(known, plan).values()
+    (inputs,) = draw_inputs(known, sweep).values()
     assert inputs.dtype == np.float32
     assert inputs.shape == (9, *features.input_shape)
     found = inputs.compute()
@@ -147,8 +147,8 @@ def test_wavelengths_of_published_pixels_are_the_true_ones():
 
 def test_lines_of_made_spectra_are_those_of_the_same_observed_ones(sample):
     stars, _, stack = sample
-    (prepared,) = prepare_sample(stars, stack, plan_of()).values()
-    _, measured = measure_stars(stars, stack, plan_of())
+    (prepared,) = prepare_sample(stars, stack, sweep_of()).values()
+    _, measured = measure_stars(stars, stack, sweep_of())
     again = lines_of(prepared.compute(), FEATURES)
     rows = [k for k in range(9) if k != 2]
     np.testing.assert_allclose(again.loc[rows, "H beta"], measured.loc[rows, "H beta"], atol=0.05)

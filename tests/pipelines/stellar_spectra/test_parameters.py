@@ -3,25 +3,22 @@
 import pytest
 from pydantic import ValidationError
 
+from skyloom.learning.fitting import TrainingParameters
 from skyloom.pipelines.stellar_spectra.ingestion import configure_sweep
 from skyloom.pipelines.stellar_spectra.parameters import (
     AugmentationParameters,
     FeatureParameters,
     NetworkParameters,
     SimulationParameters,
-    StudyParameters,
-    Sweep,
-    TrainingParameters,
+    SweepsParameters,
 )
 
 
-def plan(grid, **features):
-    studies = StudyParameters(chosen="a", sweeps={"a": {"grid": grid}})
-    return Sweep.model_validate(
-        configure_sweep(
-            studies, FeatureParameters(**features), AugmentationParameters(), NetworkParameters(),
-            TrainingParameters(),
-        )
+def sweep_of(grid, **features):
+    sweeps = SweepsParameters(chosen="a", named={"a": {"grid": grid}})
+    return configure_sweep(
+        sweeps, FeatureParameters(**features), AugmentationParameters(), NetworkParameters(),
+        TrainingParameters(),
     )  # fmt: skip
 
 
@@ -35,7 +32,7 @@ def plan(grid, **features):
         (SimulationParameters, {"stars": {"class_shares": [0] * 7}}, "must not all be 0"),
         (AugmentationParameters, {"split": "given"}, "split"),
         (AugmentationParameters, {"rare_class": "Q"}, "rare_class"),
-        (StudyParameters, {"chosen": "b", "sweeps": {"a": {"grid": {}}}}, "there is no study 'b'"),
+        (SweepsParameters, {"chosen": "b", "named": {"a": {"grid": {}}}}, "there is no sweep 'b'"),
     ],
 )
 def test_impossible_values_are_refused(model, values, message):
@@ -46,20 +43,20 @@ def test_impossible_values_are_refused(model, values, message):
 def test_generators_are_trained_for_one_preparation_only():
     both = {"augmentation.arm": ["none", "gan"], "features.preparation": ["corrected", "published"]}
     with pytest.raises(ValidationError, match="arms with gan cannot vary the preparation"):
-        plan(both)
+        sweep_of(both)
     forms = {"augmentation.arm": ["none", "gan"], "features.form": ["spectrum", "scalogram"]}
-    assert plan(forms).arms == ["gan", "none"]
+    assert sweep_of(forms).arms == ["gan", "none"]
 
 
 def test_shuffles_of_the_whole_procedure_are_refused():
     with pytest.raises(ValidationError, match="n_permutations must be 0"):
-        StudyParameters(chosen="a", sweeps={"a": {"grid": {"network.pool": [2]},
+        SweepsParameters(chosen="a", named={"a": {"grid": {"network.pool": [2]},
                                                   "n_permutations": 9}})  # fmt: skip
 
 
 def test_forms_share_what_is_prepared():
-    sweep = plan({"features.form": ["spectrum", "wrapped", "scalogram"],
+    sweep = sweep_of({"features.form": ["spectrum", "wrapped", "scalogram"],
                   "features.preparation": ["corrected", "published"]})  # fmt: skip
-    assert len(sweep.image_variants) == 6
+    assert len(sweep.input_variants) == 6
     assert len(sweep.preparations) == 2
     assert next(iter(sweep.preparations)) == sweep.base.features.prepared

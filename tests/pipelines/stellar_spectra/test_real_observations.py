@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from skyloom.datasets import ObservationsDataset
+from skyloom.learning.fitting import TrainingParameters
 from skyloom.pipelines.stellar_spectra.features import measure_stars
 from skyloom.pipelines.stellar_spectra.ingestion import configure_sweep, ingest_spectra
 from skyloom.pipelines.stellar_spectra.parameters import (
@@ -12,8 +13,7 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     FeatureParameters,
     IngestionParameters,
     NetworkParameters,
-    StudyParameters,
-    TrainingParameters,
+    SweepsParameters,
 )
 
 
@@ -50,12 +50,12 @@ def test_stars_of_two_surveys_are_known_to_be_the_same(ingested):
 
 def test_lines_follow_the_classes_in_every_survey(ingested):
     _, stars, spectra, _ = ingested
-    studies = StudyParameters(chosen="a", sweeps={"a": {"grid": {"features.form": ["spectrum"]}}})
-    plan = configure_sweep(
-        studies, FeatureParameters(min_coverage=0.7), AugmentationParameters(),
+    sweeps = SweepsParameters(chosen="a", named={"a": {"grid": {"features.form": ["spectrum"]}}})
+    sweep = configure_sweep(
+        sweeps, FeatureParameters(min_coverage=0.7), AugmentationParameters(),
         NetworkParameters(), TrainingParameters(),
     )  # fmt: skip
-    sample, lines = measure_stars(stars, spectra, plan)
+    sample, lines = measure_stars(stars, spectra, sweep)
     assert sample["keep"].sum() > 880
     table = lines.drop(columns="id").assign(survey=sample["survey"], kind=sample["class"])
     median = table[sample["keep"].to_numpy()].groupby(["survey", "kind"]).median()

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skyloom.nets.star_cnn import published_star_cnn
+from skyloom.learning.fitting import TrainingParameters
 from skyloom.pipelines.stellar_spectra.audit import (
     AUDIT_COLUMNS,
     audit_in_words,
     published_fit_task,
-    used_taps,
 )
+from skyloom.pipelines.stellar_spectra.features import likeness_features
 from skyloom.pipelines.stellar_spectra.fitting import (
     fit_settings,
     fit_task,
@@ -26,14 +26,11 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     FeatureParameters,
     GenerationParameters,
     NetworkParameters,
-    StudyParameters,
-    Sweep,
-    TrainingParameters,
+    SweepsParameters,
 )
 from skyloom.pipelines.stellar_spectra.training import (
     fit_baselines,
     fit_final_network,
-    likeness_features,
 )
 from skyloom.spectra.optical.line_indices import LINE_INDICES
 
@@ -59,7 +56,7 @@ def configuration(arm="none", **changes):
 
 
 def settings_of(arm, pools=()):
-    return fit_settings([configuration(arm)], 3, 0, pools, 1, 7)
+    return fit_settings([configuration(arm)], 1, 7, n_classes=3, rare=0, pools=pools)
 
 
 def pool_of(arm):
@@ -70,7 +67,7 @@ def test_made_spectra_fill_the_rare_class_up_to_the_median():
     settings = settings_of("gan", [pool_of("gan")])
     made = np.full((5, N), 1.25, np.float32)
     shared = {settings["spectra"]: stars(CLASSES)[..., None], pool_of("gan"): made}
-    inputs, classes = training_data(settings, np.arange(len(CLASSES)), CLASSES, shared)
+    inputs, classes = training_data(settings, shared, np.arange(len(CLASSES)), CLASSES)
     assert np.bincount(classes).tolist() == [20, 20, 30]
     assert inputs.shape == (70, N, 1)
     # Given as the observed ones are: as departures from the continuum.
@@ -84,7 +81,7 @@ def test_other_arms_are_trained_on_observed_spectra_only(arm):
     assert settings["synthetic"] is None
     assert settings["balance"] == (arm == "class weights")
     shared = {settings["spectra"]: stars(CLASSES)[..., None]}
-    inputs, classes = training_data(settings, np.arange(53), CLASSES, shared)
+    inputs, classes = training_data(settings, shared, np.arange(53), CLASSES)
     np.testing.assert_array_equal(classes, CLASSES)
     assert len(inputs) == 53
 
@@ -100,12 +97,12 @@ def test_a_fit_learns_lines_and_comes_out_the_same_twice():
     shared = {settings["spectra"]: stars(classes)[..., None]}
     arrays = {
         "train": np.arange(60), "validation": np.arange(60, 90), "test": np.arange(90, 120),
-        "train_classes": classes[:60], "validation_classes": classes[60:90],
+        "train_targets": classes[:60], "validation_targets": classes[60:90],
     }  # fmt: skip
     first, second = (fit_task(settings, arrays, shared, threads=1) for _ in range(2))
-    named = first["test_probability"][0].argmax(axis=1)
+    named = first["test_prediction"][0].argmax(axis=1)
     assert (named == classes[90:]).mean() > 0.9
-    np.testing.assert_array_equal(first["test_probability"], second["test_probability"])
+    np.testing.assert_array_equal(first["test_prediction"], second["test_prediction"])
 
 
 def generator_settings(**changes):
@@ -188,27 +185,6 @@ def test_baselines_see_line_indices_and_do_without_missing_ones():
 # --- audit ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kernel_size", "tap"), [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2)])
-def test_one_tap_of_the_published_kernel_sees_the_spectrum(kernel_size, tap):
-    network = published_star_cnn(3, pixels=60, kernel_size=kernel_size, seed=0)
-    assert used_taps(network).tolist() == [tap]
-
-
-def test_the_published_network_is_the_dense_one_of_its_used_taps():
-    """Whatever its kernel size: what a kernel study varies is how large these weights are."""
-    wide = published_star_cnn(3, pixels=60, kernel_size=5, seed=1)
-    narrow = published_star_cnn(3, pixels=60, kernel_size=1, seed=2)
-    for one, other in zip(wide.layers, narrow.layers, strict=True):
-        weights = one.get_weights()
-        if weights and weights[0].ndim == 3:
-            weights[0] = weights[0][2:3]
-        other.set_weights(weights)
-    spectra = RNG.random((7, 1, 60), np.float32)
-    np.testing.assert_allclose(
-        wide.predict_on_batch(spectra), narrow.predict_on_batch(spectra), atol=1e-6
-    )
-
-
 def audit_settings(**changes):
     return {
         "kernel_size": 3, "seed": 1, "epochs": 12, "batch_size": 16, "n_classes": 3, "rare": 0,
@@ -257,23 +233,23 @@ def test_the_audit_says_what_its_table_says():
 
 def test_a_window_without_the_usual_lines_still_has_a_final_network():
     red = FeatureParameters(low=6600, high=7200, step=5e-4, height=8)
-    studies = StudyParameters(chosen="a", sweeps={"a": {"grid": {"augmentation.arm": ["none"]}}})
-    plan = configure_sweep(
-        studies, red, AugmentationParameters(), NetworkParameters(widths=(4,), dense=4),
+    sweeps = SweepsParameters(chosen="a", named={"a": {"grid": {"augmentation.arm": ["none"]}}})
+    sweep = configure_sweep(
+        sweeps, red, AugmentationParameters(), NetworkParameters(widths=(4,), dense=4),
         TrainingParameters(epochs=1, steps_per_epoch=2),
     )  # fmt: skip
     ids = [f"s{k}" for k in range(12)]
     sample = pd.DataFrame({"id": ids, "class": ["A", "G"] * 6, "survey": "s", "label_source": "x"})
     manifest = pd.DataFrame({"id": ids, "class": [0, 1] * 6, "fold": 0, "seed": 0, "role": "train"})
     measurements = pd.DataFrame({"id": ids} | dict.fromkeys(LINE_INDICES, np.nan))
-    (variant,) = Sweep.model_validate(plan).image_variants
+    (variant,) = sweep.input_variants
     inputs = RNG.normal(size=(12, *red.input_shape)).astype(np.float32)
     validation = pd.DataFrame(
         {"class": [0, 1], "probability_0": [0.6, 0.4], "probability_1": [0.4, 0.6]}
     )
     network, description, example = fit_final_network(
         sample, measurements, manifest, {variant: lambda: inputs}, {}, validation,
-        {"chosen": plan["configurations"][0]}, plan,
+        {"chosen": sweep.configurations[0].model_dump(mode="json")}, sweep,
     )  # fmt: skip
     assert description["sample"] is None  # no line tells whether a star is like these
     assert description["class_names"] == ["A", "G"]

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from skyloom.compute import ClusterParameters, connect
-from skyloom.learning.equal_steps import compiled
-from skyloom.learning.fitting import fit_classifier, predict, prepare_process, restart
-from skyloom.learning.generative import Training, maker_with, train_in_pieces
-from skyloom.learning.sweep import (
-    FailedTask,
-    Finished,
-    ResultStore,
-    Task,
-    code_digest,
-    run_procedures,
+from skyloom.compute import ClusterParameters
+from skyloom.learning.fitting import (
+    compiled,
+    fit_classifier,
+    predict,
+    prepare_process,
+    restart,
+    unpack,
 )
+from skyloom.learning.generative import Training, make_images, maker_with, train_in_pieces
+from skyloom.learning.tasks import ResultStore, Task, run_each
+from skyloom.nets.star_cnn import published_star_cnn, used_taps
 from skyloom.pipelines.stellar_spectra.features import prepare_all
 from skyloom.pipelines.stellar_spectra.fitting import train_generator_task
 from skyloom.pipelines.stellar_spectra.parameters import AuditParameters, Sweep
@@ -84,50 +82,30 @@ def audit_published_recipe(
     kernels = {"true": audit.kernel_sizes, "shuffled": audit.kernel_sizes[:1]}
     if _PUBLISHED_KERNEL in audit.kernel_sizes:
         kernels["shuffled"] = (_PUBLISHED_KERNEL,)
-    jobs = [
-        (labels, kernel, repeat)
-        for labels, sizes in kernels.items()
-        for kernel in sizes
-        for repeat in range(audit.n_repeats)
-    ]
-    bar = tqdm(total=len(jobs), desc="audit", unit="fit")
-
-    def procedure(job):
-        labels, kernel, repeat = job
-        key = [audit.seed, labels == "true", kernel, repeat]
-        settings = {
-            "kernel_size": kernel, "seed": int(np.random.default_rng(key).integers(2**20)),
-            "epochs": audit.epochs, "batch_size": audit.batch_size,
-            "n_classes": len(names), "rare": names.index(rare),
-            "test_share": audit.test_share, "made": f"made {labels}",
-        }  # fmt: skip
-        arrays = {"classes": labelled[labels]}
-        (result,) = yield [Task(settings, arrays, ("spectra", settings["made"]))]
-        yield Finished((job, result))
-
-    found = {}
-    with connect(cluster, round(flux.shape[1] ** 0.5)) as (client, threads):
-        for job, result in run_procedures(
-            [procedure(job) for job in jobs],
-            partial(published_fit_task, threads=threads),
-            shared,
-            finished_fits,
-            client,
-            code=audit_code(),
-        ):
-            if isinstance(result, FailedTask):
-                msg = f"a fit of the audit failed: {result.error}"
-                raise RuntimeError(msg)
-            bar.update()
-            found[job] = result
-    bar.close()
-    table = pd.DataFrame(
-        [
-            (*job, *(float(found[job][name]) for name in AUDIT_COLUMNS[3:]))
-            for job in jobs
-        ],
-        columns=list(AUDIT_COLUMNS),
+    tasks = {}
+    for labels, sizes in kernels.items():
+        for kernel in sizes:
+            for repeat in range(audit.n_repeats):
+                key = [audit.seed, labels == "true", kernel, repeat]
+                settings = {
+                    "kernel_size": kernel, "seed": int(np.random.default_rng(key).integers(2**20)),
+                    "epochs": audit.epochs, "batch_size": audit.batch_size,
+                    "n_classes": len(names), "rare": names.index(rare),
+                    "test_share": audit.test_share, "made": f"made {labels}",
+                }  # fmt: skip
+                arrays = {"classes": labelled[labels]}
+                task = Task(settings, arrays, ("spectra", settings["made"]))
+                tasks[labels, kernel, repeat] = task
+    fits = dict(
+        run_each(
+            tasks, published_fit_task, shared, finished_fits, cluster,
+            size=round(flux.shape[1] ** 0.5), about="audit",
+        )
     )  # fmt: skip
+    table = pd.DataFrame(
+        [(*key, *(float(fits[key][name]) for name in AUDIT_COLUMNS[3:])) for key in tasks],
+        columns=list(AUDIT_COLUMNS),
+    )
     whole = ["taps_used", "n_train", "n_test", "n_made_in_test", "n_real_rare_in_test"]
     table[whole] = table[whole].astype(int)
     return table, audit_in_words(table, rare, audit)
@@ -150,11 +128,8 @@ def _at_most(classes, n, rng):
 
 def _made_spectra(flux, labelled, rare, store, parameters, cluster):
     """Spectra of the rare class by the published generator, for each kind of labels."""
-    from skyloom.learning.fitting import unpack
-    from skyloom.learning.generative import make_images
-
-    own = {labels: np.flatnonzero(classes == rare) for labels, classes in labelled.items()}
-    shown = {f"rare {labels}": flux[rows][..., None] for labels, rows in own.items()}
+    members = {labels: np.flatnonzero(classes == rare) for labels, classes in labelled.items()}
+    shown = {f"rare {labels}": flux[rows][..., None] for labels, rows in members.items()}
     trainings = {
         labels: Training(
             {
@@ -166,14 +141,14 @@ def _made_spectra(flux, labelled, rare, store, parameters, cluster):
             {"classes": np.zeros(len(rows), np.int32)},
             parameters.generator_epochs,
         )
-        for labels, rows in own.items()
+        for labels, rows in members.items()
     }  # fmt: skip
     states = {}
     for labels, _, result in train_in_pieces(
         trainings, train_generator_task, shown, store, cluster,
-        every=parameters.checkpoint_every, size=round(flux.shape[1] ** 0.5), code=audit_code(),
+        every=parameters.checkpoint_every, size=round(flux.shape[1] ** 0.5),
     ):  # fmt: skip
-        states[labels] = unpack(result, "state")
+        states[labels] = unpack(result, "state")  # the last one is used, as published
     made = {}
     for labels, state in states.items():
         counts = np.bincount(labelled[labels])
@@ -194,12 +169,9 @@ def published_fit_task(
     settings : dict
         ``kernel_size``, ``seed``, ``epochs``, ``batch_size``, ``n_classes``, ``rare`` (number of
         that class), ``test_share``, and ``made``, the name of the made spectra.
-    arrays : dict
-        ``classes`` of the observed spectra.
-    shared : dict
-        These ``spectra``, and the made ones.
-    threads : int
-        TensorFlow threads.
+    arrays, shared, threads
+        ``classes`` of the observed spectra, these ``spectra`` and the made ones, and the number
+        of TensorFlow threads.
 
     Returns
     -------
@@ -208,10 +180,12 @@ def published_fit_task(
     """
     prepare_process(threads)
     real, made = shared["spectra"], shared[settings["made"]]
+    # Every pixel is a channel of an input one pixel long, as published.
     inputs = np.concatenate([real, made])[:, None, :].astype(np.float32)
     classes = np.concatenate([arrays["classes"], np.full(len(made), settings["rare"], np.int32)])
     is_made = np.arange(len(inputs)) >= len(real)
     order = np.random.default_rng(settings["seed"]).permutation(len(inputs))
+    # Made spectra and further ones of a star may be on either side, as published.
     test, train = np.split(order, [round(settings["test_share"] * len(order))])
     architecture = settings["n_classes"], inputs.shape[2], settings["kernel_size"]
     model = compiled(_published, architecture, "adam", False)
@@ -246,51 +220,12 @@ def published_fit_task(
     return {name: np.array(float(value)) for name, value in values.items()}
 
 
-def used_taps(network: Any) -> np.ndarray:
-    """Taps of the first kernel that ever see more than the zeros beside a spectrum.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Whose first layer is a convolution of an input one pixel long.
-
-    Returns
-    -------
-    numpy.ndarray of int
-        Those whose weights have a gradient.
-    """
-    import tensorflow as tf
-
-    inputs = tf.ones((1, *network.input_shape[1:]))
-    first = network.layers[0]
-    with tf.GradientTape() as tape:
-        value = tf.reduce_sum(first(inputs) ** 2)
-    gradient = tape.gradient(value, first.kernel).numpy()
-    return np.flatnonzero(np.abs(gradient).sum(axis=(1, 2)) > 0)
-
-
 def _published(n_classes, pixels, kernel_size, seed):
-    from skyloom.nets.star_cnn import published_star_cnn
-
     return published_star_cnn(n_classes, pixels=pixels, kernel_size=kernel_size, seed=seed)
 
 
-def audit_in_words(table: pd.DataFrame, rare: str, parameters: AuditParameters) -> str:
-    """What the audit says.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        `AUDIT_COLUMNS`.
-    rare : str
-        The rare class.
-    parameters : AuditParameters
-        How long it was run.
-
-    Returns
-    -------
-    str
-    """
+def audit_in_words(table: pd.DataFrame, rare: str, audit: AuditParameters) -> str:
+    """What the table of the audit says, and how long it was run."""
     same = table["kernel_size"] == table.loc[table["labels"] == "shuffled", "kernel_size"].iloc[0]
     mean = table[same].groupby("labels").mean(numeric_only=True)
     true, shuffled = mean.loc["true"], mean.loc["shuffled"]
@@ -312,28 +247,8 @@ def audit_in_words(table: pd.DataFrame, rare: str, parameters: AuditParameters) 
         f"{true.rare_recall_of_real:.3f} of the observed ones; with shuffled classes "
         f"{shuffled.rare_recall:.3f} and {shuffled.rare_recall_of_real:.3f}. Its kernel size "
         "changes nothing but the initial weights of the one tap that sees the spectrum: success "
-        f"rates by kernel size {kernels}. Run with {parameters.epochs} epochs (published: 140), "
-        f"{parameters.generator_epochs} of the generator (8000), at most "
-        f"{parameters.n_per_class} spectra of a class (1400) and {parameters.n_repeats} repeats "
+        f"rates by kernel size {kernels}. Run with {audit.epochs} epochs (published: 140), "
+        f"{audit.generator_epochs} of the generator (8000), at most "
+        f"{audit.n_per_class} spectra of a class (1400) and {audit.n_repeats} repeats "
         "(5)."
-    )
-
-
-def audit_code() -> str:
-    """Digest of the code that a fit of the audit runs.
-
-    Returns
-    -------
-    str
-    """
-    return code_digest(
-        "skyloom.learning.equal_steps",
-        "skyloom.learning.fitting",
-        "skyloom.learning.generative",
-        "skyloom.nets.spectral_gan",
-        "skyloom.nets.spectral_norm",
-        "skyloom.nets.star_cnn",
-        "skyloom.pipelines.stellar_spectra.audit",
-        "skyloom.pipelines.stellar_spectra.fitting",
-        "skyloom.spectra.optical.preparation",
     )

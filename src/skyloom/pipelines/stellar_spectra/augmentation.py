@@ -12,25 +12,28 @@ import pandas as pd
 
 from skyloom.compute import ClusterParameters
 from skyloom.learning.fitting import prepare_process
-from skyloom.learning.generative import Training, maker_with, train_in_pieces
+from skyloom.learning.generative import (
+    Training,
+    choose_checkpoints,
+    maker_with,
+    train_in_pieces,
+)
 from skyloom.learning.splitting import FEWEST_OF_A_CLASS, split_once, training_ids
-from skyloom.learning.sweep import ResultStore
+from skyloom.learning.tasks import ResultStore
 from skyloom.pipelines.stellar_spectra.features import prepare_spectra, wavelengths
-from skyloom.pipelines.stellar_spectra.fitting import code, train_generator_task
+from skyloom.pipelines.stellar_spectra.fitting import pool_name, train_generator_task
 from skyloom.pipelines.stellar_spectra.parameters import (
     MADE_ARMS,
     AugmentationParameters,
     FeatureParameters,
     GeneratorParameters,
-    JitterParameters,
     Sweep,
     SyntheticParameters,
 )
-from skyloom.simulate.stellar_spectra import draw_truth, observe, wavelength_grid
-from skyloom.spectra.constants import SPEED_OF_LIGHT
+from skyloom.simulate.stellar_spectra import draw_truth, observed_spectra
+from skyloom.spectra.optical.jitter import changed_copies
 from skyloom.spectra.optical.preparation import LAMOST_STEP
 from skyloom.spectra.optical.spectral_types import CLASSES
-from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
 logger = logging.getLogger(__name__)
 
@@ -108,128 +111,36 @@ def _by_survey(used, tested, learnt):
 
 
 def class_names(sample: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
-    """Names of the classes of a split, in the order of their numbers.
-
-    Parameters
-    ----------
-    sample : pandas.DataFrame
-        The sample.
-    manifest : pandas.DataFrame
-        From `make_split`.
-
-    Returns
-    -------
-    list of str
-    """
-    known = sample.set_index("id")["class"]
+    """Names of the classes of a split, in the order of their numbers."""
     first = manifest.drop_duplicates("class").sort_values("class")["id"]
-    return known.loc[first].tolist()
-
-
-def jitter(
-    flux: np.ndarray,
-    n: int,
-    parameters: JitterParameters,
-    features: FeatureParameters,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Changed copies of prepared spectra.
-
-    Parameters
-    ----------
-    flux : numpy.ndarray, shape (k, m)
-        In units of their continuum, on a logarithmic grid.
-    n : int
-        Copies.
-    parameters : JitterParameters
-        How much is changed.
-    features : FeatureParameters
-        How they were prepared, for the size of a pixel.
-    rng : numpy.random.Generator
-        Draws the changes.
-
-    Returns
-    -------
-    numpy.ndarray of float32, shape (n, m)
-        Each of one spectrum, in turn: shifted, tilted and noisier.
-    """
-    m = flux.shape[1]
-    step = features.step if features.preparation == "corrected" else LAMOST_STEP
-    chosen = flux[np.resize(rng.permutation(len(flux)), n)]
-    shift = parameters.velocity * rng.standard_normal((n, 1)) / SPEED_OF_LIGHT / np.log(10) / step
-    place = np.clip(np.arange(m) - shift, 0, m - 1.001)
-    whole = place.astype(int)
-    left, right = (np.take_along_axis(chosen, whole + k, axis=1) for k in (0, 1))
-    moved = left + (place - whole) * (right - left)
-    tilt = 1 + parameters.tilt * rng.standard_normal((n, 1)) * np.linspace(-1, 1, m)
-    return (moved * tilt + parameters.noise * rng.standard_normal((n, m))).astype(np.float32)
+    return sample.set_index("id")["class"].loc[first].tolist()
 
 
 def simulate_class(
-    name: str, parameters: SyntheticParameters, features: FeatureParameters, seed: int
+    name: str, synthetic: SyntheticParameters, features: FeatureParameters, seed: int
 ) -> np.ndarray:
-    """Simulated spectra of one class, prepared as observed ones are.
-
-    Parameters
-    ----------
-    name : str
-        The class.
-    parameters : SyntheticParameters
-        ``stellar_spectra.synthetic``.
-    features : FeatureParameters
-        How they are prepared.
-    seed : int
-        Of the stars and the noise.
-
-    Returns
-    -------
-    numpy.ndarray of float32, shape (n, n_pixels)
-    """
-    rng = np.random.default_rng([parameters.seed, seed])
-    stars = parameters.stars.model_dump() | {
+    """Simulated spectra of one class, prepared as observed ones are, shape (n, n_pixels)."""
+    rng = np.random.default_rng([synthetic.seed, seed])
+    stars = synthetic.stars.model_dump() | {
         "class_shares": tuple(float(each == name) for each in CLASSES)
     }
-    truth = draw_truth(parameters.n_spectra, rng, **stars)
-    flux, inverse_variance = observe(truth, rng)
-    wavelength, nothing = wavelength_grid(), np.zeros(flux.shape[1], bool)
-    # They are shifted to rest by a velocity that has an error, as observed ones are.
-    velocities = truth["velocity"] + truth["velocity_error"] * rng.standard_normal(len(truth))
-    spectra = [
-        OpticalSpectrum(
-            wavelength, one.astype(float), weight.astype(float), nothing, "simulation",
-            medium="vacuum", radial_velocity=velocity,
-        )
-        for one, weight, velocity in zip(flux, inverse_variance, velocities, strict=True)
-    ]  # fmt: skip
-    return prepare_spectra(spectra, features)[0]
+    truth = draw_truth(synthetic.n_spectra, rng, **stars)
+    return prepare_spectra(observed_spectra(truth, rng), features)[0]
 
 
 def rare_training_rows(
     sample: pd.DataFrame, manifest: pd.DataFrame, name: str
 ) -> dict[int, np.ndarray]:
-    """Rows of the training spectra of one class.
-
-    Parameters
-    ----------
-    sample, manifest : pandas.DataFrame
-        The stars and their split.
-    name : str
-        The class.
-
-    Returns
-    -------
-    dict of int to numpy.ndarray of int
-        By outer fold; empty arrays where the split has no such class.
-    """
+    """Rows of the training spectra of one class by outer fold; none where the split has no such."""
     if manifest.empty:
         return {}
     row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
     class_of = sample.set_index("id")["class"]
-    found = {}
+    rows = {}
     for fold in sorted(manifest["fold"].unique()):
         ids = training_ids(manifest, fold)["id"]
-        found[int(fold)] = row_of.loc[ids[class_of.loc[ids].to_numpy() == name]].to_numpy()
-    return found
+        rows[int(fold)] = row_of.loc[ids[class_of.loc[ids].to_numpy() == name]].to_numpy()
+    return rows
 
 
 def train_generators(
@@ -260,8 +171,7 @@ def train_generators(
     RuntimeError
         If a training fails.
     """
-    from skyloom.learning.fitting import unpack
-    from skyloom.plots.stellar_spectra import film_frame
+    from skyloom.plots.stellar_spectra import film_frame, made_figure
 
     features, rare = sweep.base.features, sweep.base.augmentation.rare_class
     members = rare_training_rows(sample, split_manifest, rare) if "gan" in sweep.arms else {}
@@ -289,57 +199,32 @@ def train_generators(
         )
         for fold, rows in members.items()
     }  # fmt: skip
-    wavelength = wavelengths(features)
-    best, history, frames = {}, [], {name: [] for name in trainings}
-    for name, last, result in train_in_pieces(
-        trainings, train_generator_task, shown, finished_fits, cluster,
-        every=generators.checkpoint_every, size=features.size, code=code(),
-    ):  # fmt: skip
-        history.append(_history(name, generators.kind, rare, last, result))
-        text = f"{name}, epoch {last}"
-        frames[name].append(film_frame(wavelength, result["frame"], text))
-        if not np.isfinite(result["history"]).all():
-            continue  # diverged, and of no use at all
-        # One that has collapsed is taken only where there is nothing else.
-        rank = (_verdict(result) != "", float(result["spectrum_error"]))
-        if name not in best or rank < best[name][0]:
-            best[name] = (rank, last, unpack(result, "state"), result["frame"])
-    table = pd.concat(history, ignore_index=True)
-    for name in trainings.keys() - best.keys():
-        logger.warning("%s: every checkpoint diverged: there is no generator", name)
-    for name, (_, last, _, _) in best.items():
-        own = table["fold"] == _fold(name)
-        table.loc[own & (table["epoch"] == last), "chosen"] = True
-        verdict = table.loc[own & table["chosen"], "verdict"].iloc[0]
-        if verdict:
-            logger.warning("%s: %s in every checkpoint", name, verdict)
-    from skyloom.plots.stellar_spectra import made_figure
-
-    generators, sheets = {}, {}
-    for name, (_, _, state, frame) in best.items():
-        settings = trainings[name].settings
-        generators[name] = partial(maker_with, settings, state)
-        real = shown[settings["images"]][:_N_SHOWN, :, 0]
-        sheets[name] = made_figure(wavelength, frame, real, rare)
-    return generators, table[list(HISTORY_COLUMNS)], frames, sheets
-
-
-def _fold(name):
-    return int(name.removeprefix("fold_"))
-
-
-def _history(name, kind, rare, last, result):
-    """Rows of one piece of a training."""
-    table = pd.DataFrame(result["history"], columns=["epoch", "loss_1", "loss_2"])
-    table = table.assign(
-        kind=kind, fold=_fold(name), spectrum_error=np.nan, diversity=np.nan, verdict="",
-        chosen=False, **{"class": rare},
+    checkpoints, history, frames = choose_checkpoints(
+        train_in_pieces(
+            trainings, train_generator_task, shown, finished_fits, cluster,
+            every=generators.checkpoint_every, size=features.size,
+        ),
+        measured=("spectrum_error", "diversity"),
+        verdict=_verdict,
     )  # fmt: skip
-    end = table["epoch"] == last
-    table.loc[end, "spectrum_error"] = float(result["spectrum_error"])
-    table.loc[end, "diversity"] = float(result["diversity"])
-    table.loc[end, "verdict"] = _verdict(result)
-    return table
+    # What a diverged generator makes is no number: the arm is better off without any.
+    history["chosen"] &= history["verdict"] != "diverged"
+    wavelength, makers, sheets = wavelengths(features), {}, {}
+    for name, checkpoint in checkpoints.items():
+        if checkpoint.verdict != "diverged":
+            settings = trainings[name].settings
+            makers[name] = partial(maker_with, settings, checkpoint.state)
+            real = shown[settings["images"]][:_N_SHOWN, :, 0]
+            sheets[name] = made_figure(wavelength, checkpoint.frame, real, rare)
+    films = {
+        name: [film_frame(wavelength, one, f"{name}, epoch {last}") for last, one in frames[name]]
+        for name in trainings
+    }
+    folds = history["name"].map({f"fold_{fold}": fold for fold in members})
+    history = history.assign(kind=generators.kind, fold=folds, **{"class": rare})
+    # Trainings run side by side, and their pieces come in any order.
+    history = history.sort_values(["fold", "epoch"], ignore_index=True)
+    return makers, history[list(HISTORY_COLUMNS)], films, sheets
 
 
 def _verdict(result) -> str:
@@ -384,7 +269,12 @@ def draw_synthetic_spectra(
             if "repeats" in sweep.arms and len(members):
                 made["repeats"] = flux
             if "jitter" in sweep.arms and len(members):
-                made["jitter"] = jitter(flux, synthetic.n_spectra, synthetic.jitter, features, rng)
+                changes = synthetic.jitter
+                step = features.step if features.preparation == "corrected" else LAMOST_STEP
+                changes = synthetic.jitter.model_dump()
+                made["jitter"] = changed_copies(
+                    flux, synthetic.n_spectra, rng, step=step, **changes
+                )
             if "simulated" in sweep.arms and len(members):
                 made["simulated"] = simulate_class(rare, synthetic, features, fold)
             if f"fold_{fold}" in generators:
@@ -396,7 +286,7 @@ def draw_synthetic_spectra(
                         "fold %d: nothing for the arm %s, which is like none there", fold, arm
                     )
                     continue
-                pool = f"{arm}_fold_{fold}_{name}"
+                pool = pool_name(arm, fold, name)
                 spectra[pool] = made[arm]
                 trained_on = 0 if arm == "simulated" else len(members)
                 rows.append((pool, arm, fold, trained_on, len(made[arm])))

@@ -25,19 +25,14 @@ from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
 _CHUNK = 256
 _N_SHOWN = 6  # stars of a class in the figure of the sample
+# Lines by which a star is told to be like those of the sample.
+_LIKENESS = ("H delta", "G band", "H gamma", "Fe I 4383", "H beta", "Mg b", "Na D", "TiO 6200")
 
 
 def prepare_spectra(
     spectra: list[OpticalSpectrum], features: FeatureParameters
 ) -> tuple[np.ndarray, np.ndarray, list[UnusableError | None]]:
     """Spectra that can be compared with each other.
-
-    Parameters
-    ----------
-    spectra : list of OpticalSpectrum
-        As read, with their radial velocities.
-    features : FeatureParameters
-        ``stellar_spectra.features``.
 
     Returns
     -------
@@ -71,9 +66,7 @@ def as_input(flux: np.ndarray, features: FeatureParameters) -> np.ndarray:
     Parameters
     ----------
     flux : numpy.ndarray, shape (n, n_pixels)
-        Prepared.
-    features : FeatureParameters
-        ``stellar_spectra.features``.
+        Prepared as the features say.
 
     Returns
     -------
@@ -146,13 +139,6 @@ def measure_all(
 def lines_of(flux: np.ndarray, features: FeatureParameters) -> pd.DataFrame:
     """Equivalent widths of lines in prepared spectra, such as made ones.
 
-    Parameters
-    ----------
-    flux : numpy.ndarray, shape (n, n_pixels)
-        Prepared.
-    features : FeatureParameters
-        How.
-
     Returns
     -------
     pandas.DataFrame
@@ -165,13 +151,37 @@ def lines_of(flux: np.ndarray, features: FeatureParameters) -> pd.DataFrame:
     return widths
 
 
+def line_widths(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Equivalent widths as the classical classifiers take them, from `measure_stars`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``id``, Angstrom; NaN where a line could not be measured.
+    """
+    return measurements.set_index("id")[list(LINE_INDICES)]
+
+
+def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
+    """What decides whether a star is like those of the training, from `measure_stars`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``id``: equivalent widths, Angstrom; NaN outside of the window.
+    """
+    return line_widths(measurements)[list(_LIKENESS)]
+
+
 def _measure(spectra, base, others, needed):
     """Lines of some spectra, and why one cannot be used in some way of preparing them."""
     flux, weight, errors = prepare_spectra(spectra, base)
     widths, spread = line_indices(base.grid, flux.astype(float), weight.astype(float))
-    found = [errors] if needed else []
-    found += [prepare_spectra(spectra, features)[2] for features in others]
-    first = [next((e for e in each if e is not None), None) for each in zip(*found, strict=True)]
+    # Lines are measured on corrected spectra also where the sweep uses published ones alone: then
+    # it does not matter that a spectrum cannot be corrected.
+    asked = [errors] if needed else []
+    asked += [prepare_spectra(spectra, features)[2] for features in others]
+    first = [next((e for e in each if e is not None), None) for each in zip(*asked, strict=True)]
     reasons = [None if error is None else (error.reason, error.value) for error in first]
     return widths.join(spread.add_prefix("error of ")), reasons
 
@@ -187,7 +197,7 @@ def _in_chunks(function, stars, spectra, *arguments):
         pixels = spectra[ends[first] : ends[first + len(part)]]
         return function(unstack_spectra(pixels, part["n_pixels"], part["velocity"]), *arguments)
 
-    later = dask.delayed(of, pure=False)
+    later = dask.delayed(of, pure=False)  # else Dask would hash gigabytes of spectra
     return [
         (later(first), min(_CHUNK, len(stars) - first)) for first in range(0, len(stars), _CHUNK)
     ]
@@ -210,19 +220,7 @@ def prepare_sample(
 
 
 def prepare_all(stars: pd.DataFrame, spectra: np.ndarray, features: FeatureParameters) -> Any:
-    """Prepare all spectra in one way.
-
-    Parameters
-    ----------
-    stars, spectra
-        As in `prepare_sample`.
-    features : FeatureParameters
-        How.
-
-    Returns
-    -------
-    dask.array.Array of float32, shape (n, n_pixels)
-    """
+    """Prepare all spectra in one way, as a `dask.array.Array` of float32, shape (n, n_pixels)."""
     import dask.array as da
 
     parts = _in_chunks(_flux_only, stars, spectra, features)
@@ -263,7 +261,7 @@ def draw_inputs(
 
     return {
         variant: later(prepared_spectra[member.features.prepared], member.features)
-        for variant, member in sweep.image_variants.items()
+        for variant, member in sweep.input_variants.items()
     }
 
 
@@ -291,11 +289,6 @@ def draw_sample_figure(
 
 def wavelengths(features: FeatureParameters) -> np.ndarray:
     """Wavelengths of prepared spectra.
-
-    Parameters
-    ----------
-    features : FeatureParameters
-        ``stellar_spectra.features``.
 
     Returns
     -------

@@ -1,7 +1,4 @@
-"""One fit of the study, on any machine: everything its result depends on comes as arguments.
-
-A change of this file makes finished fits stale, see `code`.
-"""
+"""One fit of the study, on any machine: everything its result depends on comes as arguments."""
 
 from __future__ import annotations
 
@@ -11,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from skyloom.evaluation.synthetic import diversity, spectrum_error
-from skyloom.learning.equal_steps import TrainingParameters, fit_equal_steps
-from skyloom.learning.fitting import prepare_process, split_result
-from skyloom.learning.nested import Split
-from skyloom.learning.sweep import code_digest
+from skyloom.learning.fitting import (
+    TrainingParameters,
+    fit_equal_steps,
+    fit_on_split,
+    prepare_process,
+)
 from skyloom.pipelines.stellar_spectra.features import as_input
 from skyloom.pipelines.stellar_spectra.parameters import (
     Configuration,
@@ -28,35 +27,25 @@ _N_FRAME = 6  # spectra in a frame of the film of a training
 
 
 def build_network(network: NetworkParameters, input_shape: Sequence[int], n: int, seed: int) -> Any:
-    """Untrained network.
-
-    Parameters
-    ----------
-    network : NetworkParameters
-        Architecture.
-    input_shape : sequence of int
-        Of one input.
-    n : int
-        Classes.
-    seed : int
-        Of the weights.
-
-    Returns
-    -------
-    keras.Model
-    """
+    """Untrained network of so many classes; the seed is that of its weights."""
     from skyloom.nets.star_cnn import star_cnn
 
     return star_cnn(tuple(input_shape), n, **network.model_dump(), seed=seed)
 
 
+def pool_name(arm: str, fold: int, prepared: str) -> str:
+    """Name of the made spectra that an arm adds to the training of an outer fold."""
+    return f"{arm}_fold_{fold}_{prepared}"
+
+
 def fit_settings(
     family: Sequence[Configuration],
+    fold: int,
+    seed: int,
+    *,
     n_classes: int,
     rare: int,
     pools: Collection[str],
-    fold: int,
-    seed: int,
 ) -> dict[str, Any]:
     """Everything but the data that one fit depends on.
 
@@ -64,16 +53,16 @@ def fit_settings(
     ----------
     family : sequence of Configuration
         That differ only in their epochs.
+    fold : int
+        Outer fold, whose made spectra it may see.
+    seed : int
+        Of the weights, dropout and batches.
     n_classes : int
         Number of classes.
     rare : int
         Number of the rare class; -1 where the split has none.
     pools : collection of str
         Made spectra that there are.
-    fold : int
-        Outer fold, whose made spectra it may see.
-    seed : int
-        Of the weights, dropout and batches.
 
     Returns
     -------
@@ -81,13 +70,14 @@ def fit_settings(
     """
     first = family[0]
     arm, features = first.augmentation.arm, first.features
-    pool = f"{arm}_fold_{fold}_{features.prepared}"
+    pool = pool_name(arm, fold, features.prepared)
     return {
         "network": first.network.model_dump(mode="json"),
+        # Their numbers of epochs stand apart: one fit serves the whole family.
         "training": first.training.model_dump(mode="json") | {"epochs": 1},
         "epochs": [configuration.training.epochs for configuration in family],
         "features": features.model_dump(mode="json"),
-        "spectra": f"spectra {first.image_variant}",
+        "spectra": f"spectra {first.input_variant}",
         "synthetic": pool if pool in pools else None,
         "balance": arm == "class weights",
         "n_classes": n_classes,
@@ -96,41 +86,22 @@ def fit_settings(
     }
 
 
-def settings_of_split(
-    n_classes: int,
-    rare: int,
-    pools: Collection[str],
-    family: Sequence[Configuration],
-    split: Split,
-    seed: int,
-) -> dict[str, Any]:
-    """`fit_settings` as `skyloom.learning.comparison.make_task` asks for them.
-
-    Parameters
-    ----------
-    n_classes, rare, pools, family, split, seed
-        As there.
-
-    Returns
-    -------
-    dict
-    """
-    return fit_settings(family, n_classes, rare, pools, split.fold, seed)
+def inputs_of(settings: dict[str, Any], shared: dict[str, Any], rows: np.ndarray) -> np.ndarray:
+    """Observed spectra of some rows as the network takes them, shape (n, ...)."""
+    return np.asarray(shared[settings["spectra"]][rows])
 
 
 def training_data(
-    settings: dict[str, Any], rows: np.ndarray, classes: np.ndarray, shared: dict[str, Any]
+    settings: dict[str, Any], shared: dict[str, Any], rows: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Spectra and classes to train on: observed ones, and made ones of the rare class.
 
     Parameters
     ----------
-    settings : dict
-        From `fit_settings`.
+    settings, shared
+        From `fit_settings`, and inputs of all spectra and prepared made ones by pool.
     rows, classes : numpy.ndarray of int, shape (n,)
         Observed training spectra and their classes.
-    shared : dict
-        Inputs of all spectra; prepared made ones by pool.
 
     Returns
     -------
@@ -138,12 +109,14 @@ def training_data(
     classes : numpy.ndarray of int32, shape (k,)
         With so many made ones that the rare class is as frequent as the median class.
     """
-    inputs = np.asarray(shared[settings["spectra"]][rows])
+    inputs = inputs_of(settings, shared, rows)
     if not settings["synthetic"]:
         return inputs, classes
     counts = np.bincount(classes, minlength=settings["n_classes"])
     missing = max(0, int(np.median(counts)) - int(counts[settings["rare"]]))
     pool = shared[settings["synthetic"]]
+    # Networks with other seeds are trained on other made spectra: the luck of their choice is
+    # part of the scatter between seeds.
     rng = np.random.default_rng([settings["seed"], 1])
     chosen = np.resize(rng.permutation(len(pool)), missing)
     features = FeatureParameters.model_validate(settings["features"])
@@ -154,23 +127,11 @@ def training_data(
 
 def fit_network(
     settings: dict[str, Any],
+    _shared: dict[str, Any],
     train: tuple[np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[Any, list[Any], Any]:
-    """Fit one network; every one makes the same number of gradient steps.
-
-    Parameters
-    ----------
-    settings : dict
-        From `fit_settings`.
-    train, validation : tuple of (inputs, classes)
-        The second may be None.
-
-    Returns
-    -------
-    model, snapshots, history
-        From `skyloom.learning.equal_steps.fit_equal_steps`.
-    """
+    """Fit one network, see `skyloom.learning.fitting.fit_equal_steps`."""
     shape = FeatureParameters.model_validate(settings["features"]).input_shape
     network = NetworkParameters.model_validate(settings["network"])
     return fit_equal_steps(
@@ -188,31 +149,11 @@ def fit_network(
 def fit_task(
     settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
 ) -> dict[str, np.ndarray]:
-    """Fit a classifier on one split and predict its validation and test spectra.
-
-    Parameters
-    ----------
-    settings : dict
-        From `fit_settings`.
-    arrays : dict
-        Rows ``train``, ``validation``, ``test``, and the classes of the first two.
-    shared : dict
-        Inputs of all spectra, and made ones.
-    threads : int
-        TensorFlow threads.
-
-    Returns
-    -------
-    dict of numpy.ndarray
-        From `skyloom.learning.fitting.split_result`.
-    """
-    prepare_process(threads)
-    spectra = shared[settings["spectra"]]
-    inputs = {role: np.asarray(spectra[arrays[role]]) for role in ("validation", "test")}
-    train = training_data(settings, arrays["train"], arrays["train_classes"], shared)
-    validation = (inputs["validation"], arrays["validation_classes"])
-    model, snapshots, history = fit_network(settings, train, validation)
-    return split_result(model, snapshots, history, settings["epochs"], inputs)
+    """Fit a classifier on one split, see `skyloom.learning.fitting.fit_on_split`."""
+    return fit_on_split(
+        settings, arrays, shared, threads=threads, inputs_of=inputs_of,
+        training_data=training_data, fit_network=fit_network,
+    )  # fmt: skip
 
 
 def train_generator_task(
@@ -222,15 +163,13 @@ def train_generator_task(
 
     Parameters
     ----------
-    settings : dict
-        As `skyloom.learning.generative.continue_training` takes them, and the name of the
-        ``images``: spectra (n, size, 1).
+    settings, threads
+        As `skyloom.learning.generative.continue_training` takes them, with the name of the
+        ``images``: spectra (n, size, 1); and the number of TensorFlow threads.
     arrays : dict
         ``classes``, all 0; ``state_0`` ... of the piece before.
     shared : dict
         The spectra to train on.
-    threads : int
-        TensorFlow threads.
 
     Returns
     -------
@@ -254,24 +193,3 @@ def train_generator_task(
         "spectrum_error": np.array(spectrum_error(real[..., 0], made[..., 0])),
         "diversity": np.array(diversity(made) / diversity(real)),
     }
-
-
-def code() -> str:
-    """Digest of the code that a fit runs; part of the key of every result.
-
-    Returns
-    -------
-    str
-    """
-    return code_digest(
-        "skyloom.evaluation.synthetic",
-        "skyloom.learning.equal_steps",
-        "skyloom.learning.fitting",
-        "skyloom.learning.generative",
-        "skyloom.nets.spectral_gan",
-        "skyloom.nets.spectral_norm",
-        "skyloom.nets.star_cnn",
-        "skyloom.pipelines.stellar_spectra.features",
-        "skyloom.pipelines.stellar_spectra.fitting",
-        "skyloom.spectra.optical.preparation",
-    )

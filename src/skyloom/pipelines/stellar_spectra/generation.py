@@ -16,6 +16,7 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     FeatureParameters,
     GenerationParameters,
 )
+from skyloom.spectra.optical.one_dimensional import to_hdu
 
 
 def make_spectra(
@@ -61,28 +62,12 @@ def make_spectra(
         raise ValueError(msg)
     kind = augmentation.rare_class
     unit = "continuum" if features.preparation == "corrected" else "lowest 0, highest 1"
+    header = {"SPECTYPE": kind, "ORIGIN": "Skyloom generator", "BUNIT": unit}
     names = [f"made_{kind}_{number:05d}" for number in range(len(flux))]
     files = {
-        f"{name}.fits": partial(_hdu, name, kind, unit, wavelength, row)
+        f"{name}.fits": partial(to_hdu, wavelength, row, OBJECT=name, **header)
         for name, row in zip(names, flux, strict=True)
     }
     table = pd.DataFrame(flux.T, columns=names)
     table.insert(0, "wavelength", wavelength)
     return files, table
-
-
-def _hdu(name, kind, unit, wavelength, flux):
-    """A spectrum on a logarithmic axis (Greisen et al. 2006, eq. 5)."""
-    from astropy.io import fits
-
-    first, second = wavelength[:2]
-    hdu = fits.PrimaryHDU(flux.astype(np.float32))
-    hdu.header.update(
-        {
-            "OBJECT": name, "SPECTYPE": kind, "ORIGIN": "Skyloom generator",
-            "BUNIT": unit, "CTYPE1": "WAVE-LOG", "CUNIT1": "Angstrom", "CRPIX1": 1.0,
-            "CRVAL1": first, "CDELT1": first * np.log(second / first),
-            "VACUUM": True,
-        }
-    )  # fmt: skip
-    return hdu

@@ -14,15 +14,15 @@ import pandas as pd
 from tqdm import tqdm
 
 from skyloom.evaluation.splits import same_objects
+from skyloom.learning.fitting import TrainingParameters
 from skyloom.pipelines.stellar_spectra.parameters import (
     AugmentationParameters,
     Configuration,
     FeatureParameters,
     IngestionParameters,
     NetworkParameters,
-    StudyParameters,
     Sweep,
-    TrainingParameters,
+    SweepsParameters,
 )
 from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, file_stem, load_bytes
 from skyloom.spectra.optical.preparation import stack_spectra
@@ -41,32 +41,28 @@ _SPECTRA = (".fits", ".fit", ".gz")  # what else has text may be a table
 
 
 def configure_sweep(
-    sweeps: StudyParameters,
+    sweeps: SweepsParameters,
     features: FeatureParameters,
     augmentation: AugmentationParameters,
     network: NetworkParameters,
     training: TrainingParameters,
-) -> dict[str, Any]:
-    """Lay out the chosen study and check every configuration before any file is read.
+) -> Sweep:
+    """Lay out the chosen sweep and check every configuration before any file is read.
 
     Returns
     -------
-    dict
-        A `skyloom.pipelines.stellar_spectra.parameters.Sweep` as plain values.
+    Sweep
 
     Raises
     ------
     pydantic.ValidationError
-        If values of the study do not go together.
+        If values of the sweep do not go together.
     """
     base = Configuration(
-        name="base",
-        features=features,
-        augmentation=augmentation,
-        network=network,
+        name="base", features=features, augmentation=augmentation, network=network,
         training=training,
-    )
-    return Sweep.plan(sweeps.sweeps[sweeps.chosen], base).model_dump(mode="json")
+    )  # fmt: skip
+    return Sweep.lay_out(sweeps.parameters, base)
 
 
 def ingest_spectra(
@@ -111,7 +107,10 @@ def ingest_spectra(
     refused = pd.DataFrame(rejected, columns=list(REJECTION_COLUMNS))
     if not rows:
         reasons = refused["reason"].value_counts().to_dict()
-        msg = f"none of {len(observations)} files holds a usable spectrum: {reasons or 'no observations'}"
+        msg = (
+            f"none of {len(observations)} files holds a usable spectrum: "
+            f"{reasons or 'no observations'}"
+        )
         raise ValueError(msg)
     stars = pd.DataFrame(rows)
     group = same_objects(
@@ -120,8 +119,8 @@ def ingest_spectra(
     )  # fmt: skip
     stars["group"] = stars["id"].to_numpy()[group]
     _judge(stars, ingestion)
-    told = set(stars["label_source"]) - {"file header", "no label"}
-    if tables and not told:
+    from_tables = set(stars["label_source"]) - {"file header", "no label"}
+    if tables and not from_tables:
         logger.warning(
             "none of the %d rows of the tables of stars is of a spectrum: they name files or "
             "observation ids such as %r, spectra are like %r",
@@ -161,22 +160,20 @@ def _sort_out(files, labels):
     """Files that hold spectra, and the tables of stars by what they name, the user's own last."""
     tables, spectra = [], []
     for file in sorted(files):
-        found = None
-        if not file.lower().endswith(_SPECTRA):
-            found = star_table(_text(files[file]))
-        if found is None:
+        table = None if file.lower().endswith(_SPECTRA) else star_table(_text(files[file]))
+        if table is None:
             spectra.append(file)
         else:
-            tables.append(found.assign(source=f"table {PurePosixPath(file).name}"))
+            tables.append(table.assign(source=f"table {PurePosixPath(file).name}"))
     if not labels.empty:
-        own = star_table(labels.to_csv(index=False))
-        if own is None:
+        of_user = star_table(labels.to_csv(index=False))
+        if of_user is None:
             msg = (
                 "the label table needs a column of files or observation ids (filename, obsid, id) "
                 f"and one of spectral types (subclass, spectral_type), but has {list(labels)}"
             )
             raise ValueError(msg)
-        tables.append(own.assign(source="label table"))
+        tables.append(of_user.assign(source="label table"))
     return spectra, [each.drop_duplicates("file", keep="last").set_index("file") for each in tables]
 
 
@@ -199,14 +196,14 @@ def _row(file, content, read, tables):
         "label_source": "file header" if read.spectral_type else "no label",
     }  # fmt: skip
     for table in tables:  # a later one has the last word on what it tells
-        known = next((k for k in (table_key(file), read.identifier) if k in table.index), None)
-        if known is None:
+        key = next((k for k in (table_key(file), read.identifier) if k in table.index), None)
+        if key is None:
             continue
-        told = table.loc[known]
-        if told["type"]:
-            row |= {"spectral_type": told["type"], "label_source": told["source"]}
-        row |= {"name": told["name"]} if told["name"] else {}
-        numbers = told[["velocity", "ra", "dec", "snr"]].dropna()
+        entry = table.loc[key]
+        if entry["type"]:
+            row |= {"spectral_type": entry["type"], "label_source": entry["source"]}
+        row |= {"name": entry["name"]} if entry["name"] else {}
+        numbers = entry[["velocity", "ra", "dec", "snr"]].dropna()
         row |= {name: float(value) for name, value in numbers.items()}
     kind = parse_spectral_type(row["spectral_type"])
     return row | {

@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 
 from skyloom.archives.lamost import ADDRESS
 from skyloom.learning import configurations
-from skyloom.learning.configurations import Parameters, Positive, Seed, Share, variant_name
-from skyloom.learning.equal_steps import TrainingParameters
+from skyloom.learning.configurations import variant_name
+from skyloom.learning.fitting import TrainingParameters
+from skyloom.learning.parameters import Parameters, Positive, Seed, Share
 from skyloom.learning.splitting import SplitParameters
 from skyloom.spectra.optical.preparation import PUBLISHED_PIXELS, log_grid
 
@@ -158,7 +159,7 @@ class AugmentationParameters(SplitParameters):
 
     split: Literal["holdout", "folds"] = Field(
         "folds",
-        description="one test part, or every star tested once; a study with test_surveys has its "
+        description="one test part, or every star tested once; a sweep with test_surveys has its "
         "own",
     )
     rare_class: Literal["O", "B", "A", "F", "G", "K", "M"] = Field(
@@ -293,7 +294,7 @@ class SweepParameters(configurations.FixedClassesSweep):
     configuration: ClassVar[type[configurations.Configuration]] = Configuration
 
 
-StudyParameters = configurations.StudyParameters[SweepParameters]
+SweepsParameters = configurations.NamedSweeps[SweepParameters]
 
 
 class Sweep(configurations.Sweep):

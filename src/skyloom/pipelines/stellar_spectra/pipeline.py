@@ -7,6 +7,7 @@ from skyloom.pipelines.stellar_spectra import (
     audit,
     augmentation,
     download,
+    explanation,
     features,
     generation,
     ingestion,
@@ -88,10 +89,11 @@ def create_pipeline() -> Pipeline:
                     reporting.score_configurations,
                     "split_manifest sample network_predictions inner_scores permutations "
                     "baseline_predictions sweep outcome params:reporting",
-                    "success_rates predictions selection arms class_scores rare_class success_by_snr",
+                    "success_rates predictions selection arms class_scores rare_class "
+                    "success_by_snr",
                 ),
                 step(
-                    reporting.explain_by_occlusion,
+                    explanation.explain_by_occlusion,
                     "sample prepared_spectra split_manifest classifier classifier_description "
                     "params:reporting",
                     "occlusion",
@@ -110,10 +112,10 @@ def create_pipeline() -> Pipeline:
                 ),
                 step(
                     reporting.write_report,
-                    "sample rejected prepared_spectra split_manifest success_rates arms class_scores "
-                    "rare_class success_by_snr predictions learning_curves selection occlusion "
-                    "generator_history synthetic synthetic_quality synthetic_lines audit "
-                    "audit_sentences sweep outcome model_info",
+                    "sample rejected prepared_spectra split_manifest success_rates arms "
+                    "class_scores rare_class success_by_snr predictions learning_curves selection "
+                    "occlusion generator_history synthetic synthetic_quality synthetic_lines "
+                    "audit audit_sentences sweep outcome model_info",
                     f"{FIGURES} report summary",
                     by_name=True,
                 ),

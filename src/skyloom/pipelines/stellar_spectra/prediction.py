@@ -12,13 +12,13 @@ from skyloom.evaluation.novelty import distance_from_sample
 from skyloom.evaluation.report import classes_in_words
 from skyloom.pipelines.stellar_spectra.features import (
     as_input,
+    likeness_features,
     measure_all,
     prepare_all,
     wavelengths,
 )
 from skyloom.pipelines.stellar_spectra.ingestion import ingest_spectra
 from skyloom.pipelines.stellar_spectra.parameters import Configuration, IngestionParameters
-from skyloom.pipelines.stellar_spectra.training import likeness_features
 
 _CHUNK = 256
 
@@ -85,11 +85,11 @@ def classify_spectra(
     table["unlike_training"] = distance > 1
     table["distance_from_training"] = distance
     why = [" ".join(error) if error else "" for error in errors]
-    told = stars["reason"] + np.where(stars["value"] != "", ": " + stars["value"].astype(str), "")
-    table["warning"] = np.where(usable, told, why)
+    doubts = stars["reason"] + np.where(stars["value"] != "", ": " + stars["value"].astype(str), "")
+    table["warning"] = np.where(usable, doubts, why)
     captions = [
-        f"{name}: {found or 'none'}"
-        for name, found in zip(table["id"], table["class"], strict=True)
+        f"{name}: {label or 'none'}"
+        for name, label in zip(table["id"], table["class"], strict=True)
     ]
     pages = spectra_pages(wavelengths(features), flux, captions, title="Classified spectra")
     return table, pages
@@ -108,10 +108,10 @@ def summarise_classes(
         For the terminal.
     """
     words = classes_in_words(
-        classes, rejected, f"the {classifier[1]['n_spectra']} spectra of the training"
+        classes, rejected, f"the {classifier[1]['n_objects']} spectra of the training"
     )
     warned = classes.loc[classes["warning"].fillna("") != "", "warning"].str.partition(":")[0]
     if len(warned):
-        found = ", ".join(f"{count} {reason}" for reason, count in warned.value_counts().items())
-        words += f"A sample for training would not have had: {found}.\n"
+        reasons = ", ".join(f"{count} {reason}" for reason, count in warned.value_counts().items())
+        words += f"A sample for training would not have had: {reasons}.\n"
     return {"classes": classes, "rejected": rejected}, words

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from skyloom.raw_files import RawFile, Reader, UnusableError, file_stem
 from skyloom.spectra.optical.spectrum import OpticalSpectrum, checked, header_number
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 
 def _is_one_dimensional(file: RawFile) -> bool:
@@ -57,3 +62,35 @@ def _in_angstrom(header):
 
 
 READERS = (Reader("1-D image", _is_one_dimensional, _read_one_dimensional),)
+
+
+def to_hdu(wavelength: np.ndarray, flux: np.ndarray, **header: Any) -> fits.PrimaryHDU:
+    """A spectrum on a logarithmic axis.
+
+    Parameters
+    ----------
+    wavelength : numpy.ndarray, shape (n,)
+        Angstrom in vacuum, evenly spaced in their logarithm.
+    flux : numpy.ndarray, shape (n,)
+        In the unit that ``BUNIT`` names.
+    **header
+        Further keywords, such as ``OBJECT`` and ``SPECTYPE``.
+
+    Returns
+    -------
+    astropy.io.fits.PrimaryHDU
+
+    References
+    ----------
+    Greisen et al. (2006), A&A 446, 747, eq. 5.
+    """
+    from astropy.io import fits
+
+    first, second = wavelength[:2]
+    hdu = fits.PrimaryHDU(flux.astype(np.float32))
+    axis = {
+        "CTYPE1": "WAVE-LOG", "CUNIT1": "Angstrom", "CRPIX1": 1.0, "CRVAL1": first,
+        "CDELT1": first * np.log(second / first), "VACUUM": True,
+    }  # fmt: skip
+    hdu.header.update(header | axis)
+    return hdu
