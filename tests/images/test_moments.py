@@ -1,10 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skyloom.images.cutouts import clip_background
-from skyloom.images.moments import measure_sources
+from skyloom.images.moments import measure_images, measure_sources
 from skyloom.simulate.radio_galaxies import draw_truth, observe
 
 SIDE = 81
@@ -65,3 +66,12 @@ def test_bending_angles_of_simulated_sources_are_better_than_their_mean():
     angle = truth["peak_bending_angle"].to_numpy()
     error = np.abs(measured - angle).median()
     assert error < 0.5 * np.abs(angle - angle.mean()).mean()
+
+
+def test_an_image_is_measured_the_same_however_many_there_are():
+    rng = np.random.default_rng(0)
+    images = observe(draw_truth(70, rng), rng, size=48)
+    together = measure_images(images)
+    few = pd.concat([measure_images(part) for part in np.split(images, [8, 36])], ignore_index=True)
+    pd.testing.assert_frame_equal(together, few)
+    assert list(measure_images(images[:0])) == list(together)
