@@ -14,7 +14,7 @@ run: $(VENV)/installed       ## simulate a sample and run the whole HI-profile s
 	$(BIN)/kedro run
 
 test: $(VENV)/installed      ## all tests
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed      ## style, formatting and import rules
 	$(BIN)/ruff check .

@@ -222,7 +222,7 @@ def draw(table, class_by):
         xlabel="labelled profiles", ylabel=f"balanced accuracy on {N_TEST} others, 95 % interval"
     )
     axis.set_title(f"three classes by the noiseless {class_by.replace('_', ' ')}", fontsize=9)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc="lower right")
     return figure
 
 

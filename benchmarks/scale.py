@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from skyloom.plots.style import CYCLE, GREY, new_figure
+from skyloom.plots.style import CYCLE, GREY, legend_above, new_figure
 
 ROOT = Path(__file__).parents[1]
 STEPS = ("simulation", "ingestion", "features", "prediction")
@@ -71,7 +71,7 @@ def draw(table: pd.DataFrame) -> Figure:
     axes[1].text(table["objects"].min(), 2020, "2 GB", fontsize=8, va="bottom")
     axes[0].set(xscale="log", yscale="log", xlabel="objects", ylabel="time (s)")
     axes[1].set(xscale="log", ylim=(0, 2200), xlabel="objects", ylabel="peak memory (MB)")
-    axes[0].legend(fontsize=7)
+    legend_above(axes[0], 3)
     return figure
 
 

@@ -262,7 +262,7 @@ def write_rates(rates, chance):
         ylim=(0, 0.8),
     )  # fmt: skip
     axis.set_title(f"ours minus published: {difference:+.3f} +- {error:.3f} (95 %)", fontsize=9)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="upper right")
     figure.savefig("benchmarks/results/sweep_success_rates.png")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
 
+# Two workers on two cores: more threads only wait for each other. Before NumPy is imported.
+for variable in (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+):
+    os.environ.setdefault(variable, "1")
+
 # Machines are shared: how long an example takes says nothing. The same examples in every run.
 settings.register_profile("patient", deadline=None, derandomize=True)
 settings.load_profile("patient")
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    """Whole studies first: a worker that has a long file left at the end would work alone."""
+    items.sort(key=lambda item: item.path.parent != ROOT / "tests")
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +49,21 @@ def real_observations():
     return folder
 
 
-def copy_project(folder):
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """An MLflow store, whose tables take seconds to make, for all projects."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+def copy_project(folder, store):
     """Copy the project's configuration into an empty folder, so that runs write there."""
+    shutil.copy(store, folder)
     shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
     (folder / "conf" / "local").mkdir()
     shutil.copy(ROOT / "pyproject.toml", folder)
@@ -56,12 +84,12 @@ def _no_tracking_server():
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path, empty_store):
     """A project of its own for one test."""
-    return copy_project(tmp_path)
+    return copy_project(tmp_path, empty_store)
 
 
 @pytest.fixture(scope="module")
-def shared_project(tmp_path_factory):
+def shared_project(tmp_path_factory, empty_store):
     """A project shared by the tests of a module."""
-    return copy_project(tmp_path_factory.mktemp("project"))
+    return copy_project(tmp_path_factory.mktemp("project"), empty_store)

@@ -24,7 +24,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from PIL import Image
 
-from skyloom.simulate.radio_galaxies import draw_truth, observe, to_hdu
+from skyloom.simulate.radio_galaxies import draw_truth, fit_distributions, observe, to_hdu
 
 STUDY = "radio_galaxies"
 SMALL = {
@@ -70,6 +70,14 @@ def run(project, *pipelines, env="base", **runtime_params):
         with KedroSession.create(project, env=env, runtime_params=runtime_params) as session:
             session.run(pipeline_names=[f"{STUDY}{pipeline}" for pipeline in pipelines])
     return shown.getvalue()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_fits():
+    """Distributions are fitted to fewer images; the tests of the simulation fit to enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(fit_distributions.__kwdefaults__, "n_simulated", 100)
+        yield
 
 
 @pytest.fixture(scope="module")

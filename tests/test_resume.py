@@ -196,13 +196,10 @@ def go_on_and_kill_a_worker(project):
 
 @pytest.fixture(scope="module")
 def prepared(shared_project):
-    """A study just before its training, and an empty MLflow store, which takes seconds to make."""
+    """A study just before its training."""
     configure(shared_project, **SMALL)
     (shared_project / "conf/base/parameters.yml").write_text("cluster: {n_workers: 1}\n")
     run_here(shared_project, "__default__", to_nodes=BEFORE_TRAINING)
-    from mlflow import MlflowClient
-
-    MlflowClient(tracking_uri=f"sqlite:///{shared_project}/mlflow.db").search_experiments()
     return shared_project
 
 

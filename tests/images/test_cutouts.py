@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from astropy.stats import sigma_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -57,6 +58,14 @@ def test_pixels_that_were_not_observed_are_dark_and_do_not_count():
     assert (clipped[:, :, :10] == 0).all()
     assert (clipped[:, :5] == 0).all()
     np.testing.assert_allclose(noise, clip_background(images[:, 5:, 10:])[1])
+
+
+def test_the_noise_is_the_standard_deviation_of_what_is_not_clipped():
+    images = field()
+    images[:, 45:50, 45:50] += 20
+    images[0, 3:5] = np.nan
+    kept = sigma_clip(np.ma.masked_invalid(images), sigma=3, maxiters=10, axis=(1, 2))
+    np.testing.assert_array_equal(clip_background(images)[1], kept.std(axis=(1, 2)))
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyloom.images.cutouts import clip_background
-from skyloom.images.moments import measure_sources, moment_features
+from skyloom.images.moments import measure_images, measure_sources, moment_features
 from skyloom.simulate.radio_galaxies import draw_truth, observe
 
 SIDE = 81
@@ -78,3 +78,12 @@ def test_moments_of_a_dark_image_are_missing_not_infinite():
     assert not np.isinf(features).any(axis=None)
     assert features.loc["a"].notna().all()
     assert features.loc["c"].isna().all()
+
+
+def test_an_image_is_measured_the_same_however_many_there_are():
+    rng = np.random.default_rng(0)
+    images = observe(draw_truth(70, rng), rng, size=48)
+    together = measure_images(images)
+    few = pd.concat([measure_images(part) for part in np.split(images, [8, 36])], ignore_index=True)
+    pd.testing.assert_frame_equal(together, few)
+    assert list(measure_images(images[:0])) == list(together)

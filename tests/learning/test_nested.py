@@ -772,5 +772,5 @@ def test_p_value_of_the_whole_procedure_is_small_where_there_is_something_to_lea
     measured = np.abs(measure_asymmetry(velocity, flux, *edges))[:, :4]
     features = rankdata(np.nan_to_num(measured), axis=0) / len(truth)
     classes = assign_classes(truth, by="a_flux", shares=(0.5, 0.5)).to_numpy()
-    p, _, _ = p_values(features, classes, COLUMNS[:2], 199, rng)
+    p, _, _ = p_values(features, classes, COLUMNS[:2], 119, rng)
     assert p < 0.01

@@ -1,6 +1,8 @@
 """Every figure: labelled, never shown, and drawn also where there is nothing to draw."""
 
+import ast
 import io
+import json
 import subprocess
 import sys
 
@@ -460,3 +462,30 @@ print("drawn")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "drawn\n", done.stderr
+
+
+def code_of(root):
+    for folder in ("src", "benchmarks"):
+        for path in sorted((root / folder).rglob("*.py")):
+            yield path, path.read_text(encoding="utf-8")
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        for cell in cells:
+            lines = [line for line in cell["source"] if not line.startswith(("%", "!"))]
+            if cell["cell_type"] == "code":
+                yield path, "".join(lines)
+
+
+def test_every_legend_has_its_place(root):
+    """The best place is searched for by the clock: a slow machine warns of it."""
+    n_legends = 0
+    for path, code in code_of(root):
+        for call in ast.walk(ast.parse(code)):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "legend":
+                n_legends += 1
+                places = [k.value for k in call.keywords if k.arg == "loc"]
+                where = f"{path}: {ast.unparse(call)}"
+                assert places, where
+                assert isinstance(places[0], ast.Constant), where
+                assert places[0].value not in ("best", 0), where
+    assert n_legends > 5

@@ -47,11 +47,22 @@ def clip_background(
     from astropy.stats import sigma_clip  # slow to import
 
     observed = np.ma.masked_invalid(images)
-    background = sigma_clip(observed, sigma=n_sigma, maxiters=max_iterations, axis=(1, 2))
-    noise = np.ma.filled(background.std(axis=(1, 2)), 0.0)
+    clipped = sigma_clip(
+        observed, sigma=n_sigma, maxiters=max_iterations, axis=(1, 2), copy=False
+    ).mask
+    noise = _standard_deviation(observed.data, ~clipped)
     known = observed.filled(0.0)
     kept = known > n_sigma * noise[:, None, None]
     return np.where(kept, known, 0.0).astype(np.float32), noise
+
+
+def _standard_deviation(images, kept):
+    """That of the pixels that are kept of each image; the steps of NumPy's masked arrays."""
+    number = np.maximum(np.count_nonzero(kept, axis=(1, 2)), 1)
+    mean = np.where(kept, images, 0).sum(axis=(1, 2)) / number
+    deviation = np.where(kept, images - mean[:, None, None], 0.0)
+    deviation *= deviation
+    return np.sqrt(deviation.sum(axis=(1, 2)) / number)
 
 
 def label_islands(images: np.ndarray) -> tuple[np.ndarray, int]:

@@ -7,6 +7,8 @@ import pandas as pd
 
 from skyloom.images.cutouts import clip_background, remove_specks
 
+_CHUNK = 32  # images measured at a time
+
 
 def measure_sources(images: np.ndarray, *, pixel_scale: float = 1.8) -> pd.DataFrame:
     """Measure the source in the middle of each image.
@@ -104,8 +106,13 @@ def measure_images(images: np.ndarray, *, pixel_scale: float = 1.8) -> pd.DataFr
         That of `measure_sources` with ``snr`` and ``length_ratio``; NaN
         where an image has no noise, or no source.
     """
-    clipped, noise = clip_background(images)
-    table = measure_sources(remove_specks(clipped), pixel_scale=pixel_scale)
+    parts = []
+    for first in range(0, max(1, len(images)), _CHUNK):  # what stays in a processor's cache
+        clipped, noise = clip_background(images[first : first + _CHUNK])
+        table = measure_sources(remove_specks(clipped), pixel_scale=pixel_scale)
+        parts.append(table.assign(noise=noise))
+    table = pd.concat(parts, ignore_index=True)
+    noise = table.pop("noise")
     return table.assign(
         snr=table["peak_flux"] / np.where(noise > 0, noise, np.nan),
         length_ratio=table["length_1"] / table["length_2"],

@@ -18,6 +18,8 @@ from skyloom.plots.style import (
     ORANGE,
     RED,
     SKY,
+    legend_above,
+    legend_of_all,
     new_figure,
 )
 
@@ -65,7 +67,7 @@ def success_rate_figure(scores: pd.DataFrame, objects: str = "objects") -> Figur
     axis.axvline(chance, color=RED, ls="--", lw=1.5, label=f"chance level {chance:.2f}")
     axis.set_yticks(position, scores["configuration"])
     axis.set(xlim=(0, 1), xlabel=f"success rate on unseen {objects}, 95 % interval")
-    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
+    legend_above(axis, 4, font_size=8)
     return figure
 
 
@@ -115,7 +117,7 @@ def learning_curves_figure(curves: pd.DataFrame) -> Figure:
     if np.isfinite(losses).any():
         axes[0, 0].set_ylim(0, np.percentile(losses[np.isfinite(losses)], 98) * 1.1)
     axes[1, 0].set_ylim(0, 1)
-    axes[0, 0].legend(fontsize=7)
+    legend_of_all(axes[0, 0], 2)
     return figure
 
 
@@ -249,7 +251,7 @@ def reliability_figure(predictions: pd.DataFrame, n_bins: int = 8) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = new_figure(4.5, 4)
+    figure = new_figure(6.5, 4)
     axis = figure.subplots()
     if predictions.empty:
         return _empty(figure, axis, "no network was trained")
@@ -264,7 +266,7 @@ def reliability_figure(predictions: pd.DataFrame, n_bins: int = 8) -> Figure:
     axis.plot([0, 1], [0, 1], color=GREY, ls=":", label="calibrated")
     axis.set(xlabel="probability of the predicted class", ylabel="share that is right")
     axis.set(xlim=(0.2, 1), ylim=(0, 1))
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
@@ -283,7 +285,7 @@ def arms_figure(arms: pd.DataFrame, reference: str) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = new_figure(10, 1.2 + 0.4 * max(len(arms), 2))
+    figure = new_figure(10, 1.5 + 0.4 * max(len(arms), 2))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     position = np.arange(len(arms))[::-1].astype(float)
     for column, label, colour, shift in (
@@ -296,7 +298,7 @@ def arms_figure(arms: pd.DataFrame, reference: str) -> Figure:
     left.set(xlabel="on test objects, mean over seeds, 95 % interval")
     right.set(xlabel=f"success rate minus that of\n{reference}, 95 % paired")
     if len(arms):
-        left.legend(loc="best")
+        legend_above(left, 2, font_size=8)
     return figure
 
 
@@ -338,7 +340,7 @@ def axis_figure(arms: pd.DataFrame, axis_name: str) -> Figure:
             )  # fmt: skip
         axis.set(xlabel=axis_name, ylabel=f"{label}, 95 % interval")
     if arms["series"].any():
-        axes[0].legend()
+        legend_of_all(axes[0], 3)
     return figure
 
 
@@ -424,7 +426,7 @@ def permutation_figure(statistic: float, null: np.ndarray, n_classes: int) -> Fi
     axis.axvline(statistic, color=BLUE, lw=2.5, label=f"true classes: {statistic:.3f}")
     axis.axvline(1 / n_classes, color=RED, ls="--", lw=1.5, label=f"one in {n_classes}")
     axis.set(xlabel="balanced accuracy of the nested procedure", ylabel="shuffles")
-    axis.legend(fontsize=7)
+    legend_above(axis, 3)
     return figure
 
 

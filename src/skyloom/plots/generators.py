@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skyloom.plots.style import BLACK, BLUE, CYCLE, ORANGE, RED, new_figure
+from skyloom.plots.style import BLACK, BLUE, CYCLE, ORANGE, RED, legend_above, new_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +43,9 @@ def generators_figure(history: pd.DataFrame, measures: dict[str, tuple[str, floa
         *names, unit = _LOSSES.get(kind, _ADVERSARIAL)
         for column, name, colour in zip(mean, names, (BLUE, ORANGE), strict=True):
             axis.plot(mean.index, mean[column], color=colour, label=name)
-        axis.set(title=f"{kind.replace('_', ' ')}: losses", xlabel="epoch", ylabel=unit)
-        axis.legend()
+        axis.set(xlabel="epoch", ylabel=unit)
+        axis.set_title(f"{kind.replace('_', ' ')}: losses", pad=20)
+        legend_above(axis, 2)
     axes = below.subplots(1, len(measures), squeeze=False)[0]
     for axis, (column, (label, limit)) in zip(axes, measures.items(), strict=True):
         known = history.dropna(subset=[column])
@@ -57,5 +58,5 @@ def generators_figure(history: pd.DataFrame, measures: dict[str, tuple[str, floa
         axis.axhline(limit, color=RED, ls="--", lw=1)
         axis.set(xlabel="epoch", ylabel=label, ylim=(0, None))
         if len(known):
-            axis.legend(title="star: chosen")
+            legend_above(axis, 3, title="star: chosen")
     return figure

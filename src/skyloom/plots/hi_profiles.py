@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skyloom.images.rings import published_halves
-from skyloom.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, new_figure
+from skyloom.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, legend_above, new_figure
 from skyloom.spectra.hi.busy_function import PARAMETER_NAMES, busy_function
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def halves_figure(identifier: str, flux: np.ndarray) -> Figure:
     halves.plot(combined, color=BLACK, lw=1.3, label="combined")
     halves.axvspan(0, len(flux) // 4, color=GREY, alpha=0.2, lw=0, label="painted quarter")
     halves.set(xlabel="channels from the middle", ylabel="normalised flux")
-    halves.legend(fontsize=7)
+    legend_above(halves, 2)
     return figure
 
 
@@ -207,8 +207,9 @@ def galaxy_panel(
         spectrum.axvline(fit[edge], color=BLUE, ls=":", lw=1)
     spectrum.axvline(line["centre"][0], color=BLUE, ls="--", lw=1, label="fold, 20 % edges")
     spectrum.axhline(0, color=BLACK, lw=0.5)
-    spectrum.set(xlabel=f"velocity ({unit})", ylabel="flux density (mJy)", title=profile["id"])
-    spectrum.legend(fontsize=7)
+    spectrum.set(xlabel=f"velocity ({unit})", ylabel="flux density (mJy)")
+    spectrum.set_title(profile["id"], pad=20)
+    legend_above(spectrum, 3)
 
     fold = figure.add_subplot(grid[0, 3:])
     reach = extent * line["half_width"][0]
@@ -228,8 +229,9 @@ def galaxy_panel(
         f"A_flux {asymmetry['a_flux']:.2f} ± {asymmetry['a_flux_error']:.2f},  "
         f"S/N {profile['snr']:.0f},  fit {fit['status']}",
         fontsize=8,
+        pad=20,
     )
-    fold.legend(fontsize=7)
+    legend_above(fold, 3)
     for k, image in enumerate(images):
         axis = figure.add_subplot(grid[1, 2 * k : 2 * k + 2])
         drawn = show_image(axis, image, k + 1)
@@ -330,5 +332,5 @@ def a_flux_figure(a_flux: np.ndarray, error: np.ndarray, sigma: float = 0.13) ->
             x, observed, color=RED, ls="--", label=f"the same with the median error {typical:.2f}"
         )
     axis.set(xlabel="A_flux as measured, noise included", ylabel="galaxies")
-    axis.legend(fontsize=8)
+    legend_above(axis, 2, font_size=8)
     return figure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skyloom.plots.style import BLACK, CYCLE, GREY, new_figure
+from skyloom.plots.style import BLACK, CYCLE, GREY, legend_above, legend_of_all, new_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,7 +180,7 @@ def histograms_figure(histograms: pd.DataFrame) -> Figure:
             )  # fmt: skip
         axis.set(xlabel=label, ylabel="share", ylim=(0, None))
     if len(histograms):
-        axes[0, 0].legend()
+        legend_of_all(axes[0, 0], 4)
     return figure
 
 
@@ -227,7 +227,7 @@ def angles_figure(predictions: pd.DataFrame, scores: pd.DataFrame, n_bins: int =
     left.plot([0, top], [0, top], color=GREY, lw=1)
     left.set(xlabel="true bending angle (deg)", ylabel="predicted, mean over seeds (deg)")
     right.set(xlabel="true bending angle (deg)", ylabel="mean absolute error (deg)", ylim=(0, None))
-    right.legend()
+    legend_of_all(right, 4)
     return figure
 
 
@@ -256,7 +256,7 @@ def angle_curves_figure(curves: pd.DataFrame) -> Figure:
             axis.plot(mean.index, mean[column], color=colour, ls=":")
         axis.set(xlabel="epoch", ylabel=label, yscale="log")
     if len(curves):
-        axes[0].legend(title="validation (dotted: training)")
+        legend_of_all(axes[0], 4, title="validation (dotted: training)")
     return figure
 
 
@@ -297,5 +297,5 @@ def angles_by_class_figure(angles: pd.DataFrame, names: Sequence[str]) -> Figure
     axis.set_xticks(np.arange(len(names)), names)
     axis.set(ylabel="predicted bending angle (deg)\nbox: quartiles, whiskers: 5-95 %")
     if arms:
-        axis.legend()
+        legend_above(axis, 3, font_size=8)
     return figure

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skyloom.plots.style import BLACK, BLUE, CYCLE, GREEN, GREY, ORANGE, RED, new_figure
+from skyloom.plots.style import (
+    BLACK,
+    BLUE,
+    CYCLE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    legend_above,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +208,7 @@ def rare_figure(table: pd.DataFrame, name: str) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = new_figure(12, 1.4 + 0.4 * max(len(table), 2))
+    figure = new_figure(12, 1.7 + 0.4 * max(len(table), 2))
     axes = figure.subplots(1, 3, sharey=True, width_ratios=(3, 2, 2))
     place = np.arange(len(table))[::-1].astype(float)
     minus = table["minus"].unique()
@@ -223,7 +233,7 @@ def rare_figure(table: pd.DataFrame, name: str) -> Figure:
     axes[2].set_xscale("symlog", linthresh=1e-5)
     axes[2].set_xlim(0, 2)
     if len(table):
-        axes[0].legend(fontsize=7)
+        legend_above(axes[0], 2)
     return figure
 
 
@@ -255,7 +265,7 @@ def snr_figure(table: pd.DataFrame) -> Figure:
     )
     if len(table):
         axis.set_xscale("log")
-        axis.legend(fontsize=7)
+        legend_above(axis, 3)
     return figure
 
 
@@ -335,7 +345,7 @@ def lines_figure(table: pd.DataFrame) -> Figure:
     axis.set_xticks(np.arange(len(lines)), lines, rotation=60, ha="right", fontsize=7)
     axis.set(ylabel="equivalent width (Å), median and quartiles\npositive: absorption")
     if groups:
-        axis.legend(fontsize=7)
+        legend_above(axis, 4)
     return figure
 
 
@@ -373,7 +383,7 @@ def audit_figure(table: pd.DataFrame, n_classes: int, rare: str) -> Figure:
     left.axhline(1 / max(1, n_classes), color=RED, ls="--", lw=1, label="one in all classes")
     left.set_xticks(range(len(measures)), list(measures.values()), fontsize=6)
     left.set(ylabel="share of the test spectra", ylim=(-0.03, 1.03))
-    left.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    legend_above(left, 3)
     true = table[table["labels"] == "true"]
     middle.plot(true["kernel_size"], true["success_rate"], "o", color=BLUE, ms=4, alpha=0.6)
     middle.set(xlabel="kernel size (pixels)", ylabel="success rate, all test spectra")

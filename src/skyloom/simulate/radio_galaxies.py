@@ -297,20 +297,29 @@ def observe(
     smooth = np.exp(-((pixel[:, None] - pixel) ** 2) / (2 * beam))
     smooth /= np.linalg.norm(smooth, axis=1, keepdims=True)  # unit variance in every pixel
     images = np.empty((len(truth), size, size), np.float32)
-    for first in range(0, len(truth), chunk):
-        part = truth.iloc[first : first + chunk]
-        x, y, flux, sigma = (array.astype(np.float32)[..., None] for array in components(part))
-        variance = sigma**2 + np.float32(beam)
-        column = np.exp(-((pixel - x) ** 2) / (2 * variance))
-        row = np.exp(-((pixel - y) ** 2) / (2 * variance)) * (flux * beam / variance)
-        stripes = _stripes(part, pixel)
-        image = np.swapaxes(np.concatenate([row, stripes[0]], 1), 1, 2) @ np.concatenate(
-            [column, stripes[1]], 1
-        )
-        white = rng.standard_normal(image.shape, np.float32)
-        level = part["noise"].to_numpy(np.float32)[:, None, None]
-        images[first : first + chunk] = image + level * (smooth @ white @ smooth.T)
+    parts = [array.astype(np.float32)[..., None] for array in components(truth)]
+    with _one_thread():
+        for first in range(0, len(truth), chunk):
+            part = truth.iloc[first : first + chunk]
+            x, y, flux, sigma = (array[first : first + chunk] for array in parts)
+            variance = sigma**2 + np.float32(beam)
+            column = np.exp(-((pixel - x) ** 2) / (2 * variance))
+            row = np.exp(-((pixel - y) ** 2) / (2 * variance)) * (flux * beam / variance)
+            stripes = _stripes(part, pixel)
+            image = np.swapaxes(np.concatenate([row, stripes[0]], 1), 1, 2) @ np.concatenate(
+                [column, stripes[1]], 1
+            )
+            white = rng.standard_normal(image.shape, np.float32)
+            level = part["noise"].to_numpy(np.float32)[:, None, None]
+            images[first : first + chunk] = image + level * (smooth @ white @ smooth.T)
     return images
+
+
+def _one_thread():
+    """Small matrices: where other processes run, their threads wait for each other."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="blas")
 
 
 def _stripes(truth, pixel):
@@ -399,16 +408,17 @@ def fit_distributions(
     }
     beam_fwhm = fixed.get("beam_fwhm", BEAM_FWHM)
     wanted_middle, wanted_spread = _middle_and_spread(known)
-    for _ in range(n_iterations):
-        truth = draw_truth(n_simulated, rng, **(fixed | values))
-        images = observe(truth, rng, size=size, pixel_scale=pixel_scale, beam_fwhm=beam_fwhm)
-        simulated = measure_images(images, pixel_scale=pixel_scale)[list(fitted)].dropna()
-        middle, spread = _middle_and_spread(simulated)
-        for column, (median, scatter) in fitted.items():
-            if median:
-                values[median] *= float(np.exp(wanted_middle[column] - middle[column]))
-            variance = values[scatter] ** 2 + wanted_spread[column] ** 2 - spread[column] ** 2
-            values[scatter] = float(np.sqrt(np.clip(variance, 1e-4, 4.0)))
+    with _one_thread():
+        for _ in range(n_iterations):
+            truth = draw_truth(n_simulated, rng, **(fixed | values))
+            images = observe(truth, rng, size=size, pixel_scale=pixel_scale, beam_fwhm=beam_fwhm)
+            simulated = measure_images(images, pixel_scale=pixel_scale)[list(fitted)].dropna()
+            middle, spread = _middle_and_spread(simulated)
+            for column, (median, scatter) in fitted.items():
+                if median:
+                    values[median] *= float(np.exp(wanted_middle[column] - middle[column]))
+                variance = values[scatter] ** 2 + wanted_spread[column] ** 2 - spread[column] ** 2
+                values[scatter] = float(np.sqrt(np.clip(variance, 1e-4, 4.0)))
     return values
 
 

@@ -24,7 +24,7 @@ from skyloom.pipelines.radio_galaxies.parameters import (
     SyntheticParameters,
     TrainingParameters,
 )
-from skyloom.simulate.radio_galaxies import CLASSES, draw_truth, observe
+from skyloom.simulate.radio_galaxies import CLASSES, draw_truth, fit_distributions, observe
 
 
 def sample_of(n=120, roles=("",)):
@@ -314,7 +314,9 @@ def test_simulated_sources_are_like_those_of_the_training_part(observed):
     assert width.median() == pytest.approx(np.log(2.5), abs=0.25)
 
 
-def test_what_is_tested_changes_no_simulation(observed):
+def test_what_is_tested_changes_no_simulation(observed, monkeypatch):
+    monkeypatch.setitem(fit_distributions.__kwdefaults__, "n_simulated", 100)
+
     def spoil_test_sources(measurements, manifest):
         test = manifest.loc[manifest["role"] != "train", "id"]
         spoilt = measurements.copy()

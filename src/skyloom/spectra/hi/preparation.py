@@ -385,17 +385,23 @@ def _box_widths(low, high, n):
     return np.unique(np.geomspace(low, max(high, low + 1), 40).astype(int))
 
 
-def _box_sums(y, valid, width):
+def _running_sums(y, valid):
+    """Sums of the fluxes, and numbers of the channels, before each channel."""
     total = np.concatenate([[0.0], np.cumsum(np.where(valid, y, 0.0))])
-    count = np.concatenate([[0], np.cumsum(valid)])
+    return total, np.concatenate([[0], np.cumsum(valid)])
+
+
+def _box_sums(running, width):
+    total, count = running
     return total[width:] - total[:-width], count[width:] - count[:-width]
 
 
 def _best_box(y, valid, noise, widths, allowed):
     """First and last channel (exclusive) of the box with the largest signal-to-noise ratio."""
     best = (0, int(widths[0]), -np.inf)
+    running = _running_sums(y, valid)
     for width in widths:
-        sums, counts = _box_sums(y, valid, width)
+        sums, counts = _box_sums(running, width)
         score = sums / (noise * np.sqrt(np.maximum(counts, 1)))
         centres = np.arange(len(sums)) + width // 2
         score = np.where(
@@ -420,7 +426,7 @@ def _scatter_elsewhere(flux, support, width, order):
     if support.sum() < max(2 * width, 4 * (order + 1)):
         return 0.0
     y = np.where(support, flux - _polynomial(flux, support, order), 0.0)
-    sums, counts = _box_sums(y, support, width)
+    sums, counts = _box_sums(_running_sums(y, support), width)
     full = counts > 0.9 * width
     return float(np.sqrt(np.mean(sums[full] ** 2))) if full.any() else 0.0
 
