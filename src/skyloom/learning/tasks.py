@@ -30,6 +30,7 @@ from skyloom.compute import ClusterParameters, connect
 logger = logging.getLogger(__name__)
 
 Result = dict[str, np.ndarray]
+_PLOTS = "skyloom.plots"
 _CHECKSUM = hashlib.sha256().digest_size
 _one_at_a_time = threading.Lock()
 
@@ -109,16 +110,16 @@ def code_digest(work: Callable[..., Result]) -> str:
     Parameters
     ----------
     work : callable
-        A function of a module of this package, or a partial of one.
+        A function of a module of this package.
 
     Returns
     -------
     str
         Of the sources of its module and of all modules of the package that this imports, directly
-        or not, also inside of functions. Nothing is listed by hand, so that nothing can be
+        or not, also inside of functions; but for figures. Nothing is listed by hand, so that nothing can be
         forgotten.
     """
-    return _digest_of_module(getattr(work, "func", work).__module__)
+    return _digest_of_module(work.__module__)
 
 
 @functools.cache
@@ -149,7 +150,8 @@ def imported_modules(name: str) -> set[str]:
         # Parameters are what a user sets: their values are in the settings of a task, and what
         # their module imports (addresses of archives, say) has no part in a result.
         if module.rpartition(".")[2] != "parameters":
-            waiting += _imports(module)
+            # Nor has a figure.
+            waiting += [name for name in _imports(module) if not name.startswith(_PLOTS)]
     return found
 
 
