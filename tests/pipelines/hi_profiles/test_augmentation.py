@@ -15,6 +15,8 @@ from skyloom.pipelines.hi_profiles.augmentation import (
     a_flux_classes,
     change_profiles,
     choose_classes,
+    class_names,
+    class_values,
     draw_augmented_images,
     make_split,
     plan_copies,
@@ -28,8 +30,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
     NetworkParameters,
     PretrainingParameters,
     SimulationParameters,
-    Sweep,
-    SweepParameters,
+    SweepsParameters,
     TrainingParameters,
 )
 from skyloom.simulate.hi_profiles import observe_lines
@@ -181,6 +182,13 @@ def test_nothing_usable_is_a_table_and_not_a_crash():
     assert (table["reason"] == "fit: good").all()
 
 
+def test_classes_are_named_by_their_value_in_the_label_table():
+    two = choose(*tables(12, labels=[0, 2] * 6))
+    assert class_values(two) == [0, 2]
+    assert class_names(two, ["zero"]) == ["zero", "class 2"]
+    assert class_values(choose(*tables(12, labels=[1, 4, 5] * 4))) == [1, 4, 5]
+
+
 # --- split ----------------------------------------------------------------------------------------
 
 
@@ -221,9 +229,11 @@ def test_the_split_holds_the_used_galaxies_and_their_hashes():
 # --- plan of the copies ---------------------------------------------------------------------------
 
 
-def plan_of(grid=None, size=16, augmentation=None, **network):
+def sweep_of(grid=None, size=16, augmentation=None, **network):
     return configure_sweep(
-        SweepParameters(grid=grid or {"training.epochs": [3]}),
+        SweepsParameters(
+            chosen="default", named={"default": {"grid": grid or {"training.epochs": [3]}}}
+        ),
         FeatureParameters(size=size),
         AugmentationParameters(**(augmentation or {})),
         NetworkParameters(**network),
@@ -241,7 +251,7 @@ def planned():
 
 
 def plan(planned, grid=None, **augmentation):
-    return plan_copies(*planned, plan_of(grid, augmentation=augmentation))
+    return plan_copies(*planned, sweep_of(grid, augmentation=augmentation))
 
 
 def test_every_galaxy_in_use_is_copied_as_often_as_asked_for(planned):
@@ -285,7 +295,7 @@ def test_every_variant_has_copies_of_its_own(planned):
     grid = {"augmentation.n_copies": [0, 2, 3], "augmentation.fold_jitter": [0.0, 1.0]}
     copies = plan(planned, grid)
     counts = copies.groupby("variant", sort=False).size() / 27
-    sweep = Sweep.model_validate(plan_of(grid))
+    sweep = sweep_of(grid)
     assert sorted(counts) == [2, 2, 3, 3]  # without copies there is nothing to draw
     for variant, part in copies.groupby("variant"):
         options = sweep.variants[variant].augmentation
@@ -464,10 +474,10 @@ def test_unchanged_copies_have_the_images_of_the_observed_profiles(observed):
     rows = [4, 1, 1, 0]
     copies = copies_of(4, snr_factor=[1, 1, 0.6, 1], exchanged=[False, False, True, False])
     copies["profile"] = rows
-    layout = plan_of(augmentation={"n_copies": 2})
-    ((variant, member),) = Sweep.model_validate(layout).variants.items()
-    images = draw_images(*observed, layout)[member.image_variant].compute()
-    drawn = draw_augmented_images(*observed, copies.assign(variant=variant), layout)
+    sweep = sweep_of(augmentation={"n_copies": 2})
+    ((variant, member),) = sweep.variants.items()
+    images = draw_images(*observed, sweep)[member.input_variant].compute()
+    drawn = draw_augmented_images(*observed, copies.assign(variant=variant), sweep)
     assert list(drawn) == [variant]
     assert drawn[variant].shape == (4, 3, 16, 16, 1)
     values = drawn[variant].compute()
@@ -477,14 +487,14 @@ def test_unchanged_copies_have_the_images_of_the_observed_profiles(observed):
 
 def test_each_variant_is_drawn_from_its_own_copies(observed):
     grid = {"features.size": [8, 16], "augmentation.n_copies": [0, 1, 2]}
-    layout = plan_of(grid)
+    sweep = sweep_of(grid)
     profiles, flux, fits = observed
     classes = pd.DataFrame({"used": [True] * 6})
-    copies = plan_copies(profiles, pd.DataFrame({"mid_velocity_error": [1.0] * 6}), classes, layout)
-    drawn = draw_augmented_images(profiles, flux, fits, copies, layout)
+    copies = plan_copies(profiles, pd.DataFrame({"mid_velocity_error": [1.0] * 6}), classes, sweep)
+    drawn = draw_augmented_images(profiles, flux, fits, copies, sweep)
     shapes = {
         variant: (6 * member.augmentation.n_copies, 3, *[member.features.size] * 2, 1)
-        for variant, member in Sweep.model_validate(layout).variants.items()
+        for variant, member in sweep.variants.items()
         if member.augmentation.n_copies
     }
     assert {variant: array.shape for variant, array in drawn.items()} == shapes
@@ -495,18 +505,18 @@ def test_each_variant_is_drawn_from_its_own_copies(observed):
 
 
 def test_images_of_no_copies_are_none(observed):
-    layout = plan_of(augmentation={"n_copies": 0})
+    sweep = sweep_of(augmentation={"n_copies": 0})
     copies = pd.DataFrame(columns=list(COPY_COLUMNS))
-    assert draw_augmented_images(*observed, copies, layout) == {}
+    assert draw_augmented_images(*observed, copies, sweep) == {}
 
 
 def test_the_plan_read_back_from_disk_gives_the_same_images(observed, planned, tmp_path):
-    layout = plan_of(augmentation={"n_copies": 1})
-    copies = plan_copies(*planned, layout).query("profile < 6")
+    sweep = sweep_of(augmentation={"n_copies": 1})
+    copies = plan_copies(*planned, sweep).query("profile < 6")
     copies.to_csv(tmp_path / "copies.csv", index=False)
     again = pd.read_csv(tmp_path / "copies.csv", dtype={"id": str})
     (one,), (two,) = (
-        draw_augmented_images(*observed, table, layout).values() for table in (copies, again)
+        draw_augmented_images(*observed, table, sweep).values() for table in (copies, again)
     )
     np.testing.assert_array_equal(one.compute(), two.compute())
 
@@ -517,11 +527,11 @@ PRETRAINED = {"training.start": ["scratch", "fine_tuned"]}
 
 
 def pretraining_of(grid=PRETRAINED, simulation=None, size=8, **pretraining):
-    layout = plan_of(grid, size=size)
+    sweep = sweep_of(grid, size=size)
     return simulate_pretraining_sample(
         PretrainingParameters(**({"n_profiles": 64} | pretraining)),
         SimulationParameters(**(simulation or {})),
-        layout,
+        sweep,
     )
 
 

@@ -14,16 +14,17 @@ from skyloom.pipelines.hi_profiles.parameters import (
     FeatureParameters,
     IngestionParameters,
     NetworkParameters,
-    Sweep,
-    SweepParameters,
+    SweepsParameters,
     TrainingParameters,
 )
 from skyloom.simulate.hi_profiles import draw_truth, to_hdu
 
 
-def plan_of(grid=None, **settings):
+def sweep_of(grid=None, **settings):
     return configure_sweep(
-        SweepParameters(grid=grid or {"training.epochs": [3]}),
+        SweepsParameters(
+            chosen="default", named={"default": {"grid": grid or {"training.epochs": [3]}}}
+        ),
         FeatureParameters(**settings),
         AugmentationParameters(),
         NetworkParameters(),
@@ -34,7 +35,7 @@ def plan_of(grid=None, **settings):
 def drawn(sample, **settings):
     """Lazy images of the only variant."""
     _, profiles, flux, fits, _ = sample
-    (images,) = features.draw_images(profiles, flux, fits, plan_of(**settings)).values()
+    (images,) = features.draw_images(profiles, flux, fits, sweep_of(**settings)).values()
     return images
 
 
@@ -74,7 +75,7 @@ def test_unusable_fits_have_no_asymmetry(sample):
     assert fits.loc[0, "status"] == "too few channels"
     assert asymmetry.drop(columns="id").loc[0].isna().all()
     assert asymmetry.drop(columns="id").loc[1].notna().all()
-    (images,) = features.draw_images(profiles, spoiled, fits, plan_of(size=8)).values()
+    (images,) = features.draw_images(profiles, spoiled, fits, sweep_of(size=8)).values()
     assert (images.compute()[0] == 0).all()
 
 
@@ -127,9 +128,9 @@ def test_each_variant_has_images_of_its_own(sample):
         "augmentation.n_copies": [0, 2],
         "network.widths": [[4], [8]],
     }
-    layout = plan_of(grid)
-    images = features.draw_images(profiles, flux, fits, layout)
-    variants = Sweep.model_validate(layout).image_variants
+    sweep = sweep_of(grid)
+    images = features.draw_images(profiles, flux, fits, sweep)
+    variants = sweep.input_variants
     assert list(images) == list(variants)
     assert len(images) == 8  # copies and networks share them
     for variant, member in variants.items():
@@ -150,8 +151,8 @@ def test_a_larger_extent_makes_the_line_smaller(sample):
 
 def test_both_renderings_can_be_compared_in_one_sweep(sample):
     _, profiles, flux, fits, _ = sample
-    layout = plan_of({"features.rendering": ["corrected", "published"]}, size=8)
-    corrected, published = features.draw_images(profiles, flux, fits, layout).values()
+    sweep = sweep_of({"features.rendering": ["corrected", "published"]}, size=8)
+    corrected, published = features.draw_images(profiles, flux, fits, sweep).values()
     assert corrected.compute().min() < 0  # differences of the sides have a sign
     assert published.compute().min() >= 0
 
@@ -192,3 +193,12 @@ def test_pages_say_how_many_galaxies_do_not_fit(sample):
         profiles, flux, fits, asymmetry, FeatureParameters(figure_galaxies=4)
     )
     assert f"{len(profiles) - 4} more not shown" in pages[0].get_suptitle()
+
+
+def test_features_of_the_baselines_are_indexed_by_galaxy(sample):
+    _, profiles, _, fits, asymmetry = sample
+    indices = features.baseline_features(profiles, fits, asymmetry)
+    assert indices.index.tolist() == profiles["id"].tolist()
+    np.testing.assert_allclose(indices["a_flux"], np.log(asymmetry["a_flux"]))
+    offset = (asymmetry["equality_velocity"] - asymmetry["mid_velocity"]).abs() / fits["w20"]
+    np.testing.assert_allclose(indices["equality_offset"], offset)

@@ -22,6 +22,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
     SimulationParameters,
     Sweep,
     SweepParameters,
+    SweepsParameters,
     TrainingParameters,
 )
 from skyloom.settings import CONFIG_LOADER_ARGS
@@ -34,10 +35,11 @@ MODELS = {
     "network": NetworkParameters,
     "training": TrainingParameters,
     "pretraining": PretrainingParameters,
-    "sweep": SweepParameters,
+    "sweeps": SweepsParameters,
     "audit": AuditParameters,
     "reporting": ReportingParameters,
 }
+SWEEP = {"sweep": SweepParameters}  # one of the sweeps by name
 CONF = Path(__file__).parents[3] / "conf"
 EPOCHS = {"training.epochs": [5]}
 
@@ -47,7 +49,7 @@ def written(environment):
     return loader["parameters"]["hi_profiles"]
 
 
-@pytest.mark.parametrize("model", [m for m in MODELS.values() if m is not SweepParameters])
+@pytest.mark.parametrize("model", [m for m in MODELS.values() if m is not SweepsParameters])
 def test_defaults_are_valid(model):
     defaults = model()
     # Defaults are not validated by pydantic: they must survive being given explicitly.
@@ -76,17 +78,18 @@ def test_every_parameter_file_gives_a_sweep_that_can_be_laid_out(environment):
         name="base",
         **{k: parameters[k] for k in ("features", "augmentation", "network", "training")},
     )
-    sweep = Sweep.plan(SweepParameters(**parameters["sweep"]), base)
-    assert sweep.configurations
-    # The audit takes the images of the base settings.
-    if parameters["audit"]["test_sizes"]:
-        assert base.image_variant in sweep.image_variants
+    for name, content in SweepsParameters(**parameters["sweeps"]).named.items():
+        sweep = Sweep.lay_out(content, base)
+        assert sweep.members, name
+        # The audit takes the images of the base settings.
+        if parameters["audit"]["test_sizes"]:
+            assert base.input_variant in sweep.input_variants, name
 
 
 def test_the_published_settings_are_the_published_ones():
     parameters = written("paper")
     widths = [[32, 64, 128], [32, 64, 256], [32, 64, 512]]
-    assert SweepParameters(**parameters["sweep"]).grid == {
+    assert SweepsParameters(**parameters["sweeps"]).parameters.grid == {
         "training.epochs": [50, 80, 120],
         "network.widths": widths,
     }
@@ -226,12 +229,12 @@ WRONG = [
     (
         "sweep",
         {"search": {"space": {"features.size": {"low": 8, "high": 32}}}},
-        "features.size: images are drawn .* beforehand, so give a list of values",
+        "features.size: inputs are drawn .* beforehand, so give a list of values",
     ),
     (
         "sweep",
         {"search": {"space": {"network.input_scale": {"low": 1, "high": 8}}}},
-        "network.input_scale: images are drawn and networks pre-trained beforehand",
+        "network.input_scale: inputs are drawn and networks pre-trained beforehand",
     ),
     (
         "sweep",
@@ -253,6 +256,14 @@ WRONG = [
         {"search": {"space": {"training.epochs": {"low": 1, "high": 9, "log": True, "step": 2}}}},
         "either log or step",
     ),
+    ("sweeps", {"chosen": "default", "named": {}}, "named"),
+    ("sweeps", {"named": {"default": {"grid": EPOCHS}}}, "chosen"),
+    (
+        "sweeps",
+        {"chosen": "other", "named": {"a": {"grid": EPOCHS}, "b": {"grid": EPOCHS}}},
+        "there is no sweep 'other'; those are a, b",
+    ),
+    ("sweeps", {"chosen": "a", "named": {"a": {"grid": {"epochs": [5]}}}}, "'epochs' is not a"),
     ("reporting", {"colour": "red"}, "colour"),
     ("reporting", {"seed": -1}, "seed"),
     ("reporting", {"n_sample_images": 0}, "n_sample_images"),
@@ -264,7 +275,7 @@ WRONG = [
 )
 def test_a_wrong_value_is_refused_by_name(stage, values, message):
     with pytest.raises(ValidationError, match=message):
-        MODELS[stage](**values)
+        (MODELS | SWEEP)[stage](**values)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +297,7 @@ def test_a_wrong_value_is_refused_by_name(stage, values, message):
     ],
 )
 def test_useful_other_values_are_accepted(stage, values):
-    parameters = MODELS[stage](**values)
+    parameters = (MODELS | SWEEP)[stage](**values)
     for name, value in values.items():
         got = getattr(parameters, name)
         assert (list(got) if isinstance(got, tuple) else got) == value
@@ -341,7 +352,7 @@ NO_IMAGES = {
 @pytest.mark.parametrize(("name", "value"), (IMAGES | COPIES | NETWORK | NO_IMAGES).items())
 def test_images_copies_and_pretrained_networks_are_shared_where_they_are_the_same(name, value):
     other = BASE.changed("other", {name: value})
-    assert (other.image_variant != BASE.image_variant) == (name in IMAGES)
+    assert (other.input_variant != BASE.input_variant) == (name in IMAGES)
     assert (other.variant != BASE.variant) == (name in IMAGES or name in COPIES)
     assert (other.pretrained_name != BASE.pretrained_name) == (name in IMAGES or name in NETWORK)
 
@@ -353,11 +364,11 @@ def test_a_family_differs_in_its_epochs_alone(name, value):
 
 
 def test_names_of_variants_say_the_size_and_are_the_same_on_every_machine():
-    assert BASE.image_variant.startswith("16px-")
+    assert BASE.input_variant.startswith("16px-")
     assert BASE.pretrained_name.startswith("ring_cnn-")
     # Results on disk are found by them: a change would make every earlier result useless.
     again = Configuration.model_validate(json.loads(BASE.model_dump_json()))
-    for name in ("image_variant", "variant", "pretrained_name", "family"):
+    for name in ("input_variant", "variant", "pretrained_name", "family"):
         assert getattr(again, name) == getattr(BASE, name)
 
 
@@ -370,7 +381,7 @@ def test_a_grid_holds_every_combination_and_names_what_varies():
         "training.start": ["scratch", "fine_tuned"],
         "training.batch_size": [16],
     }
-    sweep = Sweep.plan(SweepParameters(grid=grid), BASE)
+    sweep = Sweep.lay_out(SweepParameters(grid=grid), BASE)
     assert [c.name for c in sweep.configurations] == [
         "01 4, scratch",
         "02 4, fine_tuned",
@@ -393,14 +404,14 @@ def test_names_hold_numbers_switches_and_nothing():
         "training.patience": [None, 6],
         "augmentation.balance_classes": [True, False],
     }
-    names = [c.name for c in Sweep.plan(SweepParameters(grid=grid), BASE).configurations]
+    names = [c.name for c in Sweep.lay_out(SweepParameters(grid=grid), BASE).configurations]
     assert names[0] == "01 learning_rate 0.001, patience None, balance_classes True"
     assert names[-1] == "08 learning_rate 0.02, patience 6, balance_classes False"
     assert len({name[:10] for name in names}) == 8  # what MLflow's plots show of them
 
 
 def test_one_combination_has_a_number_for_a_name():
-    (only,) = Sweep.plan(SweepParameters(grid=EPOCHS), BASE).configurations
+    (only,) = Sweep.lay_out(SweepParameters(grid=EPOCHS), BASE).configurations
     assert (only.name, only.training.epochs) == ("01", 5)
 
 
@@ -411,10 +422,10 @@ def test_images_are_laid_out_once_for_all_that_share_them():
         "network.widths": [[4], [8]],
         "training.start": ["scratch", "frozen", "fine_tuned"],
     }
-    sweep = Sweep.plan(SweepParameters(grid=grid), BASE)
+    sweep = Sweep.lay_out(SweepParameters(grid=grid), BASE)
     assert len(sweep.configurations) == 24
     assert len(sweep.variants) == 4
-    assert len(sweep.image_variants) == 2
+    assert len(sweep.input_variants) == 2
     assert len(sweep.pretrained) == 4  # two sizes, two networks; one for both starts
     for configuration in sweep.configurations:
         member = sweep.variants[configuration.variant]
@@ -427,7 +438,7 @@ def test_images_are_laid_out_once_for_all_that_share_them():
 
 
 def test_nothing_is_pretrained_where_everything_starts_from_scratch():
-    assert Sweep.plan(SweepParameters(grid=EPOCHS), BASE).pretrained == {}
+    assert Sweep.lay_out(SweepParameters(grid=EPOCHS), BASE).pretrained == {}
 
 
 def test_a_sweep_survives_being_written_as_json():
@@ -436,7 +447,7 @@ def test_a_sweep_survives_being_written_as_json():
         SweepParameters(grid=grid),
         SweepParameters(search={"space": grid | {"training.epochs": {"low": 2, "high": 9}}}),
     ):
-        sweep = Sweep.plan(parameters, BASE)
+        sweep = Sweep.lay_out(parameters, BASE)
         assert Sweep.model_validate(json.loads(json.dumps(sweep.model_dump(mode="json")))) == sweep
 
 
@@ -474,19 +485,19 @@ SPACE = {
 
 
 def searched(space):
-    return Sweep.plan(SweepParameters(search={"space": space}), BASE)
+    return Sweep.lay_out(SweepParameters(search={"space": space}), BASE)
 
 
 def test_a_search_lays_out_images_and_networks_of_every_listed_value():
     sweep = searched(SPACE | {"features.size": [8, 16]})
     assert sweep.configurations == ()
-    assert len(sweep.image_variants) == 2
+    assert len(sweep.input_variants) == 2
     assert len(sweep.pretrained) == 4
 
 
 def test_a_search_of_ranges_alone_uses_the_images_of_the_base():
     sweep = searched({"training.epochs": {"low": 5, "high": 50}})
-    assert list(sweep.image_variants) == [BASE.image_variant]
+    assert list(sweep.input_variants) == [BASE.input_variant]
 
 
 def test_a_search_asks_for_what_is_in_its_space():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr
 
+from skyloom.evaluation.measures import Measure, classification
 from skyloom.evaluation.splits import (
     MANIFEST_COLUMNS,
     check_no_leak,
@@ -55,6 +56,8 @@ def a_flux_classes(
     probability : numpy.ndarray, shape (n,)
         That the truth lies in the class, given the error.
     """
+    from scipy.special import ndtr  # slow to import
+
     limits = np.concatenate([[0.0], np.log(edges), [np.inf]])
     scaled = np.maximum(error, 1e-9)[:, None]
     x = ln_flux_ratio[:, None]
@@ -116,6 +119,42 @@ def choose_classes(
     return table
 
 
+def class_values(classes: pd.DataFrame) -> list[int]:
+    """What the classes are called in the label table, in the order of the network's outputs.
+
+    Parameters
+    ----------
+    classes : pandas.DataFrame
+        From `choose_classes`.
+
+    Returns
+    -------
+    list of int
+    """
+    used = classes[classes["used"]]
+    return used.drop_duplicates("class").sort_values("class")["class_value"].astype(int).tolist()
+
+
+def class_names(classes: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Names of the classes in use; of a two-class sample, those of its values in the label table.
+
+    Parameters
+    ----------
+    classes : pandas.DataFrame
+        From `choose_classes`.
+    names : sequence of str
+        By value in the label table.
+
+    Returns
+    -------
+    list of str
+        Numbers where there is no name.
+    """
+    return [
+        names[value] if value < len(names) else f"class {value}" for value in class_values(classes)
+    ]
+
+
 def make_split(classes: pd.DataFrame, augmentation: AugmentationParameters) -> pd.DataFrame:
     """Split the galaxies once, before anything is augmented or trained.
 
@@ -145,11 +184,23 @@ def make_split(classes: pd.DataFrame, augmentation: AugmentationParameters) -> p
     return manifest
 
 
+def measure_of(split_manifest: pd.DataFrame) -> Measure:
+    """Which of its classes a galaxy is of.
+
+    Parameters
+    ----------
+    split_manifest : pandas.DataFrame
+        From `make_split`; may be empty.
+
+    Returns
+    -------
+    Measure
+    """
+    return classification(0 if split_manifest.empty else int(split_manifest["class"].max()) + 1)
+
+
 def plan_copies(
-    profiles: pd.DataFrame,
-    asymmetry: pd.DataFrame,
-    classes: pd.DataFrame,
-    sweep: Sweep,
+    profiles: pd.DataFrame, asymmetry: pd.DataFrame, classes: pd.DataFrame, sweep: Sweep
 ) -> pd.DataFrame:
     """Choose the changed copies of the galaxies that may be trained on.
 
@@ -205,7 +256,7 @@ def draw_augmented_images(
 def _copy_images(profiles, flux, fits, copies, features, rows):
     chosen = copies.iloc[rows]
     profile = chosen["profile"].to_numpy(dtype=int)
-    line = line_geometry(profiles.iloc[profile], np.asarray(flux[profile]), fits.iloc[profile])
+    line = line_geometry(profiles, flux, fits, profile)
     return images_of(change_profiles(line, chosen), features)
 
 
@@ -282,6 +333,6 @@ def simulate_pretraining_sample(
     targets = (targets - targets.mean(0)) / np.maximum(targets.std(0), 1e-6)
     images = {
         variant: images_of({key: value[usable] for key, value in line.items()}, member.features)
-        for variant, member in sweep.image_variants.items()
+        for variant, member in sweep.input_variants.items()
     }
     return images, targets.astype(np.float32)

@@ -132,7 +132,7 @@ def draw_images(
             member.features,
             partial(_profile_images, profiles, profile_flux, fits, member.features),
         )
-        for variant, member in sweep.image_variants.items()
+        for variant, member in sweep.input_variants.items()
     }
 
 
@@ -186,19 +186,20 @@ def image_format(parameters: FeatureParameters) -> tuple[int, type]:
 
 
 def _profile_images(profiles, flux, fits, parameters, rows):
-    line = line_geometry(profiles.iloc[rows], np.asarray(flux[rows]), fits.iloc[rows])
-    return images_of(line, parameters)
+    return images_of(line_geometry(profiles, flux, fits, rows), parameters)
 
 
 def line_geometry(
-    profiles: pd.DataFrame, flux: np.ndarray, fits: pd.DataFrame
+    profiles: pd.DataFrame, flux: np.ndarray, fits: pd.DataFrame, rows: Any = slice(None)
 ) -> dict[str, np.ndarray]:
     """What drawing needs of some profiles: filled fluxes and where the line is.
 
     Parameters
     ----------
     profiles, flux, fits
-        Matching rows of the tables and fluxes.
+        Of the sample.
+    rows : numpy.ndarray of int or slice
+        Which of it; all by default.
 
     Returns
     -------
@@ -207,7 +208,8 @@ def line_geometry(
         ``velocity_start``, ``channel_width``, ``noise``, ``centre``, ``half_width``, ``w50``,
         ``peak`` (n,) and ``usable`` (n,) bool.
     """
-    data = np.asarray(flux, dtype=float)
+    # Fluxes may be memory-mapped: only the rows that are drawn are read.
+    profiles, data, fits = profiles.iloc[rows], np.asarray(flux[rows], dtype=float), fits.iloc[rows]
     present = np.isfinite(data)
     n_channels = data.shape[1] - present[:, ::-1].argmax(1)
     model = busy_function(
@@ -307,9 +309,7 @@ def paint_jpegs(
     def paint(row, model):
         from PIL import Image
 
-        line = line_geometry(
-            profiles.iloc[[row]], np.asarray(profile_flux[[row]]), fits.iloc[[row]]
-        )
+        line = line_geometry(profiles, profile_flux, fits, [row])
         return Image.fromarray(published_image(published_cut(line, 0), model))
 
     return {
@@ -349,21 +349,14 @@ def draw_galaxy_figures(
     chosen = 0 if features.panel_id is None else ids.index(features.panel_id)
     usable = np.flatnonzero(fits["usable"])
 
-    def one(row):
-        return line_geometry(
-            profiles.iloc[[row]], np.asarray(profile_flux[[row]]), fits.iloc[[row]]
-        )
-
     def halves(row):
-        line = one(row)
+        line = line_geometry(profiles, profile_flux, fits, [row])
         return plots.halves_figure(ids[row], published_cut(line, 0))
 
     shown = usable if features.n_halves_figures is None else usable[: features.n_halves_figures]
     page_rows = usable[: features.figure_galaxies]
     page_ids = [ids[row] for row in page_rows]
-    line = line_geometry(
-        profiles.iloc[page_rows], np.asarray(profile_flux[page_rows]), fits.iloc[page_rows]
-    )
+    line = line_geometry(profiles, profile_flux, fits, page_rows)
     whole = features.model_copy(update={"size": 64, "quadrant": False})
     images = images_of(line, whole) if len(page_rows) else np.zeros((0, 3, 64, 64, 1))
     left_out = len(usable) - len(page_rows)
@@ -372,7 +365,7 @@ def draw_galaxy_figures(
         plots.images_page(page_ids, images[:, k], model, left_out)
         for k, model in enumerate(IMAGE_MODELS)
     ]
-    chosen_line = one(chosen)
+    chosen_line = line_geometry(profiles, profile_flux, fits, [chosen])
     panel = plots.galaxy_panel(
         profiles.iloc[chosen],
         chosen_line,
@@ -383,3 +376,58 @@ def draw_galaxy_figures(
         rendering=features.rendering,
     )
     return {f"{ids[row]}.png": partial(halves, row) for row in shown}, pages, panel
+
+
+# --- indices as classifiers take them ---------------------------------------------------------------
+
+
+def baseline_features(
+    profiles: pd.DataFrame, fits: pd.DataFrame, asymmetry: pd.DataFrame
+) -> pd.DataFrame:
+    """Asymmetry indices and S/N, as the logistic regressions take them.
+
+    Parameters
+    ----------
+    profiles, fits, asymmetry : pandas.DataFrame
+        Tables of the accepted galaxies.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``id``. Ratios are logarithms, the velocity of equality is its distance from
+        V_m in units of W20.
+    """
+    offset = (asymmetry["equality_velocity"] - asymmetry["mid_velocity"]).abs()
+    indices = pd.DataFrame(
+        {
+            "a_flux": np.log(asymmetry["a_flux"]),
+            "lopsidedness": asymmetry["lopsidedness"],
+            "channel_asymmetry": asymmetry["channel_asymmetry"],
+            "a_f": np.log(asymmetry["a_f"]),
+            "a_c": np.log(asymmetry["a_c"]),
+            "c_v": asymmetry["c_v"],
+            "equality_offset": offset / fits["w20"],
+            "snr": np.log(profiles["snr"]),
+        }
+    )
+    indices.index = pd.Index(profiles["id"], name="id")
+    return indices
+
+
+def sample_features(
+    profiles: pd.DataFrame, fits: pd.DataFrame, asymmetry: pd.DataFrame
+) -> pd.DataFrame:
+    """What decides whether a profile is like those of the training sample.
+
+    Parameters
+    ----------
+    profiles, fits, asymmetry : pandas.DataFrame
+        Tables of the accepted galaxies.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``id``: `baseline_features` and the logarithm of W20 in km/s.
+    """
+    features = baseline_features(profiles, fits, asymmetry)
+    return features.assign(w20=np.log(fits["w20"].to_numpy()))

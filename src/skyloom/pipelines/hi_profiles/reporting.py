@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,33 +9,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import skyloom
 from skyloom.evaluation.audit import best_of
-from skyloom.evaluation.report import data_fingerprint, render_report, summary_text
+from skyloom.evaluation.measures import classification
+from skyloom.evaluation.report import Panel, data_fingerprint, render_report, summary_text
 from skyloom.evaluation.scores import confusion_table
-from skyloom.learning.comparison import (
-    NESTED,
-    describe_children,
-    score_comparison,
-    scorer,
-    workbooks_of,
-)
 from skyloom.learning.nested import nested_statistic, procedure_p_value
+from skyloom.learning.results import NESTED, score_comparison, scorer, workbooks_of
+from skyloom.learning.runs import describe_children, describe_run
 from skyloom.pipelines.hi_profiles.audit import AUDIT_LABELS
-from skyloom.pipelines.hi_profiles.features import images_of, line_geometry
-from skyloom.pipelines.hi_profiles.fitting import network_input
+from skyloom.pipelines.hi_profiles.augmentation import class_names, measure_of
+from skyloom.pipelines.hi_profiles.explanation import explain_lines
+from skyloom.pipelines.hi_profiles.features import line_geometry
 from skyloom.pipelines.hi_profiles.parameters import Configuration, ReportingParameters, Sweep
-from skyloom.pipelines.hi_profiles.training import (
-    A_FLUX_BASELINE,
-    MAJORITY_BASELINE,
-    class_names,
-)
-from skyloom.plots import classification
+from skyloom.pipelines.hi_profiles.training import A_FLUX_BASELINE, MAJORITY_BASELINE
+from skyloom.plots import classification as figures
 from skyloom.plots import hi_profiles as plots
-from skyloom.spectra.hi.asymmetry import mirrored
 
 _N_SHOWN = 6  # configurations in the figures with a panel or a line for each
-_N_OFFSETS = 16
 
 
 def score_configurations(
@@ -52,19 +41,18 @@ def score_configurations(
 
     Returns
     -------
-    scores : pandas.DataFrame
-        One row a configuration, first the nested procedure: ``configuration``, ``kind`` (nested,
-        network or baseline), the scores of `skyloom.evaluation.scores.score_beside`,
-        ``inner_score``, ``p_value_of`` (what was permuted) and ``label_source``.
-    all_predictions : pandas.DataFrame
-        Of all of them, with ``kind``.
-    selection : pandas.DataFrame
-        ``seed``, ``fold``, ``configuration``, ``score``: what each outer fold selected.
+    success_rates, predictions, selection : pandas.DataFrame
+        From `skyloom.learning.results.score_comparison`.
     """
-    score = scorer(baseline_predictions, A_FLUX_BASELINE, split_manifest, reporting.seed)
-    source = classes["label_source"].iloc[0]
+    measure = measure_of(split_manifest)
     return score_comparison(
-        network_predictions, inner_scores, permutations, baseline_predictions, score, source
+        network_predictions,
+        inner_scores,
+        permutations,
+        baseline_predictions,
+        measure=measure,
+        score=scorer(baseline_predictions, A_FLUX_BASELINE, measure, reporting.seed),
+        label_source=classes["label_source"].iloc[0],
     )
 
 
@@ -275,15 +263,12 @@ def explain_predictions(
 ) -> pd.DataFrame:
     """What the final network looks at, galaxy by galaxy.
 
-    At one distance from the mid-velocity after the other, both sides of the profile are replaced
-    by their mean, so that the galaxy is symmetric there, and the images are drawn again. The fall
-    of the probability of the predicted class says how much that distance counted.
-
     Returns
     -------
     pandas.DataFrame
         ``id``, ``predicted``, ``probability``, ``low`` and ``high`` (distances from the
-        mid-velocity, km/s) and ``importance``; for galaxies in use.
+        mid-velocity, km/s) and ``importance``, see
+        `skyloom.pipelines.hi_profiles.explanation.explain_lines`; for galaxies in use.
     """
     columns = ["id", "predicted", "probability", "low", "high", "importance"]
     if not classifier_description["trained"]:
@@ -292,79 +277,12 @@ def explain_predictions(
     rows = np.flatnonzero(classes["used"])
     parts = []
     for start in range(0, len(rows), 512):
-        chosen = rows[start : start + 512]
-        line = line_geometry(
-            profiles.iloc[chosen], np.asarray(profile_flux[chosen]), fits.iloc[chosen]
-        )
+        chosen = rows[start : start + 512]  # images of a large sample would not fit into memory
+        line = line_geometry(profiles, profile_flux, fits, chosen)
         table = explain_lines(line, classifier, configuration)
         table.insert(0, "id", profiles["id"].to_numpy()[chosen][table.pop("row")])
         parts.append(table)
     return pd.concat(parts, ignore_index=True)[columns]
-
-
-def explain_lines(
-    line: dict[str, np.ndarray], network: Any, configuration: Configuration
-) -> pd.DataFrame:
-    """The same for profiles ready to be drawn.
-
-    Parameters
-    ----------
-    line : dict
-        From `skyloom.pipelines.hi_profiles.features.line_geometry`.
-    network : keras.Model
-        A classifier.
-    configuration : Configuration
-        Its images.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``row``, ``predicted``, ``probability``, ``low``, ``high``, ``importance``.
-    """
-    n = len(line["flux"])
-    before = classify_lines(line, network, configuration)
-    predicted = before.argmax(axis=1)
-    start, width, centre = (line[key] for key in ("velocity_start", "channel_width", "centre"))
-    velocity = start[:, None] + width[:, None] * np.arange(line["flux"].shape[1])
-    distance = np.abs(velocity - centre[:, None])
-    symmetric = (line["flux"] + mirrored(line["flux"], start, width, centre)) / 2
-    edges = np.linspace(0, 1, _N_OFFSETS + 1)[:, None]
-    edges = edges * configuration.features.extent * line["half_width"]
-    parts = []
-    for low, high in itertools.pairwise(edges):
-        # At least a channel wide, so that narrow lines have no distance without one.
-        reach = np.maximum(high - low, width)[:, None] / 2
-        inside = np.abs(distance - (low + high)[:, None] / 2) <= reach
-        flux = np.where(inside, symmetric, line["flux"])
-        after = classify_lines(line | {"flux": flux}, network, configuration)
-        rows = np.arange(n)
-        table = {"row": rows, "predicted": predicted, "probability": before[rows, predicted]}
-        fall = before[rows, predicted] - after[rows, predicted]
-        parts.append(pd.DataFrame(table | {"low": low, "high": high, "importance": fall}))
-    return pd.concat(parts).sort_values(["row", "low"], ignore_index=True)
-
-
-def classify_lines(line: dict, network: Any, configuration: Configuration) -> np.ndarray:
-    """Probabilities of the classes of profiles ready to be drawn.
-
-    Parameters
-    ----------
-    line : dict
-        From `skyloom.pipelines.hi_profiles.features.line_geometry`.
-    network : keras.Model
-        A classifier.
-    configuration : Configuration
-        Its images.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n, n_classes)
-    """
-    from skyloom.learning.fitting import predict
-
-    images = images_of(line, configuration.features)
-    rows, quadrant = np.arange(len(images)), configuration.features.quadrant
-    return predict(network, network_input(images, rows, configuration.network, quadrant=quadrant))
 
 
 def write_report(
@@ -388,20 +306,76 @@ def write_report(
     explanations: pd.DataFrame,
     model_info: dict[str, str],
     reporting: ReportingParameters,
-) -> tuple[Any, ...]:
+) -> dict[str, Any]:
     """Draw the figures and write the self-contained report and the table for the terminal.
 
     Returns
     -------
-    success_rates, learning_curves, confusion, sample_images, a_flux, reliability, audit, \
-    permutation, explanation : Figure
-    report : str
-        HTML with everything embedded.
-    summary : str
-        The result table as text.
+    dict
+        The figures by name; ``report`` (HTML with everything embedded) and ``summary`` (the table
+        of results as text).
     """
     names = class_names(classes, reporting.class_names)
-    networks = success_rates[success_rates["kind"] == "network"]
+    measure = classification(len(names))
+    nested = predictions[predictions["kind"] == "nested"]
+    n_shown = reporting.n_sample_images
+    panels = _score_panels(success_rates, predictions, learning_curves, names) | {
+        "sample_images_figure": Panel(
+            "Examples of the network's input (model 2) with true and predicted class",
+            _examples(profiles, images, nested, names, n_shown),
+        ),
+        "a_flux_figure": Panel(
+            "Distribution of A_flux",
+            plots.a_flux_figure(
+                np.exp(asymmetry["ln_flux_ratio"].abs()).to_numpy(),
+                asymmetry["a_flux_error"].to_numpy(),
+            ),
+        ),
+        "audit_figure": Panel(
+            "The published protocol on true and on shuffled classes",
+            figures.audit_figure(audit_fits, audit_null, AUDIT_LABELS, len(names)),
+        ),
+        "permutation_figure": Panel(
+            "The whole procedure on shuffled classes",
+            figures.permutation_figure(
+                nested_statistic(nested, measure) if len(nested) else np.nan,
+                permutations[measure.name].to_numpy(),
+                len(names),
+            ),
+        ),
+        "explanations_figure": Panel(
+            "What the final network looks at",
+            _explanations_figure(
+                profiles, profile_flux, fits, classes, explanations, names, n_shown
+            ),
+        ),
+    }
+    report = render_report(
+        Path(__file__).parent / "report.html.jinja",
+        panels,
+        scores=success_rates,
+        measure=measure,
+        names=names,
+        reference="A_flux baseline",
+        rejected=rejected,
+        unused=classes[~classes["used"]],
+        info=model_info,
+        selection=selection,
+        failed=outcome["failed"],
+        audit=audit_summary,
+        audit_labels=AUDIT_LABELS,
+        audit_sentences=audit_sentences,
+    )
+    head = f"{len(profiles)} spectra accepted, {len(rejected)} rejected"
+    words = f"Audit. {audit_sentences}" if audit_sentences else ""
+    summary = summary_text(success_rates, measure, head, "galaxies", A_FLUX_BASELINE, words)
+    drawn = {name: panel.figure for name, panel in panels.items()}
+    return drawn | {"report": report, "summary": summary}
+
+
+def _score_panels(scores, predictions, curves, names):
+    """Figures of the networks with the highest inner scores, and of the baselines."""
+    networks = scores[scores["kind"] == "network"]
     if len(networks):
         networks = networks.sort_values("inner_score", ascending=False, kind="stable")
     best = networks["configuration"].tolist()[:_N_SHOWN]
@@ -411,63 +385,30 @@ def write_report(
         for name, part in predictions.groupby("configuration", sort=False)
         if name != MAJORITY_BASELINE and (name in shown or part["kind"].iloc[0] == "baseline")
     }
-    nested = predictions[predictions["kind"] == "nested"]
-    figures = {
-        "Success rates": classification.success_rate_figure(success_rates, "galaxies"),
-        "Learning curves": classification.learning_curves_figure(
-            learning_curves[learning_curves["configuration"].isin(best)]
+    return {
+        "success_rate_figure": Panel(
+            "Success rates", figures.success_rate_figure(scores, "galaxies")
         ),
-        "Confusion matrices, normalised by true class": classification.confusion_figure(
-            matrices, names
+        "learning_curves_figure": Panel(
+            "Learning curves",
+            figures.learning_curves_figure(curves[curves["configuration"].isin(best)]),
         ),
-        "Examples of the network's input (model 2) with true and predicted class": _examples(
-            profiles, images, nested, names, reporting.n_sample_images
+        "confusion_figure": Panel(
+            "Confusion matrices, normalised by true class",
+            figures.confusion_figure(matrices, names),
         ),
-        "Distribution of A_flux": plots.a_flux_figure(
-            np.exp(asymmetry["ln_flux_ratio"].abs()).to_numpy(),
-            asymmetry["a_flux_error"].to_numpy(),
-        ),
-        "Reliability of the probabilities": classification.reliability_figure(
-            predictions[predictions["configuration"].isin(shown)]
-        ),
-        "The published protocol on true and on shuffled classes": classification.audit_figure(
-            audit_fits, audit_null, AUDIT_LABELS, len(names)
-        ),
-        "The whole procedure on shuffled classes": classification.permutation_figure(
-            nested_statistic(nested) if len(nested) else np.nan,
-            permutations["balanced_accuracy"].to_numpy(),
-            len(names),
-        ),
-        "What the final network looks at": _explanations_figure(
-            profiles, profile_flux, fits, classes, explanations, names, reporting.n_sample_images
+        "reliability_figure": Panel(
+            "Reliability of the probabilities",
+            figures.reliability_figure(predictions[predictions["configuration"].isin(shown)]),
         ),
     }
-    head = f"{len(profiles)} spectra accepted, {len(rejected)} rejected"
-    words = f"Audit. {audit_sentences}" if audit_sentences else ""
-    summary = summary_text(success_rates, head, "galaxies", A_FLUX_BASELINE, words)
-    report = render_report(
-        Path(__file__).parent / "report.html.jinja",
-        figures,
-        scores=success_rates,
-        reference="A_flux baseline",
-        rejected=rejected,
-        unused=classes[~classes["used"]],
-        info=model_info,
-        names=names,
-        selection=selection,
-        failed=outcome["failed"],
-        audit=audit_summary,
-        audit_labels=AUDIT_LABELS,
-        audit_sentences=audit_sentences,
-    )
-    return (*figures.values(), report, summary)
 
 
 def _examples(profiles, images, predictions, names, n):
     """Grid of test galaxies, classes in turn."""
-    rows, titles = classification.choose_examples(predictions, profiles["id"], names, n)
+    rows, titles = figures.choose_examples(predictions, profiles["id"], names, n)
     pictures = next(iter(images.values()))() if len(rows) else np.zeros((0, 3, 1, 1, 1))
-    return classification.sample_images_figure(
+    return figures.sample_images_figure(
         np.asarray(pictures[rows, 1]), titles, lambda axis, image: plots.show_image(axis, image, 2)
     )
 
@@ -481,10 +422,7 @@ def _explanations_figure(profiles, flux, fits, classes, explanations, names, n):
     chosen = objects.assign(turn=turn).sort_values(["turn", "predicted"]).head(n)
     rows = pd.Series(np.arange(len(profiles)), index=profiles["id"]).loc[chosen["id"]].to_numpy()
     truth = classes["class"].to_numpy()[rows]
-    lines = [
-        line_geometry(profiles.iloc[[row]], np.asarray(flux[[row]]), fits.iloc[[row]])
-        for row in rows
-    ]
+    lines = [line_geometry(profiles, flux, fits, [row]) for row in rows]
     panels = [
         (
             f"{row['id']}: {names[row['predicted']]} ({row['probability']:.2f})",
@@ -501,37 +439,45 @@ def describe_runs(
     classes: pd.DataFrame,
     split_manifest: pd.DataFrame,
     success_rates: pd.DataFrame,
+    predictions: pd.DataFrame,
     inner_scores: pd.DataFrame,
     learning_curves: pd.DataFrame,
+    sweep: Sweep,
     outcome: dict[str, Any],
     audit_summary: pd.DataFrame,
+    summary: str,
 ) -> dict[str, Any]:
     """What MLflow is told: the run, and a child for each configuration and baseline.
 
     Returns
     -------
     dict
-        ``tags`` and ``params`` of the parent; ``children`` as
-        `skyloom.tracking.ParentRun.log_child` takes them, each with the ``file`` of its workbook.
+        From `skyloom.learning.runs.describe_run`.
     """
-    used = classes[classes["used"]]
+    measure = measure_of(split_manifest)
     best = audit_summary[audit_summary["choice"] == "best of the grid and relabeling"]
-    return {
-        "name": "hi_profiles",
-        "tags": {
-            "data_fingerprint": data_fingerprint(profiles),
-            "label_source": classes["label_source"].iloc[0],
-            "skyloom_version": skyloom.__version__,
-        },
-        "params": {
-            "n_objects": len(used),
-            "n_classes": int(used["class"].nunique()),
+    base = sweep.base
+    return describe_run(
+        "hi_profiles",
+        profiles,
+        split_manifest,
+        measure,
+        success_rates,
+        predictions,
+        summary=summary,
+        params={
+            "n_classes": int(classes.loc[classes["used"], "class"].nunique()),
             "n_folds": int(split_manifest["fold"].nunique()),
             "n_inner_folds": int(split_manifest["inner"].nunique()),
             "seeds": [int(seed) for seed in split_manifest["seed"].unique()],
+            "n_configurations": len(outcome["configurations"]),
+            "rendering": base.features.rendering,
+            "size": base.features.size,
+            "n_copies": base.augmentation.n_copies,
+            "epochs": base.training.epochs,
             **{f"audit_best_{row.labels}": round(row.success_rate, 4) for row in best.itertuples()},
         },
-        "children": describe_children(
-            Configuration, success_rates, inner_scores, learning_curves, outcome
+        children=describe_children(
+            Configuration, measure, success_rates, inner_scores, learning_curves, outcome
         ),
-    }
+    )
