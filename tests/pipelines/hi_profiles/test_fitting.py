@@ -1,5 +1,7 @@
 """One fit, and what it is given, on toy images with a strong signal."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -133,6 +135,50 @@ def test_the_code_of_a_fit_is_that_of_its_networks_and_of_its_training_and_of_no
     # Images are given to a fit: how they are drawn is no part of it.
     assert not {name for name in modules if "spectra" in name or ".images" in name}
     assert "skyloom.pipelines.hi_profiles.reporting" not in modules
+
+
+def code_of(work, *arguments):
+    """Modules of this package that run while a function does."""
+    modules = set()
+
+    def note(frame, event, _):
+        if event == "call" and frame.f_code.co_name != "<module>":
+            modules.add(frame.f_globals.get("__name__", ""))
+
+    sys.setprofile(note)
+    try:
+        work(*arguments, threads=1)
+    finally:
+        sys.setprofile(None)
+    return {name for name in modules if name.partition(".")[0] == "skyloom"}
+
+
+@pytest.mark.parametrize("start", ["scratch", "fine_tuned"])
+@pytest.mark.parametrize("architecture", ["ring_cnn", "folded_cnn"])
+def test_a_fit_runs_no_code_that_is_not_in_its_key(architecture, start):
+    base = base_of(
+        augmentation={"n_copies": 1},
+        network={"architecture": architecture, "widths": [5]},  # compiled anew
+        training={"start": start},
+    )
+    settings, arrays, shared = task_of(base, epochs=(1,))
+    shape = fitting.inputs_of(settings, shared, np.arange(1)).shape[1:]
+    backbone = build_network(base.network, shape, 2, 0, activation=None)
+    if settings["pretrained"]:
+        shared[settings["pretrained"]] = backbone.get_weights()
+    modules = code_of(fit_task, settings, arrays, shared)
+    assert f"skyloom.nets.{architecture}" in modules
+    assert modules <= imported_modules(fitting.__name__)
+
+
+def test_a_pretraining_runs_no_code_that_is_not_in_its_key():
+    base = base_of(training={"start": "fine_tuned"})
+    settings = {"network": base.network.model_dump(mode="json"), "quadrant": True, "seed": 0}
+    settings |= {"images": "images", "epochs": 1, "batch_size": 16, "learning_rate": 1e-3}
+    images, targets = toy_images(np.zeros(24)), np.zeros((24, 2), np.float32)
+    modules = code_of(fitting.pretrain_task, settings, {"targets": targets}, {"images": images})
+    assert "skyloom.nets.ring_cnn" in modules
+    assert modules <= imported_modules(fitting.__name__)
 
 
 def test_a_fit_gives_probabilities_and_history_for_every_length():

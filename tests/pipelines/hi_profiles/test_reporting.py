@@ -213,7 +213,7 @@ class Sample:
 
     def runs(self, outcome=None):
         return reporting.describe_runs(
-            self.profiles, self.classes, self.manifest, self.scores, self.predictions, self.inner,
+            self.profiles, self.manifest, self.scores, self.predictions, self.inner,
             self.curves, self.sweep, outcome or self.outcome, self.audit, "one\ntwo\n",
         )  # fmt: skip
 
@@ -860,7 +860,7 @@ def test_the_audit_is_in_the_report_with_every_number_and_apart_from_the_results
     assert rows == len(sample.audit) == 15
     assert "<td>best of the grid and relabeling</td><td>0.950</td>" in section
     assert "0.600 (0.555–0.645)" in section
-    assert html.index("95 % interval") < html.index("Audit: the published protocol")
+    assert html.index("success rate (95 %)") < html.index("Audit: the published protocol")
 
 
 def test_without_an_audit_the_report_has_no_section_of_it(sample, untrained, quick):

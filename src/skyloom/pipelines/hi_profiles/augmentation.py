@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skyloom.evaluation.measures import Measure, classification
 from skyloom.evaluation.splits import (
     MANIFEST_COLUMNS,
     check_no_leak,
@@ -182,21 +181,6 @@ def make_split(classes: pd.DataFrame, augmentation: AugmentationParameters) -> p
     )
     check_no_leak(manifest)
     return manifest
-
-
-def measure_of(split_manifest: pd.DataFrame) -> Measure:
-    """Which of its classes a galaxy is of.
-
-    Parameters
-    ----------
-    split_manifest : pandas.DataFrame
-        From `make_split`; may be empty.
-
-    Returns
-    -------
-    Measure
-    """
-    return classification(0 if split_manifest.empty else int(split_manifest["class"].max()) + 1)
 
 
 def plan_copies(

@@ -378,7 +378,7 @@ def draw_galaxy_figures(
     return {f"{ids[row]}.png": partial(halves, row) for row in shown}, pages, panel
 
 
-# --- indices as classifiers take them ---------------------------------------------------------------
+# --- indices as classifiers take them -------------------------------------------------------------
 
 
 def baseline_features(

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from skyloom.evaluation.audit import best_of
-from skyloom.evaluation.measures import classification
+from skyloom.evaluation.measures import classification, classification_of
 from skyloom.evaluation.report import Panel, data_fingerprint, render_report, summary_text
 from skyloom.evaluation.scores import confusion_table
 from skyloom.learning.nested import nested_statistic, procedure_p_value
 from skyloom.learning.results import NESTED, score_comparison, scorer, workbooks_of
 from skyloom.learning.runs import describe_children, describe_run
 from skyloom.pipelines.hi_profiles.audit import AUDIT_LABELS
-from skyloom.pipelines.hi_profiles.augmentation import class_names, measure_of
+from skyloom.pipelines.hi_profiles.augmentation import class_names
 from skyloom.pipelines.hi_profiles.explanation import explain_lines
 from skyloom.pipelines.hi_profiles.features import line_geometry
 from skyloom.pipelines.hi_profiles.parameters import Configuration, ReportingParameters, Sweep
@@ -44,7 +44,7 @@ def score_configurations(
     success_rates, predictions, selection : pandas.DataFrame
         From `skyloom.learning.results.score_comparison`.
     """
-    measure = measure_of(split_manifest)
+    measure = classification_of(split_manifest)
     return score_comparison(
         network_predictions,
         inner_scores,
@@ -109,9 +109,10 @@ def summarise_audit(
             sentences.append(f"With {AUDIT_LABELS[kind]} every fit named one class only.")
             continue
         found, alone = row["success_rate"] - chance, row["shuffled_median"] - chance
+        n_fits = (audit_fits["labels"] == kind).sum()
         sentences.append(
             f"With {AUDIT_LABELS[kind]}, the published protocol gives {row['success_rate']:.3f} "
-            f"as the best of {(audit_fits['labels'] == kind).sum()} fits; on classes shuffled at random "
+            f"as the best of {n_fits} fits; on classes shuffled at random "
             f"the same fits give {row['shuffled_median']:.3f} (5-95 %: {row['shuffled_low']:.3f} "
             f"to {row['shuffled_high']:.3f}). Of the {found:+.3f} above one in {n_classes}, "
             f"{alone:+.3f} come from the protocol alone (p = {row['p_value']:.3f})."
@@ -217,6 +218,8 @@ def model_info(
         if sweep.pretrained
         else ""
     )
+    seeds = sorted(int(seed) for seed in split_manifest["seed"].unique())
+    n_copies, n_copied = len(augmentation_manifest), augmentation_manifest["id"].nunique()
     failed = f" {len(outcome['failed'])} failed or were pruned." if outcome["failed"] else ""
     return {
         "Data": f"{len(profiles)} spectra accepted, {len(rejected)} rejected; axis: {axes}. "
@@ -225,11 +228,11 @@ def model_info(
         f"galaxies without a usable class or fit.{circular}",
         "Split": f"{split_manifest['fold'].nunique()} outer folds that report, "
         f"{split_manifest['inner'].nunique()} inner folds that stop the training and select, seeds "
-        f"{sorted(int(seed) for seed in split_manifest['seed'].unique())}; stratified by class, grouped "
-        "by galaxy; made before augmentation and training, and written down.",
+        f"{seeds}; stratified by class, grouped by galaxy; made before augmentation and training, "
+        "and written down.",
         "Leakage checks": "No galaxy on two sides of a split; identical files (SHA-256) are one "
         "galaxy; every galaxy tested once a seed; a copy is made from one galaxy and trained on "
-        f"only where that galaxy is ({len(augmentation_manifest)} copies of {augmentation_manifest['id'].nunique()} galaxies); "
+        f"only where that galaxy is ({n_copies} copies of {n_copied} galaxies); "
         "scalers and baselines are fitted on training folds only." + pretraining,
         "Selection": f"{extent}.{failed} The first row selects one anew in each outer fold by the "
         "balanced accuracy of the inner folds. The other rows select nothing; taking the best of "
@@ -436,7 +439,6 @@ def _explanations_figure(profiles, flux, fits, classes, explanations, names, n):
 
 def describe_runs(
     profiles: pd.DataFrame,
-    classes: pd.DataFrame,
     split_manifest: pd.DataFrame,
     success_rates: pd.DataFrame,
     predictions: pd.DataFrame,
@@ -454,11 +456,11 @@ def describe_runs(
     dict
         From `skyloom.learning.runs.describe_run`.
     """
-    measure = measure_of(split_manifest)
+    measure = classification_of(split_manifest)
     best = audit_summary[audit_summary["choice"] == "best of the grid and relabeling"]
-    base = sweep.base
     return describe_run(
         "hi_profiles",
+        sweep,
         profiles,
         split_manifest,
         measure,
@@ -466,16 +468,7 @@ def describe_runs(
         predictions,
         summary=summary,
         params={
-            "n_classes": int(classes.loc[classes["used"], "class"].nunique()),
-            "n_folds": int(split_manifest["fold"].nunique()),
-            "n_inner_folds": int(split_manifest["inner"].nunique()),
-            "seeds": [int(seed) for seed in split_manifest["seed"].unique()],
-            "n_configurations": len(outcome["configurations"]),
-            "rendering": base.features.rendering,
-            "size": base.features.size,
-            "n_copies": base.augmentation.n_copies,
-            "epochs": base.training.epochs,
-            **{f"audit_best_{row.labels}": round(row.success_rate, 4) for row in best.itertuples()},
+            f"audit_best_{row.labels}": round(row.success_rate, 4) for row in best.itertuples()
         },
         children=describe_children(
             Configuration, measure, success_rates, inner_scores, learning_curves, outcome

@@ -11,14 +11,15 @@ import pandas as pd
 
 from skyloom import tracking
 from skyloom.compute import ClusterParameters
-from skyloom.evaluation.baselines import cross_predict, logistic_regression, majority
+from skyloom.evaluation.baselines import compare_baselines, logistic_regression, majority
+from skyloom.evaluation.measures import classification_of, n_classes_of
 from skyloom.evaluation.novelty import describe_sample
 from skyloom.learning.comparison import Comparison, compare_configurations, no_comparison
 from skyloom.learning.final import describe_classifier, fit_final, untrained
 from skyloom.learning.fitting import prepare_process, unpack
 from skyloom.learning.results import scorer
 from skyloom.learning.tasks import ResultStore, Task, run_each
-from skyloom.pipelines.hi_profiles.augmentation import class_names, class_values, measure_of
+from skyloom.pipelines.hi_profiles.augmentation import class_names, class_values
 from skyloom.pipelines.hi_profiles.features import baseline_features, image_format, sample_features
 from skyloom.pipelines.hi_profiles.fitting import (
     build_network,
@@ -130,23 +131,16 @@ def fit_baselines(
     Returns
     -------
     pandas.DataFrame
-        ``configuration``, ``seed``, ``fold``, ``id``, ``class``, ``predicted``,
-        ``probability_0`` ...
+        From `skyloom.evaluation.baselines.compare_baselines`.
     """
-    if split_manifest.empty:
-        return no_comparison(measure_of(split_manifest)).predictions
-    n_classes = int(split_manifest["class"].max()) + 1
     indices = baseline_features(profiles, fits, asymmetry)
     regression = logistic_regression(balanced=augmentation.balance_classes)
-    tables = [
-        cross_predict(classifier, features, split_manifest, n_classes).assign(configuration=name)
-        for name, classifier, features in (
-            (A_FLUX_BASELINE, regression, indices[["a_flux"]]),
-            (ALL_INDICES_BASELINE, regression, indices),
-            (MAJORITY_BASELINE, majority(), indices[["a_flux"]]),
-        )
-    ]
-    return pd.concat(tables, ignore_index=True)
+    methods = {
+        A_FLUX_BASELINE: (regression, indices[["a_flux"]]),
+        ALL_INDICES_BASELINE: (regression, indices),
+        MAJORITY_BASELINE: (majority(), indices[["a_flux"]]),
+    }
+    return compare_baselines(methods, split_manifest)
 
 
 def run_sweep(
@@ -167,16 +161,15 @@ def run_sweep(
     -------
     Comparison
     """
-    measure = measure_of(split_manifest)
+    measure = classification_of(split_manifest)
     if split_manifest.empty:
         return no_comparison(measure)
-    n_classes = int(split_manifest["class"].max()) + 1
     return compare_configurations(
         sweep,
         split_manifest,
         profiles["id"].to_numpy(),
         _shared_inputs(images, augmentation_manifest, augmented_images, pretrained_networks),
-        partial(fit_settings, n_classes=n_classes),
+        partial(fit_settings, n_classes=n_classes_of(split_manifest)),
         fit_task,
         finished_fits,
         cluster,
