@@ -5,15 +5,11 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm
 
 from skyloom.evaluation.splits import check_no_leak
-from skyloom.images.rings import render_rings
 from skyloom.pipelines.hi_profiles.augmentation import (
     COPY_COLUMNS,
     MANIFEST_COLUMNS,
-    a_flux_classes,
-    change_profiles,
     choose_classes,
     class_names,
     class_values,
@@ -35,55 +31,6 @@ from skyloom.pipelines.hi_profiles.parameters import (
 )
 from skyloom.simulate.hi_profiles import observe_lines
 from skyloom.spectra.hi.busy_function import PARAMETER_NAMES
-
-EDGES = (1.13, 1.26)
-
-
-# --- classes by A_flux ----------------------------------------------------------------------------
-
-
-def test_a_certain_a_flux_falls_into_its_class_on_either_side():
-    x = np.log([1.0, 1.05, 1.2, 1.5, 9.0])
-    for sign in (1, -1):
-        classes, probability = a_flux_classes(sign * x, np.full(5, 1e-6), EDGES)
-        assert classes.tolist() == [0, 0, 1, 2, 2]
-        np.testing.assert_allclose(probability, 1)
-
-
-def test_probability_of_the_middle_class_is_that_of_the_gaussian():
-    x, error = 0.17, 0.08
-    low, high = np.log(EDGES)
-    inside = norm(x, error)
-    expected = (inside.cdf(high) - inside.cdf(low)) + (inside.cdf(-low) - inside.cdf(-high))
-    for sign in (1, -1):
-        classes, probability = a_flux_classes(np.array([sign * x]), np.array([error]), EDGES)
-        assert classes[0] == 1
-        assert probability[0] == pytest.approx(expected)
-
-
-def test_a_value_on_an_edge_belongs_to_both_sides_alike():
-    _, probability = a_flux_classes(np.log([1.26]), np.array([0.005]), EDGES)
-    assert probability[0] == pytest.approx(0.5, abs=1e-6)
-
-
-def test_a_vanishing_error_is_no_division_by_zero():
-    classes, probability = a_flux_classes(np.log([1.2]), np.array([0.0]), EDGES)
-    assert (classes[0], probability[0]) == (1, 1.0)
-
-
-def test_probabilities_are_as_often_right_as_they_say():
-    rng = np.random.default_rng(0)
-    truth = rng.uniform(-1.5, 1.5, 60000)  # the flat prior that a probability implies
-    error = rng.uniform(0.02, 0.2, len(truth))
-    measured = truth + error * rng.normal(size=len(truth))
-    classes, probability = a_flux_classes(measured, error, EDGES)
-    right = classes == np.digitize(np.abs(truth), np.log(EDGES))
-    inner = np.abs(measured) < 0.5
-    for low, high in ((0.4, 0.6), (0.6, 0.8), (0.8, 0.95)):
-        chosen = inner & (probability > low) & (probability < high)
-        assert chosen.sum() > 500
-        assert right[chosen].mean() == pytest.approx(probability[chosen].mean(), abs=0.03)
-
 
 # --- choice of the classes ------------------------------------------------------------------------
 
@@ -331,128 +278,19 @@ def test_nobody_in_use_gives_an_empty_plan(planned):
     assert list(copies) == list(COPY_COLUMNS)
 
 
-# --- changed profiles -----------------------------------------------------------------------------
-
-N_CHANNELS = 64
+# --- images of the copies -------------------------------------------------------------------------
 
 
-def lines(n=3, noise=0.0, m=N_CHANNELS):
-    """Lopsided lines; the last one ends before the array does."""
+def lopsided(n, m):
     velocity = 1000 + 5.0 * np.arange(m)
-    flux = np.stack(
-        [
-            np.exp(-(((velocity - 1120 - 12 * i) / 40) ** 2))
-            + 0.6 * np.exp(-(((velocity - 1200 - 5 * i) / 25) ** 2))
-            for i in range(n)
-        ]
-    )
-    n_channels = np.full(n, m)
-    n_channels[-1] = m - 7
-    flux[-1, m - 7 :] = 0
-    return {
-        "flux": flux,
-        "n_channels": n_channels,
-        "velocity_start": np.full(n, 1000.0),
-        "channel_width": np.full(n, 5.0),
-        "noise": np.full(n, noise),
-        "centre": np.linspace(1140.0, 1150.0, n),
-        "half_width": np.full(n, 90.0),
-        "peak": flux.max(axis=1),
-        "usable": np.ones(n, bool),
-    }
+    first, second = 1120 + 12 * np.arange(n)[:, None], 1200 + 5 * np.arange(n)[:, None]
+    flux = np.exp(-(((velocity - first) / 40) ** 2))
+    return flux + 0.6 * np.exp(-(((velocity - second) / 25) ** 2))
 
 
-def copies_of(n, *, exchanged=False, snr_factor=1.0, fold_shift=0.0, copy=1, first=0):
-    return pd.DataFrame(
-        {
-            "profile": range(first, first + n), "copy": copy, "exchanged": exchanged,
-            "snr_factor": snr_factor, "fold_shift": fold_shift,
-        }
-    )  # fmt: skip
-
-
-def rings(line):
-    return render_rings(
-        line["flux"],
-        line["velocity_start"],
-        line["channel_width"],
-        line["centre"],
-        1.3 * line["half_width"],
-        size=24,
-    )
-
-
-def test_exchanging_the_sides_turns_the_sign_of_the_fold_image():
-    before = lines()
-    after = change_profiles(before, copies_of(3, exchanged=True))
-    fold, mirrored = rings(before)[:, 1], rings(after)[:, 1]
-    assert np.abs(fold).max(axis=(1, 2)).min() > 0.2
-    np.testing.assert_allclose(mirrored, -fold, atol=2e-5)
-
-
-def test_exchanging_the_sides_mirrors_flux_and_fold_velocity():
-    before = lines()
-    after = change_profiles(before, copies_of(3, exchanged=[True, False, True]))
-    np.testing.assert_array_equal(after["flux"][0], before["flux"][0, ::-1])
-    np.testing.assert_array_equal(after["flux"][1], before["flux"][1])
-    n = before["n_channels"][2]
-    np.testing.assert_array_equal(after["flux"][2, :n], before["flux"][2, :n][::-1])
-    np.testing.assert_array_equal(after["flux"][2, n:], 0)
-    last = 1000 + 5.0 * (N_CHANNELS - 1)
-    assert after["centre"][0] == pytest.approx(1000 + last - before["centre"][0])
-    assert after["centre"][1] == before["centre"][1]
-
-
-def test_exchanging_twice_changes_nothing():
-    before = lines()
-    twice = change_profiles(
-        change_profiles(before, copies_of(3, exchanged=True)), copies_of(3, exchanged=True)
-    )
-    np.testing.assert_array_equal(twice["flux"], before["flux"])
-    np.testing.assert_allclose(twice["centre"], before["centre"])
-
-
-@pytest.mark.parametrize("factor", [0.5, 0.8])
-def test_noise_is_added_until_the_signal_to_noise_ratio_is_as_planned(factor):
-    before = lines(20, noise=0.3, m=2000)
-    after = change_profiles(before, copies_of(20, snr_factor=factor))
-    added = (after["flux"] - before["flux"])[:-1]
-    assert added.mean() == pytest.approx(0, abs=0.01)
-    total = np.hypot(0.3, added.std(axis=1))
-    np.testing.assert_allclose(total, 0.3 / factor, rtol=0.06)
-    assert np.hypot(0.3, added.std()) == pytest.approx(0.3 / factor, rel=0.015)
-    lag = (added[:, 1:] * added[:, :-1]).mean() / added.var()
-    assert abs(lag) < 0.03
-
-
-def test_untouched_rows_are_identical_and_the_input_is_not_changed():
-    before = lines(4, noise=0.2)
-    kept = {key: value.copy() for key, value in before.items()}
-    copies = copies_of(
-        4,
-        exchanged=[False, True, False, False],
-        snr_factor=[1, 0.7, 1, 0.6],
-        fold_shift=[0, 0, 4.0, 0],
-    )
-    after = change_profiles(before, copies)
-    for key, value in kept.items():
-        np.testing.assert_array_equal(before[key], value)
-    np.testing.assert_array_equal(after["flux"][[0, 2]], kept["flux"][[0, 2]])
-    assert (after["flux"][[1, 3]] != kept["flux"][[1, 3]]).any(axis=1).all()
-    assert after["centre"][0] == kept["centre"][0]
-    assert after["centre"][2] == kept["centre"][2] + 4.0
-
-
-def test_the_noise_of_a_copy_does_not_depend_on_the_copies_beside_it():
-    before = lines(4, noise=0.2)
-    copies = copies_of(4, snr_factor=0.6, first=10)
-    together = change_profiles(before, copies)["flux"]
-    alone = change_profiles({k: v[2:3] for k, v in before.items()}, copies.iloc[2:3])["flux"]
-    np.testing.assert_array_equal(together[2], alone[0])
-    noise = together - before["flux"]
-    assert abs(np.corrcoef(noise[:3])[np.triu_indices(3, 1)]).max() < 0.5
-    other = change_profiles(before, copies_of(4, snr_factor=0.6, first=10, copy=2))["flux"]
-    assert (other != together).any(axis=1).all()
+def copies_of(profile, **changes):
+    same = {"copy": 1, "exchanged": False, "snr_factor": 1.0, "fold_shift": 0.0}
+    return pd.DataFrame({"profile": profile} | same | changes)
 
 
 @pytest.fixture
@@ -460,7 +298,7 @@ def observed():
     """Profiles, flux and fits of six lopsided lines."""
     rng = np.random.default_rng(0)
     n, m = 6, 96
-    flux = lines(n, m=m)["flux"] + rng.normal(0, 0.02, (n, m))
+    flux = lopsided(n, m) + rng.normal(0, 0.02, (n, m))
     profiles, fits, _ = tables(n, labels=[0, 1] * 3)
     profiles = profiles.assign(velocity_start=1000.0, channel_width=5.0, noise=0.02)
     fits = fits.assign(
@@ -472,8 +310,7 @@ def observed():
 
 def test_unchanged_copies_have_the_images_of_the_observed_profiles(observed):
     rows = [4, 1, 1, 0]
-    copies = copies_of(4, snr_factor=[1, 1, 0.6, 1], exchanged=[False, False, True, False])
-    copies["profile"] = rows
+    copies = copies_of(rows, snr_factor=[1, 1, 0.6, 1], exchanged=[False, False, True, False])
     sweep = sweep_of(augmentation={"n_copies": 2})
     ((variant, member),) = sweep.variants.items()
     images = draw_images(*observed, sweep)[member.input_variant].compute()

@@ -18,6 +18,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
     TrainingParameters,
 )
 from skyloom.simulate.hi_profiles import draw_truth, to_hdu
+from skyloom.spectra.hi.lines import line_geometry, published_cut
 
 
 def sweep_of(grid=None, **settings):
@@ -99,8 +100,8 @@ def test_published_rendering_is_the_published_picture(sample):
     images = drawn(sample, rendering="published", quadrant=False, size=32).compute()
     assert images.dtype == np.uint8
     assert images.shape == (len(profiles), 3, 32, 32, 3)
-    line = features.line_geometry(profiles.iloc[[3]], flux[[3]], fits.iloc[[3]])
-    cut = features.published_cut(line, 0)
+    line = line_geometry(profiles, flux, fits, [3])
+    cut = published_cut(line, 0)
     width = profiles["channel_width"][3]
     assert len(cut) == pytest.approx(2 * (fits["w50"][3] / width + 5) + 1, abs=2)
     np.testing.assert_array_equal(images[3, 1], published_image(cut, 2, 32))
@@ -112,8 +113,8 @@ def test_a_published_quadrant_is_that_of_the_published_picture(sample, model):
     images = drawn(sample, rendering="published", quadrant=True, size=16)
     assert images.dtype == np.float32
     assert images.shape == (len(profiles), 3, 16, 16, 1)
-    line = features.line_geometry(profiles.iloc[[3]], flux[[3]], fits.iloc[[3]])
-    expected = published_quadrant(features.published_cut(line, 0), model, 16)
+    line = line_geometry(profiles, flux, fits, [3])
+    expected = published_quadrant(published_cut(line, 0), model, 16)
     values = images.compute()
     np.testing.assert_array_equal(values[3, model - 1, :, :, 0], expected)
     assert 0 <= values.min() < values.max() <= 1

@@ -29,7 +29,7 @@ def explain_lines(
     Parameters
     ----------
     line : dict
-        From `skyloom.pipelines.hi_profiles.features.line_geometry`.
+        From `skyloom.spectra.hi.lines.line_geometry`.
     network : keras.Model
         A classifier.
     configuration : Configuration
@@ -69,7 +69,7 @@ def classify_lines(line: dict, network: Any, configuration: Configuration) -> np
     Parameters
     ----------
     line : dict
-        From `skyloom.pipelines.hi_profiles.features.line_geometry`.
+        From `skyloom.spectra.hi.lines.line_geometry`.
     network : keras.Model
         A classifier.
     configuration : Configuration

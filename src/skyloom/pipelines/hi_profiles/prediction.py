@@ -11,11 +11,12 @@ import pandas as pd
 from skyloom.evaluation.novelty import distance_from_sample
 from skyloom.evaluation.report import classes_in_words
 from skyloom.pipelines.hi_profiles.explanation import classify_lines, explain_lines
-from skyloom.pipelines.hi_profiles.features import line_geometry, sample_features
+from skyloom.pipelines.hi_profiles.features import sample_features
 from skyloom.pipelines.hi_profiles.ingestion import ingest_spectra
 from skyloom.pipelines.hi_profiles.parameters import Configuration, IngestionParameters
 from skyloom.plots.hi_profiles import explanations_figure
 from skyloom.spectra.hi.asymmetry import INDICES
+from skyloom.spectra.hi.lines import line_geometry
 
 _CHUNK = 512
 _N_EXPLAINED = 12

@@ -19,11 +19,11 @@ from skyloom.learning.runs import describe_children, describe_run
 from skyloom.pipelines.hi_profiles.audit import AUDIT_LABELS
 from skyloom.pipelines.hi_profiles.augmentation import class_names
 from skyloom.pipelines.hi_profiles.explanation import explain_lines
-from skyloom.pipelines.hi_profiles.features import line_geometry
 from skyloom.pipelines.hi_profiles.parameters import Configuration, ReportingParameters, Sweep
 from skyloom.pipelines.hi_profiles.training import A_FLUX_BASELINE, MAJORITY_BASELINE
 from skyloom.plots import classification as figures
 from skyloom.plots import hi_profiles as plots
+from skyloom.spectra.hi.lines import line_geometry
 
 _N_SHOWN = 6  # configurations in the figures with a panel or a line for each
 
