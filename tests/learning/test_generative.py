@@ -7,6 +7,7 @@ from skyloom.learning.generative import (
     KINDS,
     SPECTRAL_KINDS,
     build_pair,
+    choose_checkpoints,
     make_images,
     train_pair,
 )
@@ -105,3 +106,71 @@ def test_the_same_latent_numbers_give_the_same_images_in_any_chunks():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="kind 'gan' is none of dcgan, vae"):
         pair_of("gan")
+
+
+# --- the checkpoint that is used ------------------------------------------------------------------
+
+
+def piece(error, verdict="", n_epochs=2, last=2, weight=0.0):
+    """Of a training, as `train_in_pieces` yields it."""
+    epochs = np.arange(last - n_epochs + 1, last + 1)
+    return {
+        "history": np.column_stack([epochs, 0.5 + 0 * epochs, 0.7 + 0 * epochs]),
+        "error": np.array(error),
+        "diversity": np.array(0.3),
+        "verdict": np.array(verdict),
+        "frame": np.full((2, 2), weight),
+        "state_0": np.array([weight]),
+        "state_1": np.array([weight + 1]),
+    }
+
+
+def chosen_of(**trainings):
+    """Pieces of trainings side by side: name to a list of (error, verdict)."""
+    pieces = [
+        (name, 2 * number, piece(*given, last=2 * number, weight=number))
+        for number in range(1, 4)
+        for name, all_given in trainings.items()
+        for given in [all_given[number - 1]]
+    ]
+    return choose_checkpoints(
+        iter(pieces), measured=("error", "diversity"), verdict=lambda each: str(each["verdict"])
+    )
+
+
+def test_of_each_training_the_checkpoint_with_the_smallest_error_is_used():
+    chosen, history, frames = chosen_of(
+        one=[(0.5, ""), (0.2, ""), (0.3, "")], two=[(0.1, ""), (0.2, ""), (0.1, "")]
+    )
+    # Of equals the first.
+    assert {name: each.epoch for name, each in chosen.items()} == {"one": 4, "two": 2}
+    assert [array.tolist() for array in chosen["one"].state] == [[2], [3]]
+    assert (chosen["one"].frame == 2).all()
+    assert [last for last, _ in frames["two"]] == [2, 4, 6]
+    own = history[history["name"] == "one"].set_index("epoch")
+    assert own.index.tolist() == [1, 2, 3, 4, 5, 6]
+    assert own.index[own["chosen"]].tolist() == [4]
+    assert own["error"].dropna().to_dict() == {2: 0.5, 4: 0.2, 6: 0.3}
+    assert own["diversity"].notna().sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "epoch", "verdict"),
+    [
+        ([(0.1, "all alike"), (0.2, ""), (0.3, "")], 4, ""),
+        ([(0.1, "diverged"), (0.2, "diverged"), (0.3, "all alike")], 6, "all alike"),
+        ([(0.1, "diverged"), (0.2, "all alike"), (0.3, "all alike")], 4, "all alike"),
+        ([(0.3, "diverged"), (0.2, "diverged"), (0.1, "diverged")], 6, "diverged"),
+    ],
+)
+def test_one_with_a_verdict_is_taken_only_where_there_is_no_better_one(
+    given, epoch, verdict, caplog
+):
+    chosen, history, _ = chosen_of(one=given)
+    assert (chosen["one"].epoch, chosen["one"].verdict) == (epoch, verdict)
+    told = history.set_index("epoch")["verdict"]
+    assert told[[2, 4, 6]].tolist() == [words for _, words in given]
+    assert set(told[[1, 3, 5]]) == {""}
+    assert bool(caplog.messages) == bool(verdict)
+    if verdict:
+        assert caplog.messages == [f"one: {verdict} in every checkpoint"]

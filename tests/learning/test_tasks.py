@@ -18,14 +18,10 @@ from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-<<<<<<< HEAD:tests/learning/test_sweep.py
-from skyloom.learning.sweep import (
-=======
 
 from skyloom.compute import ClusterParameters, connect
 from skyloom.learning.fitting import fit_on_split
 from skyloom.learning.tasks import (
->>>>>>> 7b023ee (Tests of the engine follow its new interface; measures and the code of a task have tests of their own):tests/learning/test_tasks.py
     FailedTask,
     Finished,
     ResultStore,
@@ -37,8 +33,6 @@ from skyloom.learning.tasks import (
     run_each,
     run_procedures,
 )
-
-from skyloom.compute import ClusterParameters, connect
 
 # Dask opens a web server on a fixed port; it warns, and leaves a socket, if another run has it.
 pytestmark = [

@@ -9,7 +9,6 @@ from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
 from skyloom.compute import ClusterParameters
-from skyloom.learning.configurations import SearchAxis, SearchParameters
 from skyloom.pipelines.hi_profiles.parameters import (
     AuditParameters,
     AugmentationParameters,
@@ -393,11 +392,6 @@ def test_a_grid_holds_every_combination_and_names_what_varies():
     assert sweep.base == BASE
 
 
-def test_null_takes_an_axis_away():
-    axes = {"network.widths": [[4], [8]], "training.start": None}
-    assert SweepParameters(grid=axes) == SweepParameters(grid={"network.widths": [[4], [8]]})
-
-
 def test_names_hold_numbers_switches_and_nothing():
     grid = {
         "training.learning_rate": [1e-3, 0.02],
@@ -408,11 +402,6 @@ def test_names_hold_numbers_switches_and_nothing():
     assert names[0] == "01 learning_rate 0.001, patience None, balance_classes True"
     assert names[-1] == "08 learning_rate 0.02, patience 6, balance_classes False"
     assert len({name[:10] for name in names}) == 8  # what MLflow's plots show of them
-
-
-def test_one_combination_has_a_number_for_a_name():
-    (only,) = Sweep.lay_out(SweepParameters(grid=EPOCHS), BASE).configurations
-    assert (only.name, only.training.epochs) == ("01", 5)
 
 
 def test_images_are_laid_out_once_for_all_that_share_them():
@@ -441,38 +430,7 @@ def test_nothing_is_pretrained_where_everything_starts_from_scratch():
     assert Sweep.lay_out(SweepParameters(grid=EPOCHS), BASE).pretrained == {}
 
 
-def test_a_sweep_survives_being_written_as_json():
-    grid = {"network.widths": [[4], [4, 8]], "training.start": ["scratch", "frozen"]}
-    for parameters in (
-        SweepParameters(grid=grid),
-        SweepParameters(search={"space": grid | {"training.epochs": {"low": 2, "high": 9}}}),
-    ):
-        sweep = Sweep.lay_out(parameters, BASE)
-        assert Sweep.model_validate(json.loads(json.dumps(sweep.model_dump(mode="json")))) == sweep
-
-
 # --- a search -------------------------------------------------------------------------------------
-
-
-class FakeTrial:
-    """Gives the lowest or highest of what it is asked, and remembers it."""
-
-    def __init__(self, highest=False):
-        self.end = -1 if highest else 0
-        self.asked = {}
-
-    def suggest_int(self, name, low, high, *, log=False, step=1):
-        self.asked[name] = ("int", low, high, log, step)
-        return (low, high)[self.end]
-
-    def suggest_float(self, name, low, high, *, log=False, step=None):
-        self.asked[name] = ("float", low, high, log, step)
-        return (low, high)[self.end]
-
-    def suggest_categorical(self, name, choices):
-        assert all(isinstance(choice, str | int | float | bool | None) for choice in choices)
-        self.asked[name] = ("categorical", tuple(choices))
-        return choices[self.end]
 
 
 SPACE = {
@@ -493,61 +451,6 @@ def test_a_search_lays_out_images_and_networks_of_every_listed_value():
     assert sweep.configurations == ()
     assert len(sweep.input_variants) == 2
     assert len(sweep.pretrained) == 4
-
-
-def test_a_search_of_ranges_alone_uses_the_images_of_the_base():
-    sweep = searched({"training.epochs": {"low": 5, "high": 50}})
-    assert list(sweep.input_variants) == [BASE.input_variant]
-
-
-def test_a_search_asks_for_what_is_in_its_space():
-    low, high = FakeTrial(), FakeTrial(highest=True)
-    sweep = searched(SPACE)
-    one, two = sweep.suggest(low, "0.0.01"), sweep.suggest(high, "0.0.02")
-    assert low.asked == {
-        "training.learning_rate": ("float", 1e-4, 1e-2, True, None),
-        "training.epochs": ("int", 5, 50, False, 1),
-        "training.batch_size": ("int", 16, 64, False, 16),
-        "network.widths": ("categorical", (0, 1)),
-        "training.start": ("categorical", (0, 1)),
-    }
-    assert (one.training.learning_rate, two.training.learning_rate) == (1e-4, 1e-2)
-    assert (one.training.epochs, two.training.epochs) == (5, 50)
-    assert (one.network.widths, two.network.widths) == ((4,), (4, 8))
-    assert (one.training.start, two.training.start) == ("scratch", "fine_tuned")
-    assert one.name == "0.0.01 learning_rate 0.0001, epochs 5, batch_size 16, 4, scratch"
-    assert two.variant in sweep.variants
-    assert two.pretrained_name in sweep.pretrained
-
-
-@pytest.mark.parametrize("name", ["epochs", "batch_size", "min_epochs", "patience"])
-def test_a_range_of_whole_numbers_gives_whole_numbers(name):
-    sweep = searched({f"training.{name}": {"low": 2, "high": 9}})
-    trial = FakeTrial()
-    sweep.suggest(trial, "0.0.01")
-    assert trial.asked[f"training.{name}"] == ("int", 2, 9, False, 1)
-
-
-def test_optuna_understands_what_it_is_asked():
-    optuna = pytest.importorskip("optuna")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = SPACE | {"training.min_epochs": {"low": 1, "high": 8, "log": True}}
-    sweep, study = searched(space), optuna.create_study()
-    for number in range(12):
-        trial = study.ask()
-        configuration = sweep.suggest(trial, str(number))
-        assert 1e-4 <= configuration.training.learning_rate <= 1e-2
-        assert 5 <= configuration.training.epochs <= 50
-        assert configuration.training.batch_size in (16, 32, 48, 64)
-        assert configuration.network.widths in ((4,), (4, 8))
-        study.tell(trial, 0.5)
-
-
-def test_defaults_of_a_search_and_of_an_axis():
-    search = SearchParameters(space=EPOCHS)
-    assert (search.n_trials, search.prune) == (20, True)
-    axis = SearchAxis(low=1, high=2)
-    assert (axis.log, axis.step) == (False, None)
 
 
 # --- where it runs --------------------------------------------------------------------------------
