@@ -10,14 +10,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from skyloom.compute import ClusterParameters
-from skyloom.evaluation.audit import TestedFit, best_of, published_rates, shuffled_rates
+from skyloom.evaluation.audit import FIT, TestedFit, best_of, published_rates, shuffled_rates
 from skyloom.evaluation.measures import class_targets
 from skyloom.learning.tasks import FailedTask, Finished, ResultStore, Task, run_all
 from skyloom.pipelines.hi_profiles.fitting import fit_settings, fit_task
 from skyloom.pipelines.hi_profiles.parameters import AuditParameters, Sweep
 
 AUDIT_COLUMNS = (
-    "labels", "test_size", "split_seed", "epochs", "widths", "n_test", "n_predicted_classes",
+    *FIT, "n_test", "n_predicted_classes",
     "success_rate", "relabeled_success_rate", "is_winner", "refitted",
 )  # fmt: skip
 AUDIT_LABELS = {
@@ -64,7 +64,7 @@ def audit_published_protocol(
     fits = pd.DataFrame(columns=list(AUDIT_COLUMNS))
     null = pd.DataFrame(columns=["labels", "relabeled", "best", "one"])
     if not audit.test_sizes or n_classes < 2 or len(used) < 10:
-        return fits, pd.DataFrame(columns=[*AUDIT_COLUMNS[:5], "id", "predicted", "class"]), null
+        return fits, pd.DataFrame(columns=[*FIT, "id", "predicted", "class"]), null
     base = sweep.base
     variant = base.input_variant
     if variant not in images:
@@ -98,7 +98,7 @@ def audit_published_protocol(
 
 def _predictions(table, tested, probabilities, scored, ids):
     """What each fit says of its test objects."""
-    rows = table[list(AUDIT_COLUMNS[:5])].to_dict("records")
+    rows = table[list(FIT)].to_dict("records")
     return [
         pd.DataFrame(
             {

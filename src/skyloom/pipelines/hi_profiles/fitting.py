@@ -66,21 +66,7 @@ def network_input(
 
 
 def inputs_of(settings: dict[str, Any], shared: dict[str, Any], rows: np.ndarray) -> np.ndarray:
-    """Observed galaxies as the network of some settings takes them.
-
-    Parameters
-    ----------
-    settings : dict
-        From `fit_settings`.
-    shared : dict
-        Images, by the ``images`` of the settings.
-    rows : numpy.ndarray of int
-        Which.
-
-    Returns
-    -------
-    numpy.ndarray of float32
-    """
+    """Observed galaxies as the network takes them, see `skyloom.learning.fitting.fit_on_split`."""
     return _input(settings, shared[settings["images"]], rows)
 
 
@@ -170,15 +156,6 @@ def fit_network(
 ) -> tuple[Any, list[Any], pd.DataFrame]:
     """Fit one network, for as many numbers of epochs as configurations share it.
 
-    Parameters
-    ----------
-    settings : dict
-        From `fit_settings`.
-    shared : dict
-        Weights of the pre-trained network it starts from, if any.
-    train, validation : tuple of (inputs, classes)
-        From `training_data` and `inputs_of`; the second may be None.
-
     Returns
     -------
     model : keras.Model
@@ -221,21 +198,7 @@ def fit_network(
 def training_data(
     settings: dict[str, Any], shared: dict[str, Any], rows: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and classes to train on: galaxies as observed, then their copies.
-
-    Parameters
-    ----------
-    settings : dict
-        From `fit_settings`.
-    shared : dict
-        Images; copies with the galaxy of each.
-    rows, classes : numpy.ndarray of int, shape (n,)
-        Galaxies and their classes.
-
-    Returns
-    -------
-    inputs, classes : numpy.ndarray
-    """
+    """Inputs and classes to train on: galaxies as observed, then their copies."""
     inputs = [inputs_of(settings, shared, rows)]
     labels = [classes]
     if settings["copies"]:
@@ -250,18 +213,7 @@ def training_data(
 def fit_task(
     settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
 ) -> dict[str, np.ndarray]:
-    """Fit on one split and predict its validation and test objects; runs on any worker.
-
-    Parameters
-    ----------
-    settings, arrays, shared, threads
-        As of `skyloom.learning.fitting.fit_on_split`.
-
-    Returns
-    -------
-    dict of numpy.ndarray
-        From `skyloom.learning.fitting.split_result`.
-    """
+    """Fit on one split, see `skyloom.learning.fitting.fit_on_split`; runs on any worker."""
     return fit_on_split(
         settings, arrays, shared, threads=threads,
         inputs_of=inputs_of, training_data=training_data, fit_network=fit_network,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skyloom.evaluation.audit import best_of
+from skyloom.evaluation.audit import best_of, published_workbooks
 from skyloom.evaluation.measures import classification, classification_of
 from skyloom.evaluation.report import Panel, data_fingerprint, render_report, summary_text
 from skyloom.evaluation.scores import confusion_table
@@ -25,6 +25,7 @@ from skyloom.plots import classification as figures
 from skyloom.plots import hi_profiles as plots
 from skyloom.spectra.hi.lines import line_geometry
 
+BEST = "best of the grid and relabeling"
 _N_SHOWN = 6  # configurations in the figures with a panel or a line for each
 
 
@@ -63,61 +64,62 @@ def summarise_audit(
 
     Returns
     -------
-    table : pandas.DataFrame
+    audit_summary : pandas.DataFrame
         One row a kind of training labels and a choice: ``labels``, ``choice``, ``success_rate``,
-        and median, 5th and 95th percentile of the same on shuffled classes where it was computed.
-    sentences : str
+        median, 5th and 95th percentile of the same on shuffled classes, and ``p_value``, where
+        there are shuffles.
+    audit_sentences : str
         In words; empty without an audit.
     """
-    columns = [
-        "labels", "choice", "success_rate", "shuffled_median", "shuffled_low", "shuffled_high",
-        "p_value",
-    ]  # fmt: skip
+    table = _beside_shuffles(audit_fits, audit_null)
     if audit_fits.empty:
-        return pd.DataFrame(columns=columns), ""
-    rows, sentences = [], []
-    shares = classes.loc[classes["used"], "class"].value_counts(normalize=True)
-    n_classes, chance = len(shares), 1 / len(shares)
-    for kind, part in audit_fits.groupby("labels", sort=False):
-        quantities = {
-            "mean of the grid, no choice": (part["success_rate"].mean(), None),
-            "mean of the grid, best relabeling": (part["relabeled_success_rate"].mean(), None),
-            "best of the grid": (float(best_of(part["success_rate"].to_numpy())), False),
-            "best of the grid and relabeling": (
-                float(best_of(part["relabeled_success_rate"].to_numpy())),
-                True,
-            ),
-            "the winner, fitted again": (part["refitted"].dropna().mean(), None),
-        }
-        for choice, (rate, relabeled) in quantities.items():
-            row = {"labels": kind, "choice": choice, "success_rate": rate}
-            if relabeled is not None:
-                chosen = audit_null[
-                    (audit_null["labels"] == kind) & (audit_null["relabeled"] == relabeled)
-                ]
-                best = chosen["best"].dropna().to_numpy()
-                if len(best):
-                    low, median, high = np.percentile(best, [5, 50, 95])
-                    row |= {"shuffled_median": median, "shuffled_low": low, "shuffled_high": high}
-                    row["p_value"] = procedure_p_value(rate, best)
-            rows.append(row)
-    table = pd.DataFrame(rows, columns=columns)
-    last = table[table["choice"] == "best of the grid and relabeling"].set_index("labels")
+        return table, ""
+    n_classes = classes.loc[classes["used"], "class"].nunique()
+    sentences = []
+    last = table[table["choice"] == BEST].set_index("labels")
     for kind in ("random", "true"):
         row = last.loc[kind]
         if not np.isfinite(row["success_rate"]) or not np.isfinite(row["shuffled_median"]):
             sentences.append(f"With {AUDIT_LABELS[kind]} every fit named one class only.")
             continue
-        found, alone = row["success_rate"] - chance, row["shuffled_median"] - chance
+        above, alone = row[["success_rate", "shuffled_median"]] - 1 / n_classes
         n_fits = (audit_fits["labels"] == kind).sum()
         sentences.append(
             f"With {AUDIT_LABELS[kind]}, the published protocol gives {row['success_rate']:.3f} "
             f"as the best of {n_fits} fits; on classes shuffled at random "
             f"the same fits give {row['shuffled_median']:.3f} (5-95 %: {row['shuffled_low']:.3f} "
-            f"to {row['shuffled_high']:.3f}). Of the {found:+.3f} above one in {n_classes}, "
+            f"to {row['shuffled_high']:.3f}). Of the {above:+.3f} above one in {n_classes}, "
             f"{alone:+.3f} come from the protocol alone (p = {row['p_value']:.3f})."
         )
     return table, " ".join(sentences)
+
+
+def _beside_shuffles(fits, null):
+    """What can be chosen of a grid of fits, beside the same on shuffled classes."""
+
+    def best(kind, rates, relabeled):
+        rate = float(best_of(rates.to_numpy()))
+        chosen = null[(null["labels"] == kind) & (null["relabeled"] == relabeled)]
+        shuffled = chosen["best"].dropna().to_numpy()
+        if not len(shuffled):
+            return (rate,)
+        low, median, high = np.percentile(shuffled, [5, 50, 95])
+        return rate, median, low, high, procedure_p_value(rate, shuffled)
+
+    rows = []
+    for kind, part in fits.groupby("labels", sort=False):
+        plain, relabeled = part["success_rate"], part["relabeled_success_rate"]
+        rows += [
+            (kind, "mean of the grid, no choice", plain.mean()),
+            (kind, "mean of the grid, best relabeling", relabeled.mean()),
+            (kind, "best of the grid", *best(kind, plain, False)),
+            (kind, BEST, *best(kind, relabeled, True)),
+            (kind, "the winner, fitted again", part["refitted"].dropna().mean()),
+        ]
+    ends = ("shuffled_median", "shuffled_low", "shuffled_high", "p_value")
+    columns = ["labels", "choice", "success_rate", *ends]
+    rows = [row + (np.nan,) * (len(columns) - len(row)) for row in rows]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def write_audit_workbooks(
@@ -128,41 +130,9 @@ def write_audit_workbooks(
     Returns
     -------
     dict of str to dict of str to pandas.DataFrame
-        ``classification_results_<labels>_<test size>_<seed>_<epochs>_<widths>.xlsx`` with the
-        predictions; ``transformation_results_...`` with the sheets ``Transformation_Summary``
-        (success rate of every relabeling) and ``Merged_Data`` (predictions, their best relabeling
-        and the true class).
+        From `skyloom.evaluation.audit.published_workbooks`.
     """
-    from skyloom.evaluation.audit import relabeled_rates, relabelings
-
-    workbooks = {}
-    keys = ["labels", "test_size", "split_seed", "epochs", "widths"]
-    about = profiles[["id", "file", "object"]]
-    for key, part in audit_predictions.groupby(keys, sort=False):
-        name = "_".join(map(str, key))
-        n_classes = sum(column.startswith("probability_") for column in part.columns)
-        table = about.merge(part.drop(columns=[*keys, "class"]), on="id")
-        order = relabelings(n_classes)
-        rates = relabeled_rates(
-            part["class"].to_numpy(int), part["predicted"].to_numpy(int), n_classes
-        )
-        summary = pd.DataFrame(
-            {
-                "Transformation": [
-                    ", ".join(f"{i} -> {k}" for i, k in enumerate(row)) for row in order
-                ],
-                "Success_Rate": rates,
-            }
-        )
-        merged = about.merge(part.drop(columns=keys), on="id")
-        merged["transformed"] = order[rates.argmax()][merged["predicted"].to_numpy(int)]
-        merged["match"] = merged["transformed"] == merged["class"]
-        workbooks[f"classification_results_{name}.xlsx"] = {"Classification": table}
-        workbooks[f"transformation_results_{name}.xlsx"] = {
-            "Transformation_Summary": summary,
-            "Merged_Data": merged,
-        }
-    return workbooks
+    return published_workbooks(audit_predictions, profiles[["id", "file", "object"]])
 
 
 def write_workbooks(
@@ -457,7 +427,7 @@ def describe_runs(
         From `skyloom.learning.runs.describe_run`.
     """
     measure = classification_of(split_manifest)
-    best = audit_summary[audit_summary["choice"] == "best of the grid and relabeling"]
+    best = audit_summary[audit_summary["choice"] == BEST]
     return describe_run(
         "hi_profiles",
         sweep,
