@@ -12,23 +12,22 @@ fits in ``--store`` is not fitted again.
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from skyloom.compute import ClusterParameters, connect
+from skyloom.compute import ClusterParameters
 from skyloom.evaluation.baselines import logistic_regression
 from skyloom.learning.fitting import unpack
-from skyloom.learning.sweep import Finished, ResultStore, Task, run_procedures
+from skyloom.learning.tasks import ResultStore, Task, run_each
 from skyloom.pipelines.hi_profiles.augmentation import (
     draw_augmented_images,
     plan_copies,
     simulate_pretraining_sample,
 )
-from skyloom.pipelines.hi_profiles.features import draw_images, fit_profiles
-from skyloom.pipelines.hi_profiles.fitting import code, fit_settings, fit_task, pretrain_task
+from skyloom.pipelines.hi_profiles.features import baseline_features, draw_images
+from skyloom.pipelines.hi_profiles.fitting import fit_settings, fit_task, pretrain_task
 from skyloom.pipelines.hi_profiles.parameters import (
     AugmentationParameters,
     Configuration,
@@ -40,10 +39,11 @@ from skyloom.pipelines.hi_profiles.parameters import (
     SweepParameters,
     TrainingParameters,
 )
-from skyloom.pipelines.hi_profiles.training import baseline_features
+from skyloom.pipelines.hi_profiles.training import INPUTS, pretraining_of
 from skyloom.plots.style import CYCLE, GREY, new_figure
 from skyloom.simulate.hi_profiles import assign_classes, draw_truth, observe_lines
 from skyloom.spectra.hi.asymmetry import asymmetry_table
+from skyloom.spectra.hi.lines import fit_profiles
 
 BOTH, FOLD = {"network.image_models": [1, 2]}, {"network.image_models": [2]}
 ARMS = {
@@ -96,7 +96,7 @@ def main():
     arms = {name: base.changed(name, values) for name, values in ARMS.items()}
     starts = {"training.start": ["scratch", "fine_tuned"], "network.image_models": [[1, 2]]}
     starts["network.architecture"] = ["ring_cnn", "folded_cnn"]
-    plan = Sweep.plan(SweepParameters(grid=starts), base).model_dump(mode="json")
+    sweep = Sweep.lay_out(SweepParameters(grid=starts), base)
 
     n_seeds = dict(zip(options.sizes, options.seeds, strict=True))
     profiles, flux, fits, asymmetry, classes = sample(N_POOL + N_TEST, 0, options.class_by)
@@ -104,64 +104,55 @@ def main():
     rows = np.flatnonzero(classes["used"])
     test, pool = rows[-N_TEST:], rows[:-N_TEST]
     trainable = classes.assign(used=np.isin(classes.index, pool))
-    copies = plan_copies(profiles, asymmetry, trainable, plan)
-    augmented = draw_augmented_images(profiles, flux, fits, copies, plan)
-    ((variant, images),) = draw_images(profiles, flux, fits, plan).items()
+    copies = plan_copies(profiles, asymmetry, trainable, sweep)
+    augmented = draw_augmented_images(profiles, flux, fits, copies, sweep)
+    ((variant, images),) = draw_images(profiles, flux, fits, sweep).items()
     shared = {f"images {variant}": images.compute()}
     shared[f"copies {next(iter(augmented))}"] = {
         "images": next(iter(augmented.values())).compute(),
         "profile": copies["profile"].to_numpy(int),
     }
     pretraining = PretrainingParameters(n_profiles=options.n_pretraining)
-    simulated, targets = simulate_pretraining_sample(pretraining, SimulationParameters(), plan)
+    simulated, targets = simulate_pretraining_sample(pretraining, SimulationParameters(), sweep)
     store = ResultStore(options.store)
 
     def split(size, seed):
         chosen = np.random.default_rng([size, seed]).permutation(pool)[:size]
         return chosen[size // 5 :], chosen[: size // 5]
 
-    def procedure(name, size, seed):
+    def task(name, size, seed):
         train, validation = split(size, seed)
         # Large samples give as many gradient steps in fewer epochs.
         epochs, settled = (25, 10) if size < 3000 else (8, 4) if size < 9000 else (4, 2)
         values = {"training.epochs": epochs, "training.min_epochs": settled}
-        settings = fit_settings([arms[name].changed(name, values)], 3, seed)
+        settings = fit_settings([arms[name].changed(name, values)], 0, seed, n_classes=3)
         arrays = {"train": train, "validation": validation, "test": test}
         for role in ("train", "validation"):
-            arrays[f"{role}_classes"] = label[arrays[role]]
-        used = [settings[key] for key in ("images", "copies", "pretrained")]
-        (result,) = yield [Task(settings, arrays, tuple(key for key in used if key))]
-        yield Finished((name, size, seed, result["test_probability"][0].argmax(axis=1)))
-
-    def pretrained(name, member):
-        settings = {
-            "network": member.network.model_dump(mode="json"), "quadrant": True, "images": variant,
-            **pretraining.model_dump(exclude={"n_profiles"}),
-        }  # fmt: skip
-        (result,) = yield [Task(settings, {"targets": targets}, (variant,))]
-        yield Finished((name, unpack(result, "weight")))
+            arrays[f"{role}_targets"] = label[arrays[role]]
+        used = [settings[key] for key in INPUTS]
+        return Task(settings, arrays, tuple(key for key in used if key))
 
     cluster = ClusterParameters(n_workers=options.workers)
+    for name, result in run_each(
+        {
+            name: pretraining_of(member, pretraining, targets)
+            for name, member in sweep.pretrained.items()
+        },
+        pretrain_task, simulated, store, cluster, size=16, about="pre-training", unit="network",
+    ):  # fmt: skip
+        shared[f"pretrained {name}"] = unpack(result, "weight")
+    tasks = {
+        (name, size, seed): task(name, size, seed)
+        for size in options.sizes
+        for seed in range(n_seeds[size])
+        for name in arms
+    }
     hits = {}
-    with connect(cluster, 16) as (client, threads):
-        wanted = Sweep.model_validate(plan).pretrained
-        for name, weights in run_procedures(
-            [pretrained(*item) for item in wanted.items()], partial(pretrain_task, threads=threads),
-            simulated, store, client, code=code(),
-        ):  # fmt: skip
-            shared[f"pretrained {name}"] = weights
-            print("pre-trained", name, flush=True)
-        jobs = [
-            procedure(name, size, seed)
-            for size in options.sizes
-            for seed in range(n_seeds[size])
-            for name in arms
-        ]
-        for name, size, seed, predicted in run_procedures(
-            jobs, partial(fit_task, threads=threads), shared, store, client, code=code()
-        ):
-            hits[name, size, seed] = predicted == label[test]
-            print(name, size, seed, round(hits[name, size, seed].mean(), 3), flush=True)
+    for key, result in run_each(
+        tasks, fit_task, shared, store, cluster, size=16, about="learning curve"
+    ):
+        hits[key] = result["test_prediction"][0].argmax(axis=1) == label[test]
+        print(*key, round(hits[key].mean(), 3), flush=True)
 
     indices = baseline_features(profiles, fits, asymmetry)
     features = indices.to_numpy()

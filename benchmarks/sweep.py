@@ -23,9 +23,9 @@ import numpy as np
 import pandas as pd
 
 from skyloom.compute import ClusterParameters, plan_workers
-from skyloom.learning.sweep import ResultStore
+from skyloom.learning.tasks import ResultStore
 from skyloom.pipelines.hi_profiles.audit import audit_published_protocol
-from skyloom.pipelines.hi_profiles.features import draw_images, fit_profiles
+from skyloom.pipelines.hi_profiles.features import draw_images
 from skyloom.pipelines.hi_profiles.parameters import (
     AuditParameters,
     AugmentationParameters,
@@ -38,6 +38,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
 )
 from skyloom.plots.style import BLUE, GREY, RED, new_figure
 from skyloom.simulate.hi_profiles import assign_classes, draw_truth, observe_lines
+from skyloom.spectra.hi.lines import fit_profiles
 
 WIDTHS = ((32, 64, 128), (32, 64, 256), (32, 64, 512))
 N_REPEATS = 7
@@ -59,8 +60,8 @@ def sample(n=318):
     return profiles, flux[usable], fits, classes
 
 
-def plan_for(size, quadrant):
-    """Sweep plan whose base draws published images of some size."""
+def sweep_for(size, quadrant):
+    """Sweep whose base draws published images of some size."""
     base = Configuration(
         name="base",
         features=FeatureParameters(rendering="published", size=size, quadrant=quadrant),
@@ -69,12 +70,12 @@ def plan_for(size, quadrant):
         training=TrainingParameters(patience=None),
     )
     grid = SweepParameters(grid={"training.epochs": [50]})
-    return Sweep.plan(grid, base).model_dump(mode="json")
+    return Sweep.lay_out(grid, base)
 
 
 def pictures(profiles, flux, fits, size, quadrant):
     """Images by variant, as a node would load them."""
-    drawn = draw_images(profiles, flux, fits, plan_for(size, quadrant))
+    drawn = draw_images(profiles, flux, fits, sweep_for(size, quadrant))
     return {variant: array.compute() for variant, array in drawn.items()}
 
 
@@ -142,10 +143,10 @@ def main():
     profiles, flux, fits, classes = sample()
     label = classes["class"].to_numpy(np.int32)
     ((_, small),) = pictures(profiles, flux, fits, 24, True).items()
-    plan = plan_for(24, True)
-    loaded = {Sweep.model_validate(plan).base.image_variant: lambda: small}
+    sweep = sweep_for(24, True)
+    loaded = {sweep.base.input_variant: lambda: small}
     if options.compare:
-        compare(profiles, flux, fits, classes, loaded, plan, options.compare)
+        compare(profiles, flux, fits, classes, loaded, sweep, options.compare)
         return
     rows = []
 
@@ -172,7 +173,7 @@ def main():
     del quadrant
     note("... and that at 24 x 24", sweep_seconds(small[:, 1], label, [120]))
     start = time.perf_counter()
-    audit(profiles, classes, loaded, plan, grid)  # three kinds of labels: three sweeps
+    audit(profiles, classes, loaded, sweep, grid)  # three kinds of labels: three sweeps
     n_workers = plan_workers(os.cpu_count(), 24)[0]
     note(
         f"... and without tracing anew, {n_workers} workers side by side (measured whole)",
@@ -181,16 +182,16 @@ def main():
     pd.DataFrame(rows).round(1).to_csv("benchmarks/results/sweep.csv", index=False)
 
 
-def audit(profiles, classes, loaded, plan, grid, cluster=None):
+def audit(profiles, classes, loaded, sweep, grid, cluster=None):
     """Predictions of the published grid, fitted our way."""
     with tempfile.TemporaryDirectory() as folder:
         return audit_published_protocol(
-            profiles, classes, loaded, plan, ResultStore(folder),
+            profiles, classes, loaded, sweep, ResultStore(folder),
             AuditParameters(**grid, n_shuffles=20), cluster or ClusterParameters(),
         )[1]  # fmt: skip
 
 
-def compare(profiles, flux, fits, classes, loaded, plan, n):
+def compare(profiles, flux, fits, classes, loaded, sweep, n):
     """Success rates of the same configurations in both ways, on the same test galaxies.
 
     A fit depends on its first weights, so ours is repeated with others.
@@ -201,7 +202,7 @@ def compare(profiles, flux, fits, classes, loaded, plan, n):
     grid["widths"] = WIDTHS[:1]
     rates = []
     for repeat in range(N_REPEATS):
-        found = audit(profiles, classes, loaded, plan, {**grid, "seed": repeat})
+        found = audit(profiles, classes, loaded, sweep, {**grid, "seed": repeat})
         right = found[found["labels"] == "true"].eval("predicted == `class`")
         keys = [found[name] for name in ("test_size", "split_seed", "epochs")]
         rate = right.groupby(keys).mean().rename("success_rate").reset_index()

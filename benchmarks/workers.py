@@ -13,22 +13,21 @@ import os
 import time
 
 import pandas as pd
-from sweep import WIDTHS, audit, pictures, plan_for, sample
+from sweep import WIDTHS, audit, pictures, sample, sweep_for
 
 from skyloom.compute import ClusterParameters
-from skyloom.pipelines.hi_profiles.parameters import Sweep
 
 SIZES, EPOCHS = (24, 48, 64, 96), 10
 
 
 def seconds(data, size, images, n_workers, threads, epochs):
     """Of six fits through the engine."""
-    plan = plan_for(size, quadrant=True)
-    loaded = {Sweep.model_validate(plan).base.image_variant: lambda: images}
+    sweep = sweep_for(size, quadrant=True)
+    loaded = {sweep.base.input_variant: lambda: images}
     cluster = ClusterParameters(n_workers=n_workers, threads_per_fit=threads)
     grid = {"test_sizes": [0.5], "epochs": [epochs], "widths": WIDTHS[:1]}
     start = time.perf_counter()
-    audit(*data, loaded, plan, grid, cluster)
+    audit(*data, loaded, sweep, grid, cluster)
     return time.perf_counter() - start
 
 

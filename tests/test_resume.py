@@ -27,9 +27,9 @@ SMALL = {
     "augmentation": {"n_folds": 2, "n_inner_folds": 2, "n_copies": 1},
     "training": {"epochs": 3, "min_epochs": 1},
     "audit": {"test_sizes": []},
-    "sweep": {"grid": {"network.widths": [[4], [4, 4], [6]]}},
 }
-PLAN = "ingestion.hi_profiles.configure_sweep"
+WIDTHS = {"network.widths": [[4], [4, 4], [6]]}
+SWEEP = "ingestion.hi_profiles.configure_sweep"
 N_FITS = 4  # of a configuration: outer folds times inner folds
 SWEPT = "hi_profiles.network_predictions"
 SCORED = "hi_profiles.success_rates"
@@ -57,8 +57,9 @@ pytestmark = [
 # --- a study in a folder of its own ---------------------------------------------------------------
 
 
-def configure(project, **sections):
-    """Write parameters into the project, as its user would, and not merge them into a grid."""
+def configure(project, grid, **sections):
+    """Write parameters and a grid into the project, as its user would."""
+    sections["sweeps"] = {"named": {"default": {"grid": grid}}}
     path = project / "conf/base/hi_profiles/parameters.yml"
     content = yaml.safe_load(path.read_text())
     for section, values in sections.items():
@@ -197,7 +198,7 @@ def go_on_and_kill_a_worker(project):
 @pytest.fixture(scope="module")
 def prepared(shared_project):
     """A study just before its training."""
-    configure(shared_project, **SMALL)
+    configure(shared_project, WIDTHS, **SMALL)
     (shared_project / "conf/base/parameters.yml").write_text("cluster: {n_workers: 1}\n")
     run_here(shared_project, "__default__", to_nodes=BEFORE_TRAINING)
     return shared_project
@@ -244,8 +245,8 @@ def finished(uninterrupted, copy_of):
 
 def test_one_more_configuration_is_fitted_and_no_other_again(finished):
     before = stored(finished)
-    configure(finished, sweep={"grid": {"network.widths": [[8], [4], [6], [4, 4]]}})
-    run_here(finished, "hi_profiles", from_nodes=[PLAN], to_outputs=[SWEPT])
+    configure(finished, {"network.widths": [[8], [4], [6], [4, 4]]})
+    run_here(finished, "hi_profiles", from_nodes=[SWEEP], to_outputs=[SWEPT])
     assert fitted_anew(finished, before) == N_FITS
     names = pd.read_csv(finished / RESULTS[0])["configuration"].unique()
     assert list(names) == ["01 8", "02 4", "03 6", "04 4-4"]
@@ -253,9 +254,8 @@ def test_one_more_configuration_is_fitted_and_no_other_again(finished):
 
 def test_another_learning_rate_fits_only_the_configuration_that_has_it(finished):
     before = stored(finished)
-    grid = {"network.widths": [[6]], "training.learning_rate": [0.001, 0.003]}
-    configure(finished, sweep={"grid": grid})
-    run_here(finished, "hi_profiles", from_nodes=[PLAN], to_outputs=[SWEPT])
+    configure(finished, {"network.widths": [[6]], "training.learning_rate": [0.001, 0.003]})
+    run_here(finished, "hi_profiles", from_nodes=[SWEEP], to_outputs=[SWEPT])
     assert fitted_anew(finished, before) == N_FITS
 
 
@@ -270,10 +270,12 @@ def test_files_that_are_as_old_or_new_as_they_like_fit_nothing(finished):
 
 def test_another_flux_in_one_spectrum_fits_all_that_saw_it(finished):
     before, drawn = stored(finished), images(finished)
-    with fits.open(finished / "data/01_raw/hi_profiles/spectra/CIG000007.fits", "update") as file:
+    with fits.open(
+        finished / "data/01_raw/hi_profiles/observations/CIG000007.fits", "update"
+    ) as file:
         data = file[0].data
         file[0].data = data * np.linspace(0.9, 1.1, data.shape[-1])
-    configure(finished, sweep={"grid": {"network.widths": [[4]]}})
+    configure(finished, {"network.widths": [[4]]})
     run_here(finished, "hi_profiles", to_outputs=[SWEPT])
     assert (images(finished) != drawn).any(axis=(1, 2, 3, 4)).sum() == 1
     assert fitted_anew(finished, before) == N_FITS

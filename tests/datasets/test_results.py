@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from kedro.io import DataCatalog, DatasetError
-from skyloom.learning.sweep import ResultStore, digest
 
 from skyloom.datasets import ResultStoreDataset
+from skyloom.learning.tasks import ResultStore, digest
 
 
 def test_it_opens_a_store_that_is_filled_by_whoever_loads_it(tmp_path):

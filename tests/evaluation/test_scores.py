@@ -19,7 +19,6 @@ from skyloom.evaluation.scores import (
     macro_f1_interval,
     paired_difference,
     permutation_p_value,
-    score_beside,
     score_predictions,
     success_interval,
 )
@@ -247,27 +246,6 @@ def test_agreement_is_the_mean_over_seeds_too():
     scores = score_predictions(pd.concat([same, one_class]), 2, np.random.default_rng(0))
     assert scores["adjusted_rand"] == pytest.approx(0.5)
     assert scores["mutual_information"] == pytest.approx(0.5)
-
-
-def test_scores_beside_a_baseline_are_the_scores_and_the_paired_difference():
-    rng = np.random.default_rng(9)
-    truth = rng.integers(0, 2, 60)
-    ours, theirs = (table_of(truth, np.where(rng.random(60) < p, truth, 1)) for p in (0.8, 0.5))
-    scores = score_beside(ours, theirs, 2, np.random.default_rng(1))
-    assert scores.items() >= score_predictions(ours, 2, np.random.default_rng(1)).items()
-    expected = scores["success_rate"] - (theirs["class"] == theirs["predicted"]).mean()
-    assert scores["minus_baseline"] == pytest.approx(expected)
-    assert scores["minus_baseline_low"] < expected < scores["minus_baseline_high"]
-
-
-def test_a_search_that_did_not_reach_every_galaxy_is_compared_on_those_that_it_did():
-    truth = np.tile([0, 1], 30)
-    rest = np.arange(60) >= 40
-    baseline = table_of(truth, np.where(rest, 1 - truth, truth))  # wrong where nobody looks
-    one_part = table_of(truth, truth)[~rest]
-    scores = score_beside(one_part, baseline, 2, np.random.default_rng(0))
-    assert scores["n_objects"] == 40
-    assert [scores[f"minus_baseline{end}"] for end in ("", "_low", "_high")] == [0, 0, 0]
 
 
 def test_the_interval_of_the_macro_f1_holds_it_and_narrows_with_objects():

@@ -8,12 +8,11 @@ import pandas as pd
 import pytest
 from scipy.stats import kstest, rankdata
 from sklearn.metrics import balanced_accuracy_score
-from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
 
 from skyloom.compute import ClusterParameters, connect
+from skyloom.evaluation.measures import classification, regression
 from skyloom.evaluation.splits import check_no_leak, split_manifest
 from skyloom.learning.nested import (
-    CURVES,
     families,
     grid_procedure,
     nested_predictions,
@@ -24,6 +23,7 @@ from skyloom.learning.nested import (
     select_configurations,
     splits_of,
 )
+from skyloom.learning.tasks import FailedTask, Finished, ResultStore, Task, run_procedures
 from skyloom.simulate.hi_profiles import assign_classes, draw_truth, observe_lines
 from skyloom.spectra.hi.asymmetry import measure_asymmetry
 
@@ -74,6 +74,7 @@ def splits_for(classes, **sizes):
 
 
 CLASSES = np.repeat([0, 1], [18, 12])
+MEASURE = classification(2)
 
 
 def make_task(family, split):
@@ -86,7 +87,7 @@ def make_task(family, split):
         "split": [split.seed, split.fold, split.inner],
     }
     arrays = {role: getattr(split, role) for role in ("train", "validation", "test")}
-    return Task(settings, arrays | {"classes": split.classes}, ())
+    return Task(settings, arrays | {"classes": split.truth}, ())
 
 
 def right_in_part(classes, share):
@@ -110,7 +111,7 @@ def scripted(settings, arrays, shared):
         raise ArithmeticError(msg)
     n = len(settings["epochs"])
     parts = {
-        f"{role}_probability": np.stack(
+        f"{role}_prediction": np.stack(
             [right_in_part(arrays["classes"][arrays[role]], settings[quality])] * n
         )
         for role, quality in (("validation", "inner"), ("test", "outer"))
@@ -163,7 +164,7 @@ def nested_of(configurations, splits, work=scripted, shared=None):
     outcomes = [
         outcome
         for family in families(configurations)
-        for outcome in drive(grid_procedure(family, splits, make_task), work, shared)
+        for outcome in drive(grid_procedure(family, splits, make_task, MEASURE), work, shared)
     ]
     inner, predictions = tables_of(outcomes)
     selected = select_configurations(inner)
@@ -183,9 +184,9 @@ def test_splits_have_the_rows_of_their_objects_and_no_class_for_the_others():
     )
     id_of = pd.Series(row_of.index, index=row_of.to_numpy())
     for split in splits:
-        assert split.classes[row_of["g0"]] == 0
-        assert split.classes[row_of["g29"]] == 1
-        assert (split.classes[:10] == -1).all()
+        assert split.truth[row_of["g0"]] == 0
+        assert split.truth[row_of["g29"]] == 1
+        assert (split.truth[:10] == -1).all()
         part = manifest.query("seed == @split.seed & fold == @split.fold & inner == @split.inner")
         for role in ("train", "validation", "test"):
             ids = part.loc[part["role"] == role, "id"]
@@ -199,11 +200,11 @@ def test_the_prediction_of_a_test_object_is_the_mean_of_the_inner_networks():
 
     def work(settings, arrays, shared):
         result = scripted(settings, arrays, shared)
-        result["test_probability"] = rng.dirichlet([1, 1], (1, len(arrays["test"])))
-        given[tuple(settings["split"])] = result["test_probability"][0]
+        result["test_prediction"] = rng.dirichlet([1, 1], (1, len(arrays["test"])))
+        given[tuple(settings["split"])] = result["test_prediction"][0]
         return result
 
-    (outcome,) = drive(grid_procedure([Configuration("a")], splits, make_task), work)
+    (outcome,) = drive(grid_procedure([Configuration("a")], splits, make_task, MEASURE), work)
     table = outcome.predictions
     for fold, part in table.groupby("fold"):
         expected = np.mean([given[0, fold, inner] for inner in range(3)], axis=0)
@@ -221,12 +222,12 @@ def test_the_inner_score_is_the_balanced_accuracy_of_the_validation_objects():
     def work(settings, arrays, shared):
         result = scripted(settings, arrays, shared)
         probability = rng.dirichlet([1, 1], (1, len(arrays["validation"])))
-        result["validation_probability"] = probability
+        result["validation_prediction"] = probability
         truth = arrays["classes"][arrays["validation"]]
         given[tuple(settings["split"])] = truth, probability[0]
         return result
 
-    (outcome,) = drive(grid_procedure([Configuration("a")], splits, make_task), work)
+    (outcome,) = drive(grid_procedure([Configuration("a")], splits, make_task, MEASURE), work)
     assert len(outcome.inner) == len(splits)
     for row in outcome.inner.itertuples():
         truth, probability = given[row.seed, row.fold, row.inner]
@@ -237,12 +238,35 @@ def test_the_inner_score_is_the_balanced_accuracy_of_the_validation_objects():
         assert part["class"].tolist() == truth.tolist()
 
 
+def test_numbers_are_averaged_and_selected_by_the_measure_that_is_asked():
+    splits = splits_of(
+        manifest_of(CLASSES), rows_of(manifest_of(CLASSES)), truth=10.0 * np.arange(len(CLASSES))
+    )
+    measure = regression(scale=10.0)
+
+    def work(settings, arrays, shared):
+        result = scripted(settings | {"inner": 0.5}, arrays | {"classes": CLASSES}, shared)
+        off = 0.1 * (1 + settings["split"][2]) * settings["inner"]  # in units of the scale
+        for role in ("validation", "test"):
+            result[f"{role}_prediction"] = (arrays[role] + off)[None, :, None]
+        return result
+
+    family = [Configuration("a", inner=1.0)]
+    (outcome,) = drive(grid_procedure(family, splits, make_task, measure), work)
+    expected = outcome.inner["inner"].map({0: -1.0, 1: -2.0})
+    np.testing.assert_allclose(outcome.inner["score"], expected)
+    np.testing.assert_allclose(
+        outcome.predictions["predicted"], outcome.predictions["target"] + 1.5
+    )
+    assert list(outcome.curves)[:4] == ["loss", "mae", "val_loss", "val_mae"]
+
+
 def test_a_class_without_validation_objects_does_not_count_in_the_inner_score():
     (split, *_) = splits_for(CLASSES)
-    only = split.validation[split.classes[split.validation] == 1]
+    only = split.validation[split.truth[split.validation] == 1]
     configuration = Configuration("a", inner=0.5)
     (outcome,) = drive(
-        grid_procedure([configuration], [split._replace(validation=only)], make_task)
+        grid_procedure([configuration], [split._replace(validation=only)], make_task, MEASURE)
     )
     assert outcome.inner["score"].tolist() == [0.5]
 
@@ -257,7 +281,7 @@ def test_configurations_of_a_family_share_one_task_for_each_split(calls):
     groups = families(configurations)
     assert [[c.name for c in group] for group in groups] == [["a", "c", "d"], ["b"]]
     splits = splits_for(CLASSES)
-    outcomes = drive(grid_procedure(groups[0], splits, make_task))
+    outcomes = drive(grid_procedure(groups[0], splits, make_task, MEASURE))
     assert len(calls) == len(splits)
     assert [outcome.name for outcome in outcomes] == ["a", "c", "d"]
     assert [outcome.configuration for outcome in outcomes] == groups[0]
@@ -274,13 +298,13 @@ def test_every_configuration_of_a_family_has_its_own_results():
         result = scripted(settings, arrays, shared)
         for role in ("validation", "test"):
             truth = arrays["classes"][arrays[role]]
-            result[f"{role}_probability"] = np.stack(
+            result[f"{role}_prediction"] = np.stack(
                 [right_in_part(truth, share) for share in (0, 0.5, 1)]
             )
         return result | {"best_epoch": np.array([1, 2, 3])}
 
     family = [Configuration(name, epochs=n) for name, n in (("a", 2), ("b", 4), ("c", 6))]
-    outcomes = drive(grid_procedure(family, splits, make_task), work)
+    outcomes = drive(grid_procedure(family, splits, make_task, MEASURE), work)
     for outcome, share, best in zip(outcomes, (0, 0.5, 1), (1, 2, 3), strict=True):
         assert outcome.inner["score"].mean() == pytest.approx(share, abs=0.1)
         right = outcome.predictions["class"] == outcome.predictions["predicted"]
@@ -299,12 +323,14 @@ def test_curves_end_at_the_length_of_each_configuration():
         return result | {"history": result["history"][:4], "lengths": np.array([4, 2])}
 
     for outcome, n in zip(
-        drive(grid_procedure(family, splits, make_task), work), (4, 2), strict=True
+        drive(grid_procedure(family, splits, make_task, MEASURE), work), (4, 2), strict=True
     ):
         assert len(outcome.curves) == n * len(splits)
         for _, part in outcome.curves.groupby(["seed", "fold", "inner"]):
             assert part["epoch"].tolist() == list(range(1, n + 1))
-            np.testing.assert_array_equal(part[list(CURVES)], np.arange(16.0).reshape(4, 4)[:n])
+            np.testing.assert_array_equal(
+                part[list(MEASURE.curves)], np.arange(16.0).reshape(4, 4)[:n]
+            )
 
 
 @pytest.mark.parametrize("permutation", [0, 7])
@@ -312,7 +338,7 @@ def test_a_configuration_whose_fit_fails_has_an_error_in_place_of_results(permut
     splits = splits_for(CLASSES)
     # It fails in the second outer fold alone.
     bad = Configuration("bad", inner=(0.5, -1, -2))
-    (outcome,) = drive(grid_procedure([bad], splits, make_task, permutation))
+    (outcome,) = drive(grid_procedure([bad], splits, make_task, MEASURE, permutation))
     assert outcome.error == "ArithmeticError: inner -1"
     assert (outcome.name, outcome.configuration, outcome.permutation) == ("bad", bad, permutation)
     for table in (outcome.predictions, outcome.validation, outcome.inner, outcome.curves):
@@ -321,7 +347,7 @@ def test_a_configuration_whose_fit_fails_has_an_error_in_place_of_results(permut
 
 def test_an_outcome_says_to_which_shuffle_it_belongs():
     splits = splits_for(CLASSES)
-    (outcome,) = drive(grid_procedure([Configuration("a")], splits, make_task, 7))
+    (outcome,) = drive(grid_procedure([Configuration("a")], splits, make_task, MEASURE, 7))
     assert (outcome.permutation, outcome.error) == (7, "")
 
 
@@ -337,7 +363,7 @@ def test_a_configuration_that_shines_on_test_objects_alone_is_not_selected():
         assert selected["configuration"].tolist() == ["honest"] * 3
         expected = outcomes[configurations.index(honest)].predictions
         pd.testing.assert_frame_equal(nested, expected)
-        assert nested_statistic(nested) < 0.4
+        assert nested_statistic(nested, MEASURE) < 0.4
 
 
 def test_test_predictions_have_no_part_in_the_selection():
@@ -347,8 +373,8 @@ def test_test_predictions_have_no_part_in_the_selection():
     def work(settings, arrays, shared):
         result = scripted(settings, arrays, shared)
         noise = np.random.default_rng([*settings["split"], int(100 * settings["inner"])])
-        result["validation_probability"] = noise.dirichlet([1, 1], (1, len(arrays["validation"])))
-        return result | {"test_probability": rng.dirichlet([1, 1], (1, len(arrays["test"])))}
+        result["validation_prediction"] = noise.dirichlet([1, 1], (1, len(arrays["validation"])))
+        return result | {"test_prediction": rng.dirichlet([1, 1], (1, len(arrays["test"])))}
 
     configurations = [Configuration(f"c{i}", inner=i / 10) for i in range(6)]
     first, second = (nested_of(configurations, splits, work) for _ in range(2))
@@ -436,7 +462,7 @@ def always(trial, name):
 
 def search(suggestion=suggest, work=scripted, splits=None, **changed):
     splits = splits_for(CLASSES)[:2] if splits is None else splits
-    return drive(search_procedure(splits, suggestion, make_task, **SEARCH | changed), work)
+    return drive(search_procedure(splits, suggestion, make_task, MEASURE, **SEARCH | changed), work)
 
 
 def told(outcomes):
@@ -457,7 +483,7 @@ def test_every_trial_of_a_search_is_an_outcome():
 def test_a_search_asks_for_as_many_trials_at_a_time_as_it_may(n_parallel):
     asked = []
     procedure = search_procedure(
-        splits_for(CLASSES)[:2], always, make_task, **SEARCH | {"n_parallel": n_parallel}
+        splits_for(CLASSES)[:2], always, make_task, MEASURE, **SEARCH | {"n_parallel": n_parallel}
     )
     request = next(procedure)
     try:
@@ -507,7 +533,9 @@ def test_a_search_that_was_stopped_goes_the_same_way_again(tmp_path, calls):
     splits = splits_for(CLASSES)[:2]
 
     def run(folder, n=None):
-        procedure = search_procedure(splits, suggest, make_task, **SEARCH | {"n_trials": 12})
+        procedure = search_procedure(
+            splits, suggest, make_task, MEASURE, **SEARCH | {"n_trials": 12}
+        )
         with connect(ClusterParameters(n_workers=0), 16) as (client, _):
             running = run_procedures([procedure], scripted, {}, ResultStore(folder), client)
             found = list(itertools.islice(running, n))
@@ -658,9 +686,9 @@ def test_statistic_is_the_mean_over_seeds_of_the_balanced_accuracy():
     expected = np.mean(
         [balanced_accuracy_score(p["class"], p["predicted"]) for _, p in table.groupby("seed")]
     )
-    assert nested_statistic(table) == pytest.approx(expected)
-    assert nested_statistic(table.assign(predicted=table["class"])) == 1
-    assert nested_statistic(table.assign(predicted=0)) == 0.5
+    assert nested_statistic(table, MEASURE) == pytest.approx(expected)
+    assert nested_statistic(table.assign(predicted=table["class"]), MEASURE) == 1
+    assert nested_statistic(table.assign(predicted=0), MEASURE) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -694,8 +722,8 @@ def nearest_mean(settings, arrays, shared):
     distance = np.stack([((x - mean) ** 2).sum(axis=1) for mean in means], axis=1)
     probability = 1 / (1 + np.exp(distance - distance[:, ::-1]))
     return {
-        "validation_probability": probability[None, arrays["validation"]],
-        "test_probability": probability[None, arrays["test"]],
+        "validation_prediction": probability[None, arrays["validation"]],
+        "test_prediction": probability[None, arrays["test"]],
         "history": np.zeros((1, 4)),
         "lengths": np.array([1]),
         "best_epoch": np.array([1]),
@@ -707,7 +735,7 @@ def whole_procedure(manifest, row_of, features, configurations):
     outcomes, _, nested = nested_of(
         configurations, splits_of(manifest, row_of), nearest_mean, features
     )
-    return nested_statistic(nested), outcomes
+    return nested_statistic(nested, MEASURE), outcomes
 
 
 def p_values(features, classes, configurations, n_permutations, rng):
@@ -736,8 +764,11 @@ def naive_p_value(outcomes, rng):
     seen = predictions[["configuration", "seed", "fold"]].assign(score=right)
     best = nested_predictions(predictions, select_configurations(seen))
     classes = best["class"].to_numpy()
-    null = [nested_statistic(best.assign(**{"class": rng.permutation(classes)})) for _ in range(9)]
-    return procedure_p_value(nested_statistic(best), np.array(null))
+    null = [
+        nested_statistic(best.assign(**{"class": rng.permutation(classes)}), MEASURE)
+        for _ in range(9)
+    ]
+    return procedure_p_value(nested_statistic(best, MEASURE), np.array(null))
 
 
 COLUMNS = [Configuration(f"c{i}", columns=(2 * i, 2 * i + 1)) for i in range(3)]

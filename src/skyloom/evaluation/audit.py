@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+
+FIT = ("labels", "test_size", "split_seed", "epochs", "widths")  # what tells a fit from others
 
 
 class TestedFit(NamedTuple):
@@ -151,3 +154,44 @@ def best_of(rates: np.ndarray) -> np.ndarray:
     """
     best = np.max(np.where(np.isnan(rates), -np.inf, rates), axis=-1)
     return np.where(np.isfinite(best), best, np.nan)
+
+
+def published_workbooks(
+    predictions: pd.DataFrame, about: pd.DataFrame
+) -> dict[str, dict[str, pd.DataFrame]]:
+    """Predictions of the published protocol as sheets, under their published names.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        `FIT`, ``id``, ``class``, ``predicted``, ``probability_0`` ...
+    about : pandas.DataFrame
+        ``id`` and whatever else is known of each object.
+
+    Returns
+    -------
+    dict of str to dict of str to pandas.DataFrame
+        ``classification_results_<labels>_<test size>_<seed>_<epochs>_<widths>.xlsx`` with the
+        predictions; ``transformation_results_...`` with the sheets ``Transformation_Summary``
+        (success rate of every relabeling) and ``Merged_Data`` (predictions, their best relabeling
+        and the true class).
+    """
+    workbooks = {}
+    for key, part in predictions.groupby(list(FIT), sort=False):
+        name = "_".join(map(str, key))
+        merged = about.merge(part.drop(columns=list(FIT)), on="id")
+        order = relabelings(sum(column.startswith("probability_") for column in part.columns))
+        truth, predicted = (part[column].to_numpy(int) for column in ("class", "predicted"))
+        rates = relabeled_rates(truth, predicted, order.shape[1])
+        names = [", ".join(f"{i} -> {k}" for i, k in enumerate(row)) for row in order]
+        answers = merged.drop(columns="class")
+        merged["transformed"] = order[rates.argmax()][merged["predicted"].to_numpy(int)]
+        merged["match"] = merged["transformed"] == merged["class"]
+        workbooks[f"classification_results_{name}.xlsx"] = {"Classification": answers}
+        workbooks[f"transformation_results_{name}.xlsx"] = {
+            "Transformation_Summary": pd.DataFrame(
+                {"Transformation": names, "Success_Rate": rates}
+            ),
+            "Merged_Data": merged,
+        }
+    return workbooks

@@ -6,21 +6,19 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from skyloom.learning.sweep import FailedTask, Finished, ResultStore
 
 from skyloom.compute import ClusterParameters
 from skyloom.evaluation.audit import relabeled_rates
-from skyloom.learning import fitting as learning
 from skyloom.learning.nested import procedure_p_value
-from skyloom.pipelines.hi_profiles import audit
+from skyloom.learning.tasks import FailedTask, Finished, ResultStore
+from skyloom.pipelines.hi_profiles import audit, fitting
 from skyloom.pipelines.hi_profiles.ingestion import configure_sweep
 from skyloom.pipelines.hi_profiles.parameters import (
     AuditParameters,
     AugmentationParameters,
     FeatureParameters,
     NetworkParameters,
-    Sweep,
-    SweepParameters,
+    SweepsParameters,
     TrainingParameters,
 )
 
@@ -31,10 +29,12 @@ SMALL = AuditParameters(
 KEYS = list(audit.AUDIT_COLUMNS[:5])
 
 
-def plan_of(start="scratch", patience=3, **grid):
+def sweep_of(start="scratch", patience=3, **grid):
     """A sweep whose base settings differ from the published ones wherever they can."""
     return configure_sweep(
-        SweepParameters(grid=grid or {"training.epochs": [3]}),
+        SweepsParameters(
+            chosen="default", named={"default": {"grid": grid or {"training.epochs": [3]}}}
+        ),
         FeatureParameters(size=8),
         AugmentationParameters(n_copies=2, balance_classes=True),
         NetworkParameters(widths=(4, 4)),
@@ -53,12 +53,12 @@ def toy(n=40, strength=1.0, unused=(), n_classes=2, seed=0):
     return pd.DataFrame({"id": [f"g{i}" for i in range(n)]}), classes, images
 
 
-def audit_of(sample, folder, parameters=SMALL, layout=None):
+def audit_of(sample, folder, parameters=SMALL, sweep=None):
     profiles, classes, images = sample
-    layout = plan_of() if layout is None else layout
-    loads = {name: partial(np.copy, images) for name in Sweep.model_validate(layout).image_variants}
+    sweep = sweep or sweep_of()
+    loads = {name: partial(np.copy, images) for name in sweep.input_variants}
     return audit.audit_published_protocol(
-        profiles, classes, loads, layout, ResultStore(folder), parameters, HERE
+        profiles, classes, loads, sweep, ResultStore(folder), parameters, HERE
     )
 
 
@@ -177,7 +177,7 @@ def test_a_second_run_fits_nothing_and_gives_the_same_tables(bright, monkeypatch
     def nothing_is_to_be_fitted(*arguments, **options):
         raise AssertionError
 
-    monkeypatch.setattr(learning, "fit_classifier", nothing_is_to_be_fitted)
+    monkeypatch.setattr(fitting, "fit_classifier", nothing_is_to_be_fitted)
     for one, two in zip(tables, audit_of(sample, folder), strict=True):
         pd.testing.assert_frame_equal(one, two)
 
@@ -207,19 +207,19 @@ def test_without_an_audit_there_are_empty_tables_with_its_columns(sample, parame
 
 
 def test_images_of_the_base_settings_that_are_not_drawn_are_an_error_that_names_them(tmp_path):
-    layout = plan_of(**{"features.size": [12, 16]})
+    sweep = sweep_of(**{"features.size": [12, 16]})
     with pytest.raises(ValueError, match=r"base settings' images 8px-\w+ are not among"):
-        audit_of(toy(), tmp_path, layout=layout)
+        audit_of(toy(), tmp_path, sweep=sweep)
 
 
 # --- to the letter --------------------------------------------------------------------------------
 
 
-def procedure_of(kind="random", parameters=SMALL, n=40, layout=None):
+def procedure_of(kind="random", parameters=SMALL, n=40, sweep=None):
     truth = np.arange(n) % 2
     used = np.arange(2, n)
     labels = audit._audit_labels(truth, used, 2, parameters.seed)
-    base = Sweep.model_validate(layout or plan_of(start="fine_tuned")).base
+    base = (sweep or sweep_of(start="fine_tuned")).base
     return audit._audit_procedure(kind, parameters, base, used, *labels[kind], 2), labels, used
 
 
@@ -231,7 +231,7 @@ def test_validation_objects_are_the_test_objects_and_the_others_are_trained_on()
         assert sorted([*rows["train"], *rows["test"]]) == used.tolist()
         for role in ("train", "validation"):
             expected = labels["random"][0][rows[role]]
-            np.testing.assert_array_equal(task.arrays[f"{role}_classes"], expected)
+            np.testing.assert_array_equal(task.arrays[f"{role}_targets"], expected)
 
 
 def test_the_network_is_fitted_as_published_whatever_the_base_settings_are():
@@ -279,7 +279,7 @@ def results_of(tasks, predicted):
     for task, classes in zip(tasks, predicted, strict=True):
         n = len(task.arrays["test"])
         named = np.stack([np.eye(2)[np.resize(c, n)] for c in classes])
-        results.append({"test_probability": named})
+        results.append({"test_prediction": named})
     return results
 
 

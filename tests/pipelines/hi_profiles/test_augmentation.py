@@ -5,16 +5,14 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm
 
 from skyloom.evaluation.splits import check_no_leak
-from skyloom.images.rings import render_rings
 from skyloom.pipelines.hi_profiles.augmentation import (
     COPY_COLUMNS,
     MANIFEST_COLUMNS,
-    a_flux_classes,
-    change_profiles,
     choose_classes,
+    class_names,
+    class_values,
     draw_augmented_images,
     make_split,
     plan_copies,
@@ -28,61 +26,11 @@ from skyloom.pipelines.hi_profiles.parameters import (
     NetworkParameters,
     PretrainingParameters,
     SimulationParameters,
-    Sweep,
-    SweepParameters,
+    SweepsParameters,
     TrainingParameters,
 )
 from skyloom.simulate.hi_profiles import observe_lines
 from skyloom.spectra.hi.busy_function import PARAMETER_NAMES
-
-EDGES = (1.13, 1.26)
-
-
-# --- classes by A_flux ----------------------------------------------------------------------------
-
-
-def test_a_certain_a_flux_falls_into_its_class_on_either_side():
-    x = np.log([1.0, 1.05, 1.2, 1.5, 9.0])
-    for sign in (1, -1):
-        classes, probability = a_flux_classes(sign * x, np.full(5, 1e-6), EDGES)
-        assert classes.tolist() == [0, 0, 1, 2, 2]
-        np.testing.assert_allclose(probability, 1)
-
-
-def test_probability_of_the_middle_class_is_that_of_the_gaussian():
-    x, error = 0.17, 0.08
-    low, high = np.log(EDGES)
-    inside = norm(x, error)
-    expected = (inside.cdf(high) - inside.cdf(low)) + (inside.cdf(-low) - inside.cdf(-high))
-    for sign in (1, -1):
-        classes, probability = a_flux_classes(np.array([sign * x]), np.array([error]), EDGES)
-        assert classes[0] == 1
-        assert probability[0] == pytest.approx(expected)
-
-
-def test_a_value_on_an_edge_belongs_to_both_sides_alike():
-    _, probability = a_flux_classes(np.log([1.26]), np.array([0.005]), EDGES)
-    assert probability[0] == pytest.approx(0.5, abs=1e-6)
-
-
-def test_a_vanishing_error_is_no_division_by_zero():
-    classes, probability = a_flux_classes(np.log([1.2]), np.array([0.0]), EDGES)
-    assert (classes[0], probability[0]) == (1, 1.0)
-
-
-def test_probabilities_are_as_often_right_as_they_say():
-    rng = np.random.default_rng(0)
-    truth = rng.uniform(-1.5, 1.5, 60000)  # the flat prior that a probability implies
-    error = rng.uniform(0.02, 0.2, len(truth))
-    measured = truth + error * rng.normal(size=len(truth))
-    classes, probability = a_flux_classes(measured, error, EDGES)
-    right = classes == np.digitize(np.abs(truth), np.log(EDGES))
-    inner = np.abs(measured) < 0.5
-    for low, high in ((0.4, 0.6), (0.6, 0.8), (0.8, 0.95)):
-        chosen = inner & (probability > low) & (probability < high)
-        assert chosen.sum() > 500
-        assert right[chosen].mean() == pytest.approx(probability[chosen].mean(), abs=0.03)
-
 
 # --- choice of the classes ------------------------------------------------------------------------
 
@@ -181,6 +129,13 @@ def test_nothing_usable_is_a_table_and_not_a_crash():
     assert (table["reason"] == "fit: good").all()
 
 
+def test_classes_are_named_by_their_value_in_the_label_table():
+    two = choose(*tables(12, labels=[0, 2] * 6))
+    assert class_values(two) == [0, 2]
+    assert class_names(two, ["zero"]) == ["zero", "class 2"]
+    assert class_values(choose(*tables(12, labels=[1, 4, 5] * 4))) == [1, 4, 5]
+
+
 # --- split ----------------------------------------------------------------------------------------
 
 
@@ -221,9 +176,11 @@ def test_the_split_holds_the_used_galaxies_and_their_hashes():
 # --- plan of the copies ---------------------------------------------------------------------------
 
 
-def plan_of(grid=None, size=16, augmentation=None, **network):
+def sweep_of(grid=None, size=16, augmentation=None, **network):
     return configure_sweep(
-        SweepParameters(grid=grid or {"training.epochs": [3]}),
+        SweepsParameters(
+            chosen="default", named={"default": {"grid": grid or {"training.epochs": [3]}}}
+        ),
         FeatureParameters(size=size),
         AugmentationParameters(**(augmentation or {})),
         NetworkParameters(**network),
@@ -241,7 +198,7 @@ def planned():
 
 
 def plan(planned, grid=None, **augmentation):
-    return plan_copies(*planned, plan_of(grid, augmentation=augmentation))
+    return plan_copies(*planned, sweep_of(grid, augmentation=augmentation))
 
 
 def test_every_galaxy_in_use_is_copied_as_often_as_asked_for(planned):
@@ -285,7 +242,7 @@ def test_every_variant_has_copies_of_its_own(planned):
     grid = {"augmentation.n_copies": [0, 2, 3], "augmentation.fold_jitter": [0.0, 1.0]}
     copies = plan(planned, grid)
     counts = copies.groupby("variant", sort=False).size() / 27
-    sweep = Sweep.model_validate(plan_of(grid))
+    sweep = sweep_of(grid)
     assert sorted(counts) == [2, 2, 3, 3]  # without copies there is nothing to draw
     for variant, part in copies.groupby("variant"):
         options = sweep.variants[variant].augmentation
@@ -321,128 +278,19 @@ def test_nobody_in_use_gives_an_empty_plan(planned):
     assert list(copies) == list(COPY_COLUMNS)
 
 
-# --- changed profiles -----------------------------------------------------------------------------
-
-N_CHANNELS = 64
+# --- images of the copies -------------------------------------------------------------------------
 
 
-def lines(n=3, noise=0.0, m=N_CHANNELS):
-    """Lopsided lines; the last one ends before the array does."""
+def lopsided(n, m):
     velocity = 1000 + 5.0 * np.arange(m)
-    flux = np.stack(
-        [
-            np.exp(-(((velocity - 1120 - 12 * i) / 40) ** 2))
-            + 0.6 * np.exp(-(((velocity - 1200 - 5 * i) / 25) ** 2))
-            for i in range(n)
-        ]
-    )
-    n_channels = np.full(n, m)
-    n_channels[-1] = m - 7
-    flux[-1, m - 7 :] = 0
-    return {
-        "flux": flux,
-        "n_channels": n_channels,
-        "velocity_start": np.full(n, 1000.0),
-        "channel_width": np.full(n, 5.0),
-        "noise": np.full(n, noise),
-        "centre": np.linspace(1140.0, 1150.0, n),
-        "half_width": np.full(n, 90.0),
-        "peak": flux.max(axis=1),
-        "usable": np.ones(n, bool),
-    }
+    first, second = 1120 + 12 * np.arange(n)[:, None], 1200 + 5 * np.arange(n)[:, None]
+    flux = np.exp(-(((velocity - first) / 40) ** 2))
+    return flux + 0.6 * np.exp(-(((velocity - second) / 25) ** 2))
 
 
-def copies_of(n, *, exchanged=False, snr_factor=1.0, fold_shift=0.0, copy=1, first=0):
-    return pd.DataFrame(
-        {
-            "profile": range(first, first + n), "copy": copy, "exchanged": exchanged,
-            "snr_factor": snr_factor, "fold_shift": fold_shift,
-        }
-    )  # fmt: skip
-
-
-def rings(line):
-    return render_rings(
-        line["flux"],
-        line["velocity_start"],
-        line["channel_width"],
-        line["centre"],
-        1.3 * line["half_width"],
-        size=24,
-    )
-
-
-def test_exchanging_the_sides_turns_the_sign_of_the_fold_image():
-    before = lines()
-    after = change_profiles(before, copies_of(3, exchanged=True))
-    fold, mirrored = rings(before)[:, 1], rings(after)[:, 1]
-    assert np.abs(fold).max(axis=(1, 2)).min() > 0.2
-    np.testing.assert_allclose(mirrored, -fold, atol=2e-5)
-
-
-def test_exchanging_the_sides_mirrors_flux_and_fold_velocity():
-    before = lines()
-    after = change_profiles(before, copies_of(3, exchanged=[True, False, True]))
-    np.testing.assert_array_equal(after["flux"][0], before["flux"][0, ::-1])
-    np.testing.assert_array_equal(after["flux"][1], before["flux"][1])
-    n = before["n_channels"][2]
-    np.testing.assert_array_equal(after["flux"][2, :n], before["flux"][2, :n][::-1])
-    np.testing.assert_array_equal(after["flux"][2, n:], 0)
-    last = 1000 + 5.0 * (N_CHANNELS - 1)
-    assert after["centre"][0] == pytest.approx(1000 + last - before["centre"][0])
-    assert after["centre"][1] == before["centre"][1]
-
-
-def test_exchanging_twice_changes_nothing():
-    before = lines()
-    twice = change_profiles(
-        change_profiles(before, copies_of(3, exchanged=True)), copies_of(3, exchanged=True)
-    )
-    np.testing.assert_array_equal(twice["flux"], before["flux"])
-    np.testing.assert_allclose(twice["centre"], before["centre"])
-
-
-@pytest.mark.parametrize("factor", [0.5, 0.8])
-def test_noise_is_added_until_the_signal_to_noise_ratio_is_as_planned(factor):
-    before = lines(20, noise=0.3, m=2000)
-    after = change_profiles(before, copies_of(20, snr_factor=factor))
-    added = (after["flux"] - before["flux"])[:-1]
-    assert added.mean() == pytest.approx(0, abs=0.01)
-    total = np.hypot(0.3, added.std(axis=1))
-    np.testing.assert_allclose(total, 0.3 / factor, rtol=0.06)
-    assert np.hypot(0.3, added.std()) == pytest.approx(0.3 / factor, rel=0.015)
-    lag = (added[:, 1:] * added[:, :-1]).mean() / added.var()
-    assert abs(lag) < 0.03
-
-
-def test_untouched_rows_are_identical_and_the_input_is_not_changed():
-    before = lines(4, noise=0.2)
-    kept = {key: value.copy() for key, value in before.items()}
-    copies = copies_of(
-        4,
-        exchanged=[False, True, False, False],
-        snr_factor=[1, 0.7, 1, 0.6],
-        fold_shift=[0, 0, 4.0, 0],
-    )
-    after = change_profiles(before, copies)
-    for key, value in kept.items():
-        np.testing.assert_array_equal(before[key], value)
-    np.testing.assert_array_equal(after["flux"][[0, 2]], kept["flux"][[0, 2]])
-    assert (after["flux"][[1, 3]] != kept["flux"][[1, 3]]).any(axis=1).all()
-    assert after["centre"][0] == kept["centre"][0]
-    assert after["centre"][2] == kept["centre"][2] + 4.0
-
-
-def test_the_noise_of_a_copy_does_not_depend_on_the_copies_beside_it():
-    before = lines(4, noise=0.2)
-    copies = copies_of(4, snr_factor=0.6, first=10)
-    together = change_profiles(before, copies)["flux"]
-    alone = change_profiles({k: v[2:3] for k, v in before.items()}, copies.iloc[2:3])["flux"]
-    np.testing.assert_array_equal(together[2], alone[0])
-    noise = together - before["flux"]
-    assert abs(np.corrcoef(noise[:3])[np.triu_indices(3, 1)]).max() < 0.5
-    other = change_profiles(before, copies_of(4, snr_factor=0.6, first=10, copy=2))["flux"]
-    assert (other != together).any(axis=1).all()
+def copies_of(profile, **changes):
+    same = {"copy": 1, "exchanged": False, "snr_factor": 1.0, "fold_shift": 0.0}
+    return pd.DataFrame({"profile": profile} | same | changes)
 
 
 @pytest.fixture
@@ -450,7 +298,7 @@ def observed():
     """Profiles, flux and fits of six lopsided lines."""
     rng = np.random.default_rng(0)
     n, m = 6, 96
-    flux = lines(n, m=m)["flux"] + rng.normal(0, 0.02, (n, m))
+    flux = lopsided(n, m) + rng.normal(0, 0.02, (n, m))
     profiles, fits, _ = tables(n, labels=[0, 1] * 3)
     profiles = profiles.assign(velocity_start=1000.0, channel_width=5.0, noise=0.02)
     fits = fits.assign(
@@ -462,12 +310,11 @@ def observed():
 
 def test_unchanged_copies_have_the_images_of_the_observed_profiles(observed):
     rows = [4, 1, 1, 0]
-    copies = copies_of(4, snr_factor=[1, 1, 0.6, 1], exchanged=[False, False, True, False])
-    copies["profile"] = rows
-    layout = plan_of(augmentation={"n_copies": 2})
-    ((variant, member),) = Sweep.model_validate(layout).variants.items()
-    images = draw_images(*observed, layout)[member.image_variant].compute()
-    drawn = draw_augmented_images(*observed, copies.assign(variant=variant), layout)
+    copies = copies_of(rows, snr_factor=[1, 1, 0.6, 1], exchanged=[False, False, True, False])
+    sweep = sweep_of(augmentation={"n_copies": 2})
+    ((variant, member),) = sweep.variants.items()
+    images = draw_images(*observed, sweep)[member.input_variant].compute()
+    drawn = draw_augmented_images(*observed, copies.assign(variant=variant), sweep)
     assert list(drawn) == [variant]
     assert drawn[variant].shape == (4, 3, 16, 16, 1)
     values = drawn[variant].compute()
@@ -477,14 +324,14 @@ def test_unchanged_copies_have_the_images_of_the_observed_profiles(observed):
 
 def test_each_variant_is_drawn_from_its_own_copies(observed):
     grid = {"features.size": [8, 16], "augmentation.n_copies": [0, 1, 2]}
-    layout = plan_of(grid)
+    sweep = sweep_of(grid)
     profiles, flux, fits = observed
     classes = pd.DataFrame({"used": [True] * 6})
-    copies = plan_copies(profiles, pd.DataFrame({"mid_velocity_error": [1.0] * 6}), classes, layout)
-    drawn = draw_augmented_images(profiles, flux, fits, copies, layout)
+    copies = plan_copies(profiles, pd.DataFrame({"mid_velocity_error": [1.0] * 6}), classes, sweep)
+    drawn = draw_augmented_images(profiles, flux, fits, copies, sweep)
     shapes = {
         variant: (6 * member.augmentation.n_copies, 3, *[member.features.size] * 2, 1)
-        for variant, member in Sweep.model_validate(layout).variants.items()
+        for variant, member in sweep.variants.items()
         if member.augmentation.n_copies
     }
     assert {variant: array.shape for variant, array in drawn.items()} == shapes
@@ -495,18 +342,18 @@ def test_each_variant_is_drawn_from_its_own_copies(observed):
 
 
 def test_images_of_no_copies_are_none(observed):
-    layout = plan_of(augmentation={"n_copies": 0})
+    sweep = sweep_of(augmentation={"n_copies": 0})
     copies = pd.DataFrame(columns=list(COPY_COLUMNS))
-    assert draw_augmented_images(*observed, copies, layout) == {}
+    assert draw_augmented_images(*observed, copies, sweep) == {}
 
 
 def test_the_plan_read_back_from_disk_gives_the_same_images(observed, planned, tmp_path):
-    layout = plan_of(augmentation={"n_copies": 1})
-    copies = plan_copies(*planned, layout).query("profile < 6")
+    sweep = sweep_of(augmentation={"n_copies": 1})
+    copies = plan_copies(*planned, sweep).query("profile < 6")
     copies.to_csv(tmp_path / "copies.csv", index=False)
     again = pd.read_csv(tmp_path / "copies.csv", dtype={"id": str})
     (one,), (two,) = (
-        draw_augmented_images(*observed, table, layout).values() for table in (copies, again)
+        draw_augmented_images(*observed, table, sweep).values() for table in (copies, again)
     )
     np.testing.assert_array_equal(one.compute(), two.compute())
 
@@ -517,11 +364,11 @@ PRETRAINED = {"training.start": ["scratch", "fine_tuned"]}
 
 
 def pretraining_of(grid=PRETRAINED, simulation=None, size=8, **pretraining):
-    layout = plan_of(grid, size=size)
+    sweep = sweep_of(grid, size=size)
     return simulate_pretraining_sample(
         PretrainingParameters(**({"n_profiles": 64} | pretraining)),
         SimulationParameters(**(simulation or {})),
-        layout,
+        sweep,
     )
 
 

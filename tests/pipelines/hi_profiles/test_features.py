@@ -14,16 +14,18 @@ from skyloom.pipelines.hi_profiles.parameters import (
     FeatureParameters,
     IngestionParameters,
     NetworkParameters,
-    Sweep,
-    SweepParameters,
+    SweepsParameters,
     TrainingParameters,
 )
 from skyloom.simulate.hi_profiles import draw_truth, to_hdu
+from skyloom.spectra.hi.lines import line_geometry, published_cut
 
 
-def plan_of(grid=None, **settings):
+def sweep_of(grid=None, **settings):
     return configure_sweep(
-        SweepParameters(grid=grid or {"training.epochs": [3]}),
+        SweepsParameters(
+            chosen="default", named={"default": {"grid": grid or {"training.epochs": [3]}}}
+        ),
         FeatureParameters(**settings),
         AugmentationParameters(),
         NetworkParameters(),
@@ -34,7 +36,7 @@ def plan_of(grid=None, **settings):
 def drawn(sample, **settings):
     """Lazy images of the only variant."""
     _, profiles, flux, fits, _ = sample
-    (images,) = features.draw_images(profiles, flux, fits, plan_of(**settings)).values()
+    (images,) = features.draw_images(profiles, flux, fits, sweep_of(**settings)).values()
     return images
 
 
@@ -74,7 +76,7 @@ def test_unusable_fits_have_no_asymmetry(sample):
     assert fits.loc[0, "status"] == "too few channels"
     assert asymmetry.drop(columns="id").loc[0].isna().all()
     assert asymmetry.drop(columns="id").loc[1].notna().all()
-    (images,) = features.draw_images(profiles, spoiled, fits, plan_of(size=8)).values()
+    (images,) = features.draw_images(profiles, spoiled, fits, sweep_of(size=8)).values()
     assert (images.compute()[0] == 0).all()
 
 
@@ -98,8 +100,8 @@ def test_published_rendering_is_the_published_picture(sample):
     images = drawn(sample, rendering="published", quadrant=False, size=32).compute()
     assert images.dtype == np.uint8
     assert images.shape == (len(profiles), 3, 32, 32, 3)
-    line = features.line_geometry(profiles.iloc[[3]], flux[[3]], fits.iloc[[3]])
-    cut = features.published_cut(line, 0)
+    line = line_geometry(profiles, flux, fits, [3])
+    cut = published_cut(line, 0)
     width = profiles["channel_width"][3]
     assert len(cut) == pytest.approx(2 * (fits["w50"][3] / width + 5) + 1, abs=2)
     np.testing.assert_array_equal(images[3, 1], published_image(cut, 2, 32))
@@ -111,8 +113,8 @@ def test_a_published_quadrant_is_that_of_the_published_picture(sample, model):
     images = drawn(sample, rendering="published", quadrant=True, size=16)
     assert images.dtype == np.float32
     assert images.shape == (len(profiles), 3, 16, 16, 1)
-    line = features.line_geometry(profiles.iloc[[3]], flux[[3]], fits.iloc[[3]])
-    expected = published_quadrant(features.published_cut(line, 0), model, 16)
+    line = line_geometry(profiles, flux, fits, [3])
+    expected = published_quadrant(published_cut(line, 0), model, 16)
     values = images.compute()
     np.testing.assert_array_equal(values[3, model - 1, :, :, 0], expected)
     assert 0 <= values.min() < values.max() <= 1
@@ -127,9 +129,9 @@ def test_each_variant_has_images_of_its_own(sample):
         "augmentation.n_copies": [0, 2],
         "network.widths": [[4], [8]],
     }
-    layout = plan_of(grid)
-    images = features.draw_images(profiles, flux, fits, layout)
-    variants = Sweep.model_validate(layout).image_variants
+    sweep = sweep_of(grid)
+    images = features.draw_images(profiles, flux, fits, sweep)
+    variants = sweep.input_variants
     assert list(images) == list(variants)
     assert len(images) == 8  # copies and networks share them
     for variant, member in variants.items():
@@ -150,8 +152,8 @@ def test_a_larger_extent_makes_the_line_smaller(sample):
 
 def test_both_renderings_can_be_compared_in_one_sweep(sample):
     _, profiles, flux, fits, _ = sample
-    layout = plan_of({"features.rendering": ["corrected", "published"]}, size=8)
-    corrected, published = features.draw_images(profiles, flux, fits, layout).values()
+    sweep = sweep_of({"features.rendering": ["corrected", "published"]}, size=8)
+    corrected, published = features.draw_images(profiles, flux, fits, sweep).values()
     assert corrected.compute().min() < 0  # differences of the sides have a sign
     assert published.compute().min() >= 0
 
@@ -192,3 +194,12 @@ def test_pages_say_how_many_galaxies_do_not_fit(sample):
         profiles, flux, fits, asymmetry, FeatureParameters(figure_galaxies=4)
     )
     assert f"{len(profiles) - 4} more not shown" in pages[0].get_suptitle()
+
+
+def test_features_of_the_baselines_are_indexed_by_galaxy(sample):
+    _, profiles, _, fits, asymmetry = sample
+    indices = features.baseline_features(profiles, fits, asymmetry)
+    assert indices.index.tolist() == profiles["id"].tolist()
+    np.testing.assert_allclose(indices["a_flux"], np.log(asymmetry["a_flux"]))
+    offset = (asymmetry["equality_velocity"] - asymmetry["mid_velocity"]).abs() / fits["w20"]
+    np.testing.assert_allclose(indices["equality_offset"], offset)

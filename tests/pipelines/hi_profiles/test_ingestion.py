@@ -320,7 +320,7 @@ def test_one_error_names_the_reasons_where_nothing_is_accepted():
 
 
 def test_no_files_at_all():
-    with pytest.raises(ValueError, match=r"none of 0 files .* no files"):
+    with pytest.raises(ValueError, match=r"none of 0 files .* no observations"):
         ingest({})
 
 

@@ -9,7 +9,6 @@ from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
 from skyloom.compute import ClusterParameters
-from skyloom.learning.configurations import SearchAxis, SearchParameters
 from skyloom.pipelines.hi_profiles.parameters import (
     AuditParameters,
     AugmentationParameters,
@@ -22,6 +21,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
     SimulationParameters,
     Sweep,
     SweepParameters,
+    SweepsParameters,
     TrainingParameters,
 )
 from skyloom.settings import CONFIG_LOADER_ARGS
@@ -34,10 +34,11 @@ MODELS = {
     "network": NetworkParameters,
     "training": TrainingParameters,
     "pretraining": PretrainingParameters,
-    "sweep": SweepParameters,
+    "sweeps": SweepsParameters,
     "audit": AuditParameters,
     "reporting": ReportingParameters,
 }
+SWEEP = {"sweep": SweepParameters}  # one of the sweeps by name
 CONF = Path(__file__).parents[3] / "conf"
 EPOCHS = {"training.epochs": [5]}
 
@@ -47,7 +48,7 @@ def written(environment):
     return loader["parameters"]["hi_profiles"]
 
 
-@pytest.mark.parametrize("model", [m for m in MODELS.values() if m is not SweepParameters])
+@pytest.mark.parametrize("model", [m for m in MODELS.values() if m is not SweepsParameters])
 def test_defaults_are_valid(model):
     defaults = model()
     # Defaults are not validated by pydantic: they must survive being given explicitly.
@@ -76,17 +77,18 @@ def test_every_parameter_file_gives_a_sweep_that_can_be_laid_out(environment):
         name="base",
         **{k: parameters[k] for k in ("features", "augmentation", "network", "training")},
     )
-    sweep = Sweep.plan(SweepParameters(**parameters["sweep"]), base)
-    assert sweep.configurations
-    # The audit takes the images of the base settings.
-    if parameters["audit"]["test_sizes"]:
-        assert base.image_variant in sweep.image_variants
+    for name, content in SweepsParameters(**parameters["sweeps"]).named.items():
+        sweep = Sweep.lay_out(content, base)
+        assert sweep.members, name
+        # The audit takes the images of the base settings.
+        if parameters["audit"]["test_sizes"]:
+            assert base.input_variant in sweep.input_variants, name
 
 
 def test_the_published_settings_are_the_published_ones():
     parameters = written("paper")
     widths = [[32, 64, 128], [32, 64, 256], [32, 64, 512]]
-    assert SweepParameters(**parameters["sweep"]).grid == {
+    assert SweepsParameters(**parameters["sweeps"]).parameters.grid == {
         "training.epochs": [50, 80, 120],
         "network.widths": widths,
     }
@@ -226,12 +228,12 @@ WRONG = [
     (
         "sweep",
         {"search": {"space": {"features.size": {"low": 8, "high": 32}}}},
-        "features.size: images are drawn .* beforehand, so give a list of values",
+        "features.size: inputs are drawn .* beforehand, so give a list of values",
     ),
     (
         "sweep",
         {"search": {"space": {"network.input_scale": {"low": 1, "high": 8}}}},
-        "network.input_scale: images are drawn and networks pre-trained beforehand",
+        "network.input_scale: inputs are drawn and networks pre-trained beforehand",
     ),
     (
         "sweep",
@@ -253,6 +255,14 @@ WRONG = [
         {"search": {"space": {"training.epochs": {"low": 1, "high": 9, "log": True, "step": 2}}}},
         "either log or step",
     ),
+    ("sweeps", {"chosen": "default", "named": {}}, "named"),
+    ("sweeps", {"named": {"default": {"grid": EPOCHS}}}, "chosen"),
+    (
+        "sweeps",
+        {"chosen": "other", "named": {"a": {"grid": EPOCHS}, "b": {"grid": EPOCHS}}},
+        "there is no sweep 'other'; those are a, b",
+    ),
+    ("sweeps", {"chosen": "a", "named": {"a": {"grid": {"epochs": [5]}}}}, "'epochs' is not a"),
     ("reporting", {"colour": "red"}, "colour"),
     ("reporting", {"seed": -1}, "seed"),
     ("reporting", {"n_sample_images": 0}, "n_sample_images"),
@@ -264,7 +274,7 @@ WRONG = [
 )
 def test_a_wrong_value_is_refused_by_name(stage, values, message):
     with pytest.raises(ValidationError, match=message):
-        MODELS[stage](**values)
+        (MODELS | SWEEP)[stage](**values)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +296,7 @@ def test_a_wrong_value_is_refused_by_name(stage, values, message):
     ],
 )
 def test_useful_other_values_are_accepted(stage, values):
-    parameters = MODELS[stage](**values)
+    parameters = (MODELS | SWEEP)[stage](**values)
     for name, value in values.items():
         got = getattr(parameters, name)
         assert (list(got) if isinstance(got, tuple) else got) == value
@@ -341,7 +351,7 @@ NO_IMAGES = {
 @pytest.mark.parametrize(("name", "value"), (IMAGES | COPIES | NETWORK | NO_IMAGES).items())
 def test_images_copies_and_pretrained_networks_are_shared_where_they_are_the_same(name, value):
     other = BASE.changed("other", {name: value})
-    assert (other.image_variant != BASE.image_variant) == (name in IMAGES)
+    assert (other.input_variant != BASE.input_variant) == (name in IMAGES)
     assert (other.variant != BASE.variant) == (name in IMAGES or name in COPIES)
     assert (other.pretrained_name != BASE.pretrained_name) == (name in IMAGES or name in NETWORK)
 
@@ -353,11 +363,11 @@ def test_a_family_differs_in_its_epochs_alone(name, value):
 
 
 def test_names_of_variants_say_the_size_and_are_the_same_on_every_machine():
-    assert BASE.image_variant.startswith("16px-")
+    assert BASE.input_variant.startswith("16px-")
     assert BASE.pretrained_name.startswith("ring_cnn-")
     # Results on disk are found by them: a change would make every earlier result useless.
     again = Configuration.model_validate(json.loads(BASE.model_dump_json()))
-    for name in ("image_variant", "variant", "pretrained_name", "family"):
+    for name in ("input_variant", "variant", "pretrained_name", "family"):
         assert getattr(again, name) == getattr(BASE, name)
 
 
@@ -370,7 +380,7 @@ def test_a_grid_holds_every_combination_and_names_what_varies():
         "training.start": ["scratch", "fine_tuned"],
         "training.batch_size": [16],
     }
-    sweep = Sweep.plan(SweepParameters(grid=grid), BASE)
+    sweep = Sweep.lay_out(SweepParameters(grid=grid), BASE)
     assert [c.name for c in sweep.configurations] == [
         "01 4, scratch",
         "02 4, fine_tuned",
@@ -382,26 +392,16 @@ def test_a_grid_holds_every_combination_and_names_what_varies():
     assert sweep.base == BASE
 
 
-def test_null_takes_an_axis_away():
-    axes = {"network.widths": [[4], [8]], "training.start": None}
-    assert SweepParameters(grid=axes) == SweepParameters(grid={"network.widths": [[4], [8]]})
-
-
 def test_names_hold_numbers_switches_and_nothing():
     grid = {
         "training.learning_rate": [1e-3, 0.02],
         "training.patience": [None, 6],
         "augmentation.balance_classes": [True, False],
     }
-    names = [c.name for c in Sweep.plan(SweepParameters(grid=grid), BASE).configurations]
+    names = [c.name for c in Sweep.lay_out(SweepParameters(grid=grid), BASE).configurations]
     assert names[0] == "01 learning_rate 0.001, patience None, balance_classes True"
     assert names[-1] == "08 learning_rate 0.02, patience 6, balance_classes False"
     assert len({name[:10] for name in names}) == 8  # what MLflow's plots show of them
-
-
-def test_one_combination_has_a_number_for_a_name():
-    (only,) = Sweep.plan(SweepParameters(grid=EPOCHS), BASE).configurations
-    assert (only.name, only.training.epochs) == ("01", 5)
 
 
 def test_images_are_laid_out_once_for_all_that_share_them():
@@ -411,10 +411,10 @@ def test_images_are_laid_out_once_for_all_that_share_them():
         "network.widths": [[4], [8]],
         "training.start": ["scratch", "frozen", "fine_tuned"],
     }
-    sweep = Sweep.plan(SweepParameters(grid=grid), BASE)
+    sweep = Sweep.lay_out(SweepParameters(grid=grid), BASE)
     assert len(sweep.configurations) == 24
     assert len(sweep.variants) == 4
-    assert len(sweep.image_variants) == 2
+    assert len(sweep.input_variants) == 2
     assert len(sweep.pretrained) == 4  # two sizes, two networks; one for both starts
     for configuration in sweep.configurations:
         member = sweep.variants[configuration.variant]
@@ -427,41 +427,10 @@ def test_images_are_laid_out_once_for_all_that_share_them():
 
 
 def test_nothing_is_pretrained_where_everything_starts_from_scratch():
-    assert Sweep.plan(SweepParameters(grid=EPOCHS), BASE).pretrained == {}
-
-
-def test_a_sweep_survives_being_written_as_json():
-    grid = {"network.widths": [[4], [4, 8]], "training.start": ["scratch", "frozen"]}
-    for parameters in (
-        SweepParameters(grid=grid),
-        SweepParameters(search={"space": grid | {"training.epochs": {"low": 2, "high": 9}}}),
-    ):
-        sweep = Sweep.plan(parameters, BASE)
-        assert Sweep.model_validate(json.loads(json.dumps(sweep.model_dump(mode="json")))) == sweep
+    assert Sweep.lay_out(SweepParameters(grid=EPOCHS), BASE).pretrained == {}
 
 
 # --- a search -------------------------------------------------------------------------------------
-
-
-class FakeTrial:
-    """Gives the lowest or highest of what it is asked, and remembers it."""
-
-    def __init__(self, highest=False):
-        self.end = -1 if highest else 0
-        self.asked = {}
-
-    def suggest_int(self, name, low, high, *, log=False, step=1):
-        self.asked[name] = ("int", low, high, log, step)
-        return (low, high)[self.end]
-
-    def suggest_float(self, name, low, high, *, log=False, step=None):
-        self.asked[name] = ("float", low, high, log, step)
-        return (low, high)[self.end]
-
-    def suggest_categorical(self, name, choices):
-        assert all(isinstance(choice, str | int | float | bool | None) for choice in choices)
-        self.asked[name] = ("categorical", tuple(choices))
-        return choices[self.end]
 
 
 SPACE = {
@@ -474,69 +443,14 @@ SPACE = {
 
 
 def searched(space):
-    return Sweep.plan(SweepParameters(search={"space": space}), BASE)
+    return Sweep.lay_out(SweepParameters(search={"space": space}), BASE)
 
 
 def test_a_search_lays_out_images_and_networks_of_every_listed_value():
     sweep = searched(SPACE | {"features.size": [8, 16]})
     assert sweep.configurations == ()
-    assert len(sweep.image_variants) == 2
+    assert len(sweep.input_variants) == 2
     assert len(sweep.pretrained) == 4
-
-
-def test_a_search_of_ranges_alone_uses_the_images_of_the_base():
-    sweep = searched({"training.epochs": {"low": 5, "high": 50}})
-    assert list(sweep.image_variants) == [BASE.image_variant]
-
-
-def test_a_search_asks_for_what_is_in_its_space():
-    low, high = FakeTrial(), FakeTrial(highest=True)
-    sweep = searched(SPACE)
-    one, two = sweep.suggest(low, "0.0.01"), sweep.suggest(high, "0.0.02")
-    assert low.asked == {
-        "training.learning_rate": ("float", 1e-4, 1e-2, True, None),
-        "training.epochs": ("int", 5, 50, False, 1),
-        "training.batch_size": ("int", 16, 64, False, 16),
-        "network.widths": ("categorical", (0, 1)),
-        "training.start": ("categorical", (0, 1)),
-    }
-    assert (one.training.learning_rate, two.training.learning_rate) == (1e-4, 1e-2)
-    assert (one.training.epochs, two.training.epochs) == (5, 50)
-    assert (one.network.widths, two.network.widths) == ((4,), (4, 8))
-    assert (one.training.start, two.training.start) == ("scratch", "fine_tuned")
-    assert one.name == "0.0.01 learning_rate 0.0001, epochs 5, batch_size 16, 4, scratch"
-    assert two.variant in sweep.variants
-    assert two.pretrained_name in sweep.pretrained
-
-
-@pytest.mark.parametrize("name", ["epochs", "batch_size", "min_epochs", "patience"])
-def test_a_range_of_whole_numbers_gives_whole_numbers(name):
-    sweep = searched({f"training.{name}": {"low": 2, "high": 9}})
-    trial = FakeTrial()
-    sweep.suggest(trial, "0.0.01")
-    assert trial.asked[f"training.{name}"] == ("int", 2, 9, False, 1)
-
-
-def test_optuna_understands_what_it_is_asked():
-    optuna = pytest.importorskip("optuna")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = SPACE | {"training.min_epochs": {"low": 1, "high": 8, "log": True}}
-    sweep, study = searched(space), optuna.create_study()
-    for number in range(12):
-        trial = study.ask()
-        configuration = sweep.suggest(trial, str(number))
-        assert 1e-4 <= configuration.training.learning_rate <= 1e-2
-        assert 5 <= configuration.training.epochs <= 50
-        assert configuration.training.batch_size in (16, 32, 48, 64)
-        assert configuration.network.widths in ((4,), (4, 8))
-        study.tell(trial, 0.5)
-
-
-def test_defaults_of_a_search_and_of_an_axis():
-    search = SearchParameters(space=EPOCHS)
-    assert (search.n_trials, search.prune) == (20, True)
-    axis = SearchAxis(low=1, high=2)
-    assert (axis.log, axis.step) == (False, None)
 
 
 # --- where it runs --------------------------------------------------------------------------------

@@ -10,13 +10,12 @@ from astropy.io import fits as astropy_fits
 
 from skyloom.evaluation.novelty import describe_sample
 from skyloom.pipelines.hi_profiles import prediction
-from skyloom.pipelines.hi_profiles.features import measure_profiles
+from skyloom.pipelines.hi_profiles.features import measure_profiles, sample_features
 from skyloom.pipelines.hi_profiles.parameters import (
     Configuration,
     FeatureParameters,
     IngestionParameters,
 )
-from skyloom.pipelines.hi_profiles.training import sample_features
 from skyloom.simulate.hi_profiles import draw_truth, to_hdu
 
 NAMES = ["symmetric", "slightly lopsided", "strongly lopsided"]
@@ -58,7 +57,7 @@ def description_of(sample, **features):
         "configuration": base.model_dump(mode="json"),
         "class_names": NAMES,
         "class_values": [0, 1, 3],
-        "n_galaxies": 300,
+        "n_objects": 300,
         "temperature": 1.0,
         "sample": sample,
     }

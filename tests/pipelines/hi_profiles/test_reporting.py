@@ -11,22 +11,24 @@ import pytest
 from matplotlib.figure import Figure
 
 from skyloom.evaluation.baselines import predictions_table
+from skyloom.evaluation.measures import classification
 from skyloom.evaluation.report import data_fingerprint, summary_text
 from skyloom.evaluation.scores import score_predictions
-from skyloom.learning.comparison import CURVE_COLUMNS, INNER_COLUMNS
+from skyloom.learning.comparison import no_comparison
+from skyloom.learning.results import NESTED
 from skyloom.pipelines.hi_profiles import reporting
 from skyloom.pipelines.hi_profiles.audit import AUDIT_COLUMNS
 from skyloom.pipelines.hi_profiles.augmentation import choose_classes, make_split, plan_copies
 from skyloom.pipelines.hi_profiles.ingestion import configure_sweep
 from skyloom.pipelines.hi_profiles.parameters import (
     AugmentationParameters,
-    Configuration,
     FeatureParameters,
     NetworkParameters,
     ReportingParameters,
-    SweepParameters,
+    SweepsParameters,
     TrainingParameters,
 )
+from skyloom.pipelines.hi_profiles.pipeline import FIGURES
 from skyloom.pipelines.hi_profiles.training import (
     A_FLUX_BASELINE,
     ALL_INDICES_BASELINE,
@@ -40,13 +42,15 @@ REPORTING = ReportingParameters(class_names=("symmetric", "lopsided"), n_sample_
 BASELINES = [A_FLUX_BASELINE, ALL_INDICES_BASELINE, MAJORITY_BASELINE]
 HEAD = "24 spectra accepted, 2 rejected"
 NARROW, WIDE, BROKEN = "01 4", "02 8", "03 2"
-NESTED = reporting.NESTED
-N_FIGURES = 9
+FIGURES = FIGURES.split()
+MEASURE = classification(2)
+NOTHING = no_comparison(MEASURE)
 
 
-def plan_of(**sweep):
+def sweep_of(**extent):
+    extent = extent or {"grid": {"network.widths": [[4], [8], [2]]}}
     return configure_sweep(
-        SweepParameters(**(sweep or {"grid": {"network.widths": [[4], [8], [2]]}})),
+        SweepsParameters(chosen="default", named={"default": extent}),
         FeatureParameters(size=8),
         AUGMENTATION,
         NetworkParameters(widths=(4,)),
@@ -54,8 +58,8 @@ def plan_of(**sweep):
     )
 
 
-PLAN = plan_of()
-KNOWN = {content["name"]: content for content in PLAN["configurations"]}
+SWEEP = sweep_of()
+KNOWN = {each.name: each.model_dump(mode="json") for each in SWEEP.configurations}
 
 
 def lines(ratio, m=64):
@@ -122,8 +126,8 @@ class Sample:
         self.manifest = make_split(self.classes, AUGMENTATION)
         if not trained:
             self.manifest = self.manifest[:0]
-        self.plan = PLAN
-        self.copies = plan_copies(self.profiles, self.asymmetry, self.classes, PLAN)
+        self.sweep = SWEEP
+        self.copies = plan_copies(self.profiles, self.asymmetry, self.classes, SWEEP)
         pictures = rng.normal(0, 0.3, (n, 3, 8, 8, 1)).astype(np.float32)
         self.images = {"8px-0": lambda: pictures}
         self.network_predictions, self.inner, self.curves = self._results(rng)
@@ -133,10 +137,10 @@ class Sample:
                 "balanced_accuracy": rng.uniform(0.35, 0.65, n_permutations),
             }
         )
-        self.sweep = {"chosen": None, "configurations": {}, "failed": {}}
+        self.outcome = NOTHING.outcome
         if trained:
             failed = {BROKEN: "ValueError: 8 <pixels> are too few"}
-            self.sweep = {"chosen": KNOWN[WIDE], "configurations": KNOWN, "failed": failed}
+            self.outcome = {"chosen": KNOWN[WIDE], "configurations": KNOWN, "failed": failed}
         self.audit_fits, self.audit_null, self.audit_predictions = audit_of(rng, audited)
         self.baselines = fit_baselines(
             self.profiles, self.fits, self.asymmetry, self.manifest, AUGMENTATION
@@ -168,22 +172,18 @@ class Sample:
                         (name, seed, fold, number, epoch, k + 1 / epoch, *[0.5] * 3, 2 + fold)
                         for epoch in range(1, 3 + fold)
                     ]
-        columns = ["configuration", "seed", "fold", "id", "class", "predicted"]
-        predictions = (
-            pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
-        )
         return (
-            predictions,
-            pd.DataFrame(inner, columns=list(INNER_COLUMNS)),
-            pd.DataFrame(curves, columns=list(CURVE_COLUMNS)),
+            pd.concat(tables, ignore_index=True) if tables else NOTHING.predictions,
+            pd.DataFrame(inner, columns=NOTHING.inner.columns),
+            pd.DataFrame(curves, columns=NOTHING.curves.columns),
         )
 
     def score(self, **changes):
         given = {
-            "classes": self.classes, "manifest": self.manifest,
-            "predictions": self.network_predictions, "inner": self.inner,
-            "permutations": self.permutations, "baselines": self.baselines,
-            "parameters": REPORTING,
+            "classes": self.classes, "split_manifest": self.manifest,
+            "network_predictions": self.network_predictions, "inner_scores": self.inner,
+            "permutations": self.permutations, "baseline_predictions": self.baselines,
+            "reporting": REPORTING,
         }  # fmt: skip
         return reporting.score_configurations(**(given | changes))
 
@@ -192,29 +192,29 @@ class Sample:
             self.profiles, self.flux, self.fits, self.classes, network, description
         )
 
-    def info(self, plan=None):
+    def info(self, sweep=None):
         return reporting.model_info(
             self.profiles, self.rejected, self.classes, self.manifest, self.copies,
-            plan or self.plan, self.sweep, self.permutations,
+            sweep or self.sweep, self.outcome, self.permutations,
         )  # fmt: skip
 
     def report(self, **changes):
         given = {
-            "profiles": self.profiles, "flux": self.flux, "fits": self.fits,
+            "profiles": self.profiles, "profile_flux": self.flux, "fits": self.fits,
             "images": self.images, "asymmetry": self.asymmetry, "rejected": self.rejected,
-            "classes": self.classes, "scores": self.scores, "predictions": self.predictions,
-            "curves": self.curves, "selection": self.selection,
+            "classes": self.classes, "success_rates": self.scores, "predictions": self.predictions,
+            "learning_curves": self.curves, "selection": self.selection,
             "permutations": self.permutations, "audit_fits": self.audit_fits,
             "audit_null": self.audit_null, "audit_summary": self.audit,
-            "audit_sentences": self.sentences, "sweep": self.sweep,
-            "explanations": self.explanations, "info": self.info(), "parameters": REPORTING,
+            "audit_sentences": self.sentences, "outcome": self.outcome,
+            "explanations": self.explanations, "model_info": self.info(), "reporting": REPORTING,
         }  # fmt: skip
         return reporting.write_report(**(given | changes))
 
-    def runs(self):
+    def runs(self, outcome=None):
         return reporting.describe_runs(
-            self.profiles, self.classes, self.manifest, self.scores, self.inner, self.curves,
-            self.sweep, self.audit,
+            self.profiles, self.manifest, self.scores, self.predictions, self.inner,
+            self.curves, self.sweep, outcome or self.outcome, self.audit, "one\ntwo\n",
         )  # fmt: skip
 
 
@@ -325,7 +325,7 @@ def test_test_galaxies_do_not_select(sample):
     flattered = sample.network_predictions.copy()
     mine = flattered["configuration"] == NARROW
     flattered.loc[mine, "predicted"] = flattered.loc[mine, "class"]
-    scores, _, selection = sample.score(predictions=flattered)
+    scores, _, selection = sample.score(network_predictions=flattered)
     pd.testing.assert_frame_equal(selection, sample.selection)
     rates = scores.set_index("configuration")["success_rate"]
     assert rates[NARROW] == 1 > rates[NESTED]
@@ -399,7 +399,7 @@ def test_a_search_is_scored_as_a_whole_though_each_configuration_saw_one_fold_on
     one = sample.network_predictions["configuration"] == NARROW
     inner = sample.inner[sample.inner["configuration"] == NARROW]
     scores, predictions, selection = sample.score(
-        predictions=own(sample.network_predictions[one]), inner=own(inner)
+        network_predictions=own(sample.network_predictions[one]), inner_scores=own(inner)
     )
     assert len(selection) == 6
     assert scores["configuration"].iloc[0] == NESTED
@@ -542,7 +542,7 @@ class RadialNetwork:
 
 
 def description_of(**changes):
-    base = Configuration.model_validate(PLAN["base"])
+    base = SWEEP.base
     features = {"features.size": 16, "network.input_scale": 4.0}
     chosen = base.changed("chosen", features | changes)
     return {"trained": True, "configuration": chosen.model_dump(mode="json")}
@@ -662,7 +662,7 @@ def test_an_untrained_network_explains_nothing(sample):
 
 
 def test_the_summary_shows_rate_interval_chance_and_baseline_of_every_configuration(sample):
-    text = summary_text(sample.scores, HEAD, "galaxies", A_FLUX_BASELINE)
+    text = summary_text(sample.scores, MEASURE, HEAD, "galaxies", A_FLUX_BASELINE)
     head, _, title, *rows, blank, last = text.splitlines()
     assert (blank, last) == ("", "The first p-value is of these predictions.")
     assert head == "24 spectra accepted, 2 rejected; 24 galaxies tested, classes from: label table"
@@ -679,18 +679,19 @@ def test_the_summary_shows_rate_interval_chance_and_baseline_of_every_configurat
 
 
 def test_the_summary_says_what_the_first_p_value_is_of(permuted):
-    text = summary_text(permuted.scores, HEAD, "galaxies", A_FLUX_BASELINE)
+    text = summary_text(permuted.scores, MEASURE, HEAD, "galaxies", A_FLUX_BASELINE)
     assert text.endswith("\nThe first p-value is of the whole procedure, 19 shuffles.\n")
 
 
 def test_the_summary_ends_with_the_audit(sample):
-    text = summary_text(sample.scores, HEAD, "galaxies", A_FLUX_BASELINE, sample.sentences)
+    text = summary_text(sample.scores, MEASURE, HEAD, "galaxies", A_FLUX_BASELINE, sample.sentences)
     assert " ".join(text.split()).endswith(f"these predictions. {sample.sentences}")
 
 
 def test_the_summary_of_nothing_trained_says_why():
     text = summary_text(
         pd.DataFrame(columns=["configuration", "kind"]),
+        MEASURE,
         "3 spectra accepted, 1 rejected",
         "galaxies",
         "",
@@ -704,18 +705,18 @@ def test_the_summary_of_nothing_trained_says_why():
 
 
 def test_every_figure_is_returned_and_embedded(report):
-    *figures, html, _ = report
-    assert len(figures) == N_FIGURES
-    assert all(isinstance(figure, Figure) for figure in figures)
+    html = report["report"]
+    assert set(report) == {*FIGURES, "report", "summary"}
+    assert all(isinstance(report[name], Figure) for name in FIGURES)
     pictures = re.findall(r'<img alt="[^"]+" src="data:image/png;base64,([^"]+)"', html)
-    assert len(pictures) == html.count("<img") == N_FIGURES
-    assert len(set(pictures)) == N_FIGURES
+    assert len(pictures) == html.count("<img") == len(FIGURES)
+    assert len(set(pictures)) == len(FIGURES)
     assert all(len(picture) > 2000 for picture in pictures)
 
 
 def test_figures_that_need_what_was_not_asked_for_say_so(report):
-    *_, permutation, explanation = report[:-2]
-    words = [figure.axes[0].texts[0].get_text() for figure in (permutation, explanation)]
+    empty = (report["permutation_figure"], report["explanations_figure"])
+    words = [figure.axes[0].texts[0].get_text() for figure in empty]
     assert words == [
         "no shuffles were asked for (sweep.n_permutations)", "no network was trained",
     ]  # fmt: skip
@@ -723,8 +724,8 @@ def test_figures_that_need_what_was_not_asked_for_say_so(report):
 
 def test_figures_of_shuffles_and_explanations_are_drawn_where_they_were_made(permuted):
     explanations = permuted.explain(description_of(), RadialNetwork(0, 16))
-    *figures, _, _ = permuted.report(explanations=explanations)
-    permutation, explanation = figures[-2:]
+    drawn = permuted.report(explanations=explanations)
+    permutation, explanation = drawn["permutation_figure"], drawn["explanations_figure"]
     legend = {text.get_text() for text in permutation.axes[0].get_legend().get_texts()}
     assert "19 shuffles" in legend
     panels = [axis for axis in explanation.axes if axis.get_label() != "<colorbar>" and axis.axison]
@@ -752,11 +753,11 @@ def test_galaxies_without_a_class_are_no_obstacle_to_the_report(
         permuted.profiles, permuted.flux, permuted.fits, classes, RadialNetwork(0, 16),
         description_of(),
     )  # fmt: skip
-    *figures, html, _ = permuted.report(classes=classes, explanations=explanations)
-    notes = [axis.texts[0].get_text() for axis in figures[-1].axes if axis.texts]
+    drawn = permuted.report(classes=classes, explanations=explanations)
+    notes = [axis.texts[0].get_text() for axis in drawn["explanations_figure"].axes if axis.texts]
     assert len(notes) == REPORTING.n_sample_images
     assert set(notes) <= {"label: symmetric", "label: lopsided"}
-    assert "Accepted but not used for training (2)" in html
+    assert "Accepted but not used for training (2)" in drawn["report"]
 
 
 def test_a_few_networks_are_shown_where_there_are_many(sample, quick):
@@ -768,11 +769,15 @@ def test_a_few_networks_are_shown_where_there_are_many(sample, quick):
     inner = copies(sample.inner)
     better = {"05 many": 0.09, "02 many": 0.08}
     inner["score"] += inner["configuration"].map(better).fillna(0.0)
-    scores, everything, selection = sample.score(predictions=predictions, inner=inner)
-    *figures, html, _ = sample.report(
-        scores=scores, predictions=everything, selection=selection, curves=copies(sample.curves)
+    scores, everything, selection = sample.score(
+        network_predictions=predictions, inner_scores=inner
     )
-    curves, confusion, reliability = figures[1], figures[2], figures[5]
+    drawn = sample.report(
+        success_rates=scores, predictions=everything, selection=selection,
+        learning_curves=copies(sample.curves),
+    )  # fmt: skip
+    names = ("learning_curves_figure", "confusion_figure", "reliability_figure")
+    curves, confusion, reliability = (drawn[name] for name in names)
     titles = [axis.get_title() for axis in curves.axes if axis.get_title()]
     assert len(titles) == 6
     assert {"05 many", "02 many"} < set(titles)
@@ -781,11 +786,11 @@ def test_a_few_networks_are_shown_where_there_are_many(sample, quick):
     assert set(shown) == {NESTED, *titles, *BASELINES} - {MAJORITY_BASELINE}
     labels = [line.get_label() for line in reliability.axes[0].lines]
     assert {"05 many", "02 many"} & set(labels)
-    assert html.count("many (network)") == 9  # the table holds all of them
+    assert drawn["report"].count("many (network)") == 9  # the table holds all of them
 
 
 def test_the_report_needs_no_other_file_and_no_network(report):
-    html = report[-2]
+    html = report["report"]
     assert html.startswith("<!doctype html>")
     without_pictures = re.sub(r"base64,[A-Za-z0-9+/=]+", "", html)
     for link in ("http://", "https://", "file:", "//cdn", "url(", "@import", "<link", "<script"):
@@ -794,7 +799,7 @@ def test_the_report_needs_no_other_file_and_no_network(report):
 
 
 def test_rejected_files_are_listed_and_cannot_inject_html(report):
-    html = report[-2]
+    html = report["report"]
     assert "Rejected files (2)" in html
     assert "<td>&lt;script&gt;x.fits</td><td>no line</td><td>S/N 2 &lt; 6.5</td>" in html
     assert "<td>b&amp;b.fits</td><td>a &#34;quote&#34;</td>" in html
@@ -804,28 +809,29 @@ def test_rejected_files_are_listed_and_cannot_inject_html(report):
 def test_galaxies_that_were_not_used_are_listed_with_the_reason_also_escaped(quick):
     sample = Sample()
     sample.classes.loc[0, ["id", "used", "reason"]] = ["<b>g", False, "fit: too <few"]
-    html = sample.report()[-2]
+    html = sample.report()["report"]
     assert "Accepted but not used for training (1)" in html
     assert "<td>&lt;b&gt;g</td><td>fit: too &lt;few</td>" in html
 
 
 def test_the_report_shows_every_score_and_where_the_classes_come_from(sample, report):
-    html = report[-2]
+    html = report["report"]
     assert "Classes come from: <strong>label table</strong>" in html
     assert "<th>adjusted Rand</th><th>mutual information</th>" in html
     assert "The first p-value is of these predictions;" in html
     assert "<th>recall, symmetric</th><th>recall, lopsided</th>" in html
     for _, row in sample.scores.iterrows():
         assert f"<td>{row['configuration']} ({row['kind']})</td>" in html
-        assert f"<strong>{row['success_rate']:.3f}</strong>" in html
-        assert f"{row['success_low']:.3f}–{row['success_high']:.3f}" in html
+        assert f"<td>{MEASURE.in_words(row)}</td>" in html
+        interval = f"({row['success_low']:.3f}-{row['success_high']:.3f})"
+        assert f"<td>{row['success_rate']:.3f} {interval}</td>" in html
     for key, value in sample.info().items():
         assert f"<th>{key}</th>" in html
         assert value[:20] in html
 
 
 def test_the_report_says_what_each_outer_fold_selected(sample, report):
-    table = report[-2].partition("What each outer fold selected")[2].partition("</table>")[0]
+    table = report["report"].partition("What each outer fold selected")[2].partition("</table>")[0]
     rows = re.findall(r"<tr><td>(.*?)</td><td>(\d)</td><td>(\d)</td><td>([\d.]+)</td>", table)
     expected = [
         (row.configuration, str(row.seed), str(row.fold), f"{row.score:.3f}")
@@ -835,18 +841,18 @@ def test_the_report_says_what_each_outer_fold_selected(sample, report):
 
 
 def test_configurations_without_a_result_are_listed_with_the_reason_also_escaped(report):
-    html = report[-2]
+    html = report["report"]
     assert "Configurations without a result (1)" in html
     assert f"<td>{BROKEN}</td><td>ValueError: 8 &lt;pixels&gt; are too few</td>" in html
 
 
 def test_nothing_is_said_of_configurations_without_a_result_where_there_are_none(sample, quick):
-    html = sample.report(sweep=sample.sweep | {"failed": {}})[-2]
+    html = sample.report(outcome=sample.outcome | {"failed": {}})["report"]
     assert "Configurations without a result" not in html
 
 
 def test_the_audit_is_in_the_report_with_every_number_and_apart_from_the_results(sample, report):
-    html = report[-2]
+    html = report["report"]
     section = html.partition("Audit: the published protocol")[2].partition("<figure>")[0]
     assert sample.sentences.replace("+", "&#43;")[:60] in section.replace("+", "&#43;")
     assert "No figure of this section says how well the network" in section
@@ -854,7 +860,7 @@ def test_the_audit_is_in_the_report_with_every_number_and_apart_from_the_results
     assert rows == len(sample.audit) == 15
     assert "<td>best of the grid and relabeling</td><td>0.950</td>" in section
     assert "0.600 (0.555–0.645)" in section
-    assert html.index("95 % interval") < html.index("Audit: the published protocol")
+    assert html.index("success rate (95 %)") < html.index("Audit: the published protocol")
 
 
 def test_without_an_audit_the_report_has_no_section_of_it(sample, untrained, quick):
@@ -862,24 +868,24 @@ def test_without_an_audit_the_report_has_no_section_of_it(sample, untrained, qui
         "audit_fits": untrained.audit_fits, "audit_null": untrained.audit_null,
         "audit_summary": untrained.audit, "audit_sentences": "",
     }  # fmt: skip
-    *figures, html, summary = sample.report(**nothing)
-    assert "Audit: the published protocol" not in html
-    assert "Audit" not in summary
-    assert len(figures) == N_FIGURES
+    drawn = sample.report(**nothing)
+    assert "Audit: the published protocol" not in drawn["report"]
+    assert "Audit" not in drawn["summary"]
+    assert set(FIGURES) < set(drawn)
 
 
 def test_class_names_follow_the_label_table_also_where_a_class_is_left_out(sample, quick):
     classes = sample.classes.assign(class_value=sample.classes["class"] * 2)  # values 0 and 2
     names = ReportingParameters(class_names=("zero", "one", "two"), n_sample_images=4)
-    html = sample.report(classes=classes, parameters=names)[-2]
+    html = sample.report(classes=classes, reporting=names)["report"]
     assert "<th>recall, zero</th><th>recall, two</th>" in html
     few = ReportingParameters(class_names=("zero",), n_sample_images=4)
-    html = sample.report(classes=classes, parameters=few)[-2]
+    html = sample.report(classes=classes, reporting=few)["report"]
     assert "<th>recall, zero</th><th>recall, class 2</th>" in html
 
 
 def test_examples_are_predictions_of_unseen_galaxies_with_classes_in_turn(report):
-    figure = report[3]
+    figure = report["sample_images_figure"]
     titles = [axis.get_title() for axis in figure.axes if axis.images]
     assert len(titles) == 4
     classes = [re.search(r"true: (\w+)", title)[1] for title in titles]
@@ -887,11 +893,12 @@ def test_examples_are_predictions_of_unseen_galaxies_with_classes_in_turn(report
 
 
 def test_the_report_can_be_written_with_nothing_trained_and_nothing_rejected(untrained):
-    *figures, html, summary = untrained.report(rejected=untrained.rejected[:0])
-    assert len(figures) == N_FIGURES
+    drawn = untrained.report(rejected=untrained.rejected[:0])
+    html, summary = drawn["report"], drawn["summary"]
+    assert set(FIGURES) < set(drawn)
     assert "Too few labelled galaxies" in html
     assert "Rejected files (0)" in html
-    assert html.count("data:image/png;base64,") == N_FIGURES
+    assert html.count("data:image/png;base64,") == len(FIGURES)
     assert "too few labelled galaxies" in summary
 
 
@@ -903,9 +910,9 @@ def test_tables_read_back_from_disk_give_the_same_report(sample, tmp_path, quick
     whole = {"dtype": {"class": "Int64", "class_value": "Int64"}, "keep_default_na": False}
     again = sample.report(
         classes=through_csv(sample.classes, na_values=[""], **whole),
-        scores=through_csv(sample.scores),
+        success_rates=through_csv(sample.scores),
         predictions=through_csv(sample.predictions),
-        curves=through_csv(sample.curves),
+        learning_curves=through_csv(sample.curves),
         selection=through_csv(sample.selection),
         permutations=through_csv(sample.permutations),
         audit_fits=through_csv(sample.audit_fits),
@@ -913,10 +920,9 @@ def test_tables_read_back_from_disk_give_the_same_report(sample, tmp_path, quick
         audit_summary=through_csv(sample.audit),
         explanations=through_csv(sample.explanations),
     )
-    assert again[-1] == sample.report()[-1]
-    tables = [
-        re.sub(r"<figure>.*?</figure>", "", html) for html in (again[-2], sample.report()[-2])
-    ]
+    before = sample.report()
+    assert again["summary"] == before["summary"]
+    tables = [re.sub(r"<figure>.*?</figure>", "", page["report"]) for page in (again, before)]
     assert tables[0] == tables[1].replace("<td>nan</td>", "<td></td>")
 
 
@@ -986,7 +992,7 @@ def test_the_info_sheet_names_the_label_source_and_counts(sample):
 def test_the_info_sheet_says_how_much_was_searched_shuffled_and_pretrained(permuted):
     assert "from 19 reruns of the whole procedure, selection included" in permuted.info()["Metrics"]
     space = {"training.epochs": {"low": 2, "high": 9}, "training.start": ["scratch", "frozen"]}
-    info = permuted.info(plan_of(search={"space": space, "n_trials": 7}))
+    info = permuted.info(sweep_of(search={"space": space, "n_trials": 7}))
     assert info["Selection"].startswith("7 configurations searched in each outer fold.")
     assert "Pre-trained networks saw simulated profiles only" in info["Leakage checks"]
 
@@ -1000,7 +1006,7 @@ def test_the_info_sheet_warns_of_a_circle_only_if_classes_come_from_the_measured
     assert "recovers A_flux" in labels
     assert "not independent" in labels
     assert "recovers A_flux" not in sample.info()["Labels"]
-    assert "not independent" in measured.report()[-2]
+    assert "not independent" in measured.report()["report"]
 
 
 def test_the_info_sheet_can_be_written_with_nothing_trained(untrained):
@@ -1046,24 +1052,17 @@ def test_a_configuration_without_a_result_is_told_with_the_reason(sample):
     assert broken["tags"] == {"error": "ValueError: 8 <pixels> are too few"}
     assert broken["status"] == "FAILED"
     assert broken["metrics"] == broken["curves"] == {}
-    sweep = sample.sweep | {"failed": {BROKEN: "pruned"}}
-    pruned = reporting.describe_runs(
-        sample.profiles, sample.classes, sample.manifest, sample.scores, sample.inner,
-        sample.curves, sweep, sample.audit,
-    )["children"][-1]  # fmt: skip
+    pruned = sample.runs(sample.outcome | {"failed": {BROKEN: "pruned"}})["children"][-1]
     assert pruned["status"] == "FINISHED"
     assert pruned["tags"] == {"error": "pruned"}
 
 
 def test_values_that_did_not_go_together_are_told_without_parameters(sample):
-    sweep = sample.sweep | {
-        "configurations": sample.sweep["configurations"] | {"0.0.01": None},
+    outcome = sample.outcome | {
+        "configurations": KNOWN | {"0.0.01": None},
         "failed": {"0.0.01": "ValueError: no"},
     }
-    broken = reporting.describe_runs(
-        sample.profiles, sample.classes, sample.manifest, sample.scores, sample.inner,
-        sample.curves, sweep, sample.audit,
-    )["children"][-1]  # fmt: skip
+    broken = sample.runs(outcome)["children"][-1]
     assert broken["name"] == broken["params"]["configuration"] == "0.0.01"
     assert broken["params"]["widths"] == "none"
 

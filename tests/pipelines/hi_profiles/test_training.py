@@ -7,26 +7,23 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from skyloom.learning.sweep import ResultStore
 
 from skyloom import tracking
 from skyloom.compute import ClusterParameters, connect
 from skyloom.evaluation.baselines import cross_predict, majority
 from skyloom.evaluation.calibration import apply_temperature
 from skyloom.evaluation.novelty import distance_from_sample
-from skyloom.images.rings import render_rings
-from skyloom.learning import fitting as learning
-from skyloom.learning.comparison import CURVE_COLUMNS, INNER_COLUMNS
-from skyloom.learning.nested import CURVES, nested_predictions, select_configurations
-from skyloom.pipelines.hi_profiles import training
-from skyloom.pipelines.hi_profiles.augmentation import choose_classes, make_split
-from skyloom.pipelines.hi_profiles.fitting import (
-    fit_settings,
-    fit_task,
-    learning_rate,
-    network_input,
-    training_data,
+from skyloom.learning.comparison import INNER_COLUMNS
+from skyloom.learning.fitting import CURVES, Snapshot
+from skyloom.learning.nested import nested_predictions, select_configurations
+from skyloom.learning.tasks import ResultStore
+from skyloom.pipelines.hi_profiles import fitting, training
+from skyloom.pipelines.hi_profiles.augmentation import (
+    choose_classes,
+    make_split,
 )
+from skyloom.pipelines.hi_profiles.features import sample_features
+from skyloom.pipelines.hi_profiles.fitting import network_input
 from skyloom.pipelines.hi_profiles.ingestion import configure_sweep
 from skyloom.pipelines.hi_profiles.parameters import (
     AugmentationParameters,
@@ -34,90 +31,20 @@ from skyloom.pipelines.hi_profiles.parameters import (
     NetworkParameters,
     PretrainingParameters,
     ReportingParameters,
-    Sweep,
-    SweepParameters,
+    SweepsParameters,
     TrainingParameters,
 )
 
 HERE = ClusterParameters(n_workers=0)
 NAMES = ("profiles", "manifest", "images", "copies", "augmented_images", "pretrained", "baselines")
-
-
-# --- input ----------------------------------------------------------------------------------------
-
-
-def images_of(n, size=4, seed=0):
-    return np.random.default_rng(seed).normal(size=(n, 3, size, size, 1)).astype(np.float32)
-
-
-def test_models_are_stacked_as_channels_in_the_given_order():
-    images = images_of(5)
-    network = NetworkParameters(image_models=(3, 1), input_scale=2.0)
-    stacked = network_input(images, np.array([3, 0]), network)
-    assert stacked.shape == (2, 4, 4, 2)
-    assert stacked.dtype == np.float32
-    np.testing.assert_array_equal(stacked[..., 0], 2 * images[[3, 0], 2, :, :, 0])
-    np.testing.assert_array_equal(stacked[..., 1], 2 * images[[3, 0], 0, :, :, 0])
-
-
-def test_eight_bit_colours_are_divided_by_255_and_not_scaled():
-    images = np.zeros((2, 3, 4, 4, 3), np.uint8)
-    images[1, 1] = [255, 51, 0]
-    picked = network_input(images, np.array([1]), NetworkParameters())
-    assert picked.dtype == np.float32
-    np.testing.assert_allclose(picked[0, 0, 0], [1, 0.2, 0])
-    both = NetworkParameters(image_models=(1, 2))
-    assert network_input(images, np.array([0, 1]), both).shape == (2, 4, 4, 6)
-
-
-def test_memory_mapped_images_are_read_and_not_changed(tmp_path):
-    images = images_of(4, 2)
-    np.save(tmp_path / "images.npy", images)
-    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    picked = network_input(mapped, np.array([2, 2]), NetworkParameters(input_scale=1.0))
-    picked += 1
-    np.testing.assert_array_equal(mapped, images)
-
-
-def rings(size, *, quadrant):
-    """Corrected images of lopsided lines."""
-    rng = np.random.default_rng(0)
-    flux = rng.normal(size=(3, 96)).cumsum(axis=1)
-    one = np.ones(3)
-    return render_rings(flux, 0 * one, one, 47 * one, 40 * one, size=size, quadrant=quadrant)[
-        ..., None
-    ]
-
-
-FOLDED = NetworkParameters(architecture="folded_cnn", image_models=(2, 1), input_scale=1.0)
-
-
-def test_the_folded_network_sees_the_image_along_its_radius():
-    images = rings(16, quadrant=True)
-    seen = network_input(images, np.array([2, 0]), FOLDED)
-    assert seen.shape == (2, 16, 2)
-    np.testing.assert_array_equal(seen[:, :, 0], images[[2, 0], 1, 0, :, 0])
-    np.testing.assert_array_equal(seen[:, :, 1], images[[2, 0], 0, 0, :, 0])
-
-
-def test_the_folded_network_sees_the_same_of_a_whole_image_as_of_its_quadrant():
-    whole = network_input(rings(32, quadrant=False), np.arange(3), FOLDED, quadrant=False)
-    quadrant = network_input(rings(16, quadrant=True), np.arange(3), FOLDED)
-    assert whole.shape == quadrant.shape
-    np.testing.assert_allclose(whole, quadrant, atol=1e-5)
-
-
-def test_the_folded_network_sees_the_colours_along_the_radius_of_a_published_picture():
-    images = np.random.default_rng(0).integers(0, 255, (2, 3, 8, 8, 3), dtype=np.uint8)
-    seen = network_input(images, np.array([1]), FOLDED, quadrant=False)
-    assert seen.shape == (1, 4, 6)
-    np.testing.assert_allclose(seen[0, :, :3], images[1, 1, 4, 4:] / 255, rtol=1e-6)
+PREDICTION_COLUMNS = ("configuration", "seed", "fold", "id", "class", "predicted")
+CURVE_COLUMNS = ("configuration", "seed", "fold", "inner", "epoch", *CURVES, "best_epoch")
 
 
 # --- a toy study ----------------------------------------------------------------------------------
 
 
-def plan_of(grid=None, *, search=None, seed=0, n_permutations=0, **sections):
+def sweep_of(grid=None, *, search=None, seed=0, n_permutations=0, **sections):
     """A sweep of tiny networks on images of 8 pixels; `sections` change the base settings."""
     given = {
         "features": {"size": 8},
@@ -135,13 +62,19 @@ def plan_of(grid=None, *, search=None, seed=0, n_permutations=0, **sections):
     extent = {"grid": grid or {"training.epochs": [given["training"]["epochs"]]}}
     if search is not None:
         extent = {"search": search}
+    extent |= {"seed": seed, "n_permutations": n_permutations}
     return configure_sweep(
-        SweepParameters(seed=seed, n_permutations=n_permutations, **extent),
+        SweepsParameters(chosen="default", named={"default": extent}),
         FeatureParameters(**given["features"]),
         AugmentationParameters(**given["augmentation"]),
         NetworkParameters(**given["network"]),
         TrainingParameters(**given["training"]),
     )
+
+
+def seeded(sweep, seed):
+    parameters = sweep.parameters.model_copy(update={"seed": seed})
+    return sweep.model_copy(update={"parameters": parameters})
 
 
 def toy_images(truth, strength=1.0, seed=0):
@@ -152,12 +85,11 @@ def toy_images(truth, strength=1.0, seed=0):
     return images
 
 
-def toy(plan, n=24, seeds=(0,), strength=1.0, n_classes=2):
-    """Everything `run_sweep` is given but the plan; the galaxies are not in the split's order."""
+def toy(sweep, n=24, seeds=(0,), strength=1.0, n_classes=2):
+    """Everything `run_sweep` is given but the sweep; the galaxies are not in the split's order."""
     truth = np.arange(n) % n_classes
     ids = [f"g{i}" for i in range(n)]
     classes = pd.DataFrame({"id": ids, "group": ids, "sha256": ids, "class": truth, "used": True})
-    sweep = Sweep.model_validate(plan)
     options = sweep.base.augmentation.model_copy(update={"seeds": seeds})
     manifest = make_split(classes.sample(frac=1, random_state=1), options)
     images = toy_images(truth, strength)
@@ -173,7 +105,7 @@ def toy(plan, n=24, seeds=(0,), strength=1.0, n_classes=2):
     return {
         "profiles": pd.DataFrame({"id": ids}),
         "manifest": manifest,
-        "images": {name: partial(np.copy, images) for name in sweep.image_variants},
+        "images": {name: partial(np.copy, images) for name in sweep.input_variants},
         "copies": copies,
         "augmented_images": augmented,
         "pretrained": {},
@@ -181,10 +113,10 @@ def toy(plan, n=24, seeds=(0,), strength=1.0, n_classes=2):
     }
 
 
-def sweep_of(plan, sample, folder, cluster=HERE):
+def run(sweep, sample, folder, cluster=HERE):
     given = [sample[name] for name in NAMES]
-    tables = training.run_sweep(*given, plan, ResultStore(folder), cluster)
-    names = ("predictions", "inner", "curves", "permutations", "validation", "sweep")
+    tables = training.run_sweep(*given, sweep, ResultStore(folder), cluster)
+    names = ("predictions", "inner", "curves", "permutations", "validation", "outcome")
     return dict(zip(names, tables, strict=True))
 
 
@@ -196,16 +128,16 @@ SEEING, BLIND = "01 2", "02 1"
 
 
 @pytest.fixture(scope="module")
-def plan():
-    return plan_of({"network.image_models": [[2], [1]]}, augmentation={"n_copies": 1})
+def sweep():
+    return sweep_of({"network.image_models": [[2], [1]]}, augmentation={"n_copies": 1})
 
 
 @pytest.fixture(scope="module")
-def finished(plan, tmp_path_factory):
+def finished(sweep, tmp_path_factory):
     """A sweep of a network that sees the signal and one that does not; two seeds."""
     folder = tmp_path_factory.mktemp("fits")
-    sample = toy(plan, seeds=(0, 3))
-    return sample, sweep_of(plan, sample, folder), folder
+    sample = toy(sweep, seeds=(0, 3))
+    return sample, run(sweep, sample, folder), folder
 
 
 def test_every_configuration_predicts_each_galaxy_once_a_seed_and_only_where_it_is_tested(finished):
@@ -238,7 +170,7 @@ def test_the_inner_folds_select_the_network_that_sees(finished):
     assert set(selected["configuration"]) == {SEEING}
     nested = nested_predictions(result["predictions"], selected)
     assert (nested["class"] == nested["predicted"]).mean() > 0.9
-    assert result["sweep"]["chosen"]["name"] == SEEING
+    assert result["outcome"]["chosen"]["name"] == SEEING
 
 
 def test_every_inner_fold_has_a_score_and_a_learning_curve_with_the_epoch_it_kept(finished):
@@ -278,36 +210,36 @@ def test_the_validation_predictions_are_those_of_the_chosen_configuration(finish
 
 def test_what_is_chosen_has_its_epochs_in_place_of_their_limit(finished):
     result = finished[1]
-    chosen, limit = result["sweep"]["chosen"], result["sweep"]["configurations"][SEEING]
+    chosen, limit = result["outcome"]["chosen"], result["outcome"]["configurations"][SEEING]
     mine = result["inner"].query("configuration == @SEEING")
     epochs = int(mine["best_epoch"].median())
     assert limit["training"]["epochs"] == 8
     assert chosen == limit | {"training": limit["training"] | {"epochs": epochs}}
-    assert json.loads(json.dumps(result["sweep"])) == result["sweep"]
+    assert json.loads(json.dumps(result["outcome"])) == result["outcome"]
 
 
-def test_a_second_run_fits_nothing_and_gives_the_same_tables(finished, plan, monkeypatch):
+def test_a_second_run_fits_nothing_and_gives_the_same_tables(finished, sweep, monkeypatch):
     sample, result, folder = finished
 
     def nothing_is_to_be_fitted(*arguments, **options):
         raise AssertionError
 
-    monkeypatch.setattr(learning, "fit_classifier", nothing_is_to_be_fitted)
+    monkeypatch.setattr(fitting, "fit_classifier", nothing_is_to_be_fitted)
     before = n_fits(folder)
-    again = sweep_of(plan, sample, folder)
+    again = run(sweep, sample, folder)
     assert n_fits(folder) == before == 16
     for name in ("predictions", "inner", "curves", "validation"):
         pd.testing.assert_frame_equal(result[name], again[name])
 
 
-def test_a_sweep_that_was_stopped_goes_on_where_it_was(finished, plan, tmp_path):
+def test_a_sweep_that_was_stopped_goes_on_where_it_was(finished, sweep, tmp_path):
     sample, result, folder = finished
     done = sorted(folder.rglob("*.npz"))[:11]
     for path in done:
         target = tmp_path / path.relative_to(folder)
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(path.read_bytes())
-    again = sweep_of(plan, sample, tmp_path)
+    again = run(sweep, sample, tmp_path)
     assert n_fits(tmp_path) == 16
     # Also fits made anew are the same, whatever was fitted before them in this process.
     for name in ("predictions", "inner", "curves"):
@@ -320,185 +252,41 @@ def untrained(monkeypatch):
 
     def keep(model, train, validation, *, epochs, **options):
         history = pd.DataFrame({name: np.ones(max(epochs)) for name in CURVES})
-        return [learning.Snapshot(model.get_weights(), n) for n in epochs], history
+        return [Snapshot(model.get_weights(), n) for n in epochs], history
 
-    monkeypatch.setattr(learning, "fit_classifier", keep)
+    monkeypatch.setattr(fitting, "fit_classifier", keep)
 
 
-def test_other_images_classes_or_seeds_are_fitted_anew(plan, tmp_path, untrained):
-    sample = toy(plan, n=12)
-    sweep_of(plan, sample, tmp_path)
+def test_other_images_classes_or_seeds_are_fitted_anew(sweep, tmp_path, untrained):
+    sample = toy(sweep, n=12)
+    run(sweep, sample, tmp_path)
     fits = n_fits(tmp_path)
     changed = {name: partial(np.copy, load() + 1) for name, load in sample["images"].items()}
-    sweep_of(plan, sample | {"images": changed}, tmp_path)
+    run(sweep, sample | {"images": changed}, tmp_path)
     assert n_fits(tmp_path) == 2 * fits
     manifest = sample["manifest"]
     renamed = manifest.assign(**{"class": 1 - manifest["class"]})
-    sweep_of(plan, sample | {"manifest": renamed}, tmp_path)
+    run(sweep, sample | {"manifest": renamed}, tmp_path)
     assert n_fits(tmp_path) == 3 * fits
-    sweep_of(plan | {"parameters": plan["parameters"] | {"seed": 1}}, sample, tmp_path)
+    run(seeded(sweep, 1), sample, tmp_path)
     assert n_fits(tmp_path) == 4 * fits
 
 
-def test_two_studies_at_a_time_do_not_warn_of_each_other():
+def test_two_connections_at_a_time_do_not_warn_of_each_other():
     with connect(HERE, 8), connect(HERE, 8):
         pass
-
-
-# --- what a fit is given --------------------------------------------------------------------------
-
-
-def task_of(plan, epochs=(4,), seed=5, **sample_options):
-    """Settings, arrays and shared inputs of one fit."""
-    sweep = Sweep.model_validate(plan)
-    family = [sweep.base.changed("one", {"training.epochs": n}) for n in epochs]
-    sample = toy(plan, **sample_options)
-    settings = fit_settings(family, 2, seed)
-    shared = training._shared_inputs(
-        sample["images"], sample["copies"], sample["augmented_images"], {}
-    )
-    n = len(sample["profiles"])
-    rows = {"train": np.arange(0, n - 10), "validation": np.arange(n - 10, n - 4)}
-    rows["test"] = np.arange(n - 4, n)
-    classes = {f"{k}_classes": (v % 2).astype(np.int32) for k, v in rows.items() if k != "test"}
-    return settings, rows | classes, shared
-
-
-def test_a_fit_gives_probabilities_and_history_for_every_length():
-    result = fit_task(*task_of(plan_of(training={"patience": None}), epochs=(2, 5, 3)), threads=1)
-    assert set(result) == {
-        "validation_probability", "test_probability", "history", "lengths", "best_epoch",
-    }  # fmt: skip
-    assert result["validation_probability"].shape == (3, 6, 2)
-    assert result["test_probability"].shape == (3, 4, 2)
-    assert result["history"].shape == (5, 4)
-    assert result["lengths"].tolist() == result["best_epoch"].tolist() == [2, 5, 3]
-    np.testing.assert_allclose(result["test_probability"].sum(axis=-1), 1, rtol=1e-5)
-
-
-def test_a_length_is_what_a_fit_of_that_length_alone_gives():
-    layout = plan_of(training={"patience": None})
-    together = fit_task(*task_of(layout, epochs=(2, 5)), threads=1)
-    for position, length in enumerate((2, 5)):
-        alone = fit_task(*task_of(layout, epochs=(length,)), threads=1)
-        for name in ("validation_probability", "test_probability"):
-            np.testing.assert_allclose(alone[name][0], together[name][position], atol=1e-5)
-
-
-def test_a_fit_that_stops_early_says_after_how_many_epochs():
-    layout = plan_of(training={"patience": 1, "min_epochs": 1, "learning_rate": 0.5})
-    result = fit_task(*task_of(layout, epochs=(40,)), threads=1)
-    (length,), (best,) = result["lengths"], result["best_epoch"]
-    assert len(result["history"]) == length < 40
-    assert best == length - 1
-
-
-RATES = {
-    "scratch": "learning_rate",
-    "frozen": "frozen_learning_rate",
-    "fine_tuned": "fine_tuned_learning_rate",
-}
-
-
-@pytest.mark.parametrize("start", RATES)
-@pytest.mark.parametrize("rate", RATES.values())
-def test_a_fit_depends_on_the_learning_rate_of_its_start_alone(start, rate):
-    base = Sweep.model_validate(plan_of(training={"start": start})).base
-    other = base.changed("other", {f"training.{rate}": 0.123})
-    one, two = (fit_settings([c], 2, 0) for c in (base, other))
-    assert (one != two) == (rate == RATES[start])
-    used = learning_rate(TrainingParameters.model_validate(two["training"]))
-    assert used == (0.123 if rate == RATES[start] else getattr(base.training, RATES[start]))
-
-
-def test_test_images_do_not_influence_the_fit():
-    settings, arrays, shared = task_of(plan_of(augmentation={"n_copies": 1}))
-    one = fit_task(settings, arrays, shared, threads=1)
-    disturbed = shared[settings["images"]].copy()
-    disturbed[arrays["test"]] = 100.0
-    two = fit_task(settings, arrays, shared | {settings["images"]: disturbed}, threads=1)
-    for name in ("history", "validation_probability", "best_epoch"):
-        np.testing.assert_array_equal(one[name], two[name])
-    assert (one["test_probability"] != two["test_probability"]).any()
-
-
-def test_copies_are_trained_on_only_where_their_galaxy_is():
-    settings, arrays, shared = task_of(plan_of(augmentation={"n_copies": 3}))
-    copies = shared[settings["copies"]]
-    copies["images"] = (
-        np.zeros_like(copies["images"]) + copies["profile"][:, None, None, None, None]
-    )
-    rows, classes = arrays["train"][::2], arrays["train_classes"][::2]
-    inputs, labels = training_data(settings, rows, classes, shared)
-    scale = settings["network"]["input_scale"]
-    galaxy = inputs[len(rows) :, 0, 0, 0] / scale
-    assert sorted(galaxy) == sorted(np.repeat(rows, 3))
-    assert (labels[len(rows) :] == galaxy % 2).all()
-    np.testing.assert_array_equal(labels[: len(rows)], classes)
-    np.testing.assert_array_equal(inputs[: len(rows)], scale * shared[settings["images"]][rows, 1])
-
-
-@pytest.mark.parametrize(("quadrant", "radii"), [(True, 8), (False, 4)])
-def test_the_folded_network_is_fitted_to_the_radius_of_galaxies_and_copies(quadrant, radii):
-    layout = plan_of(
-        features={"quadrant": quadrant}, network={"architecture": "folded_cnn"},
-        augmentation={"n_copies": 1},
-    )  # fmt: skip
-    settings, arrays, shared = task_of(layout)
-    inputs, _ = training_data(settings, arrays["train"], arrays["train_classes"], shared)
-    assert inputs.shape == (2 * len(arrays["train"]), radii, 1)
-    result = fit_task(settings, arrays, shared, threads=1)
-    assert result["test_probability"].shape == (1, 4, 2)
-
-
-def test_without_copies_the_galaxies_alone_are_trained_on():
-    settings, arrays, shared = task_of(plan_of())
-    assert settings["copies"] is None
-    inputs, labels = training_data(settings, arrays["train"], arrays["train_classes"], shared)
-    assert len(inputs) == len(labels) == len(arrays["train"])
-
-
-@pytest.mark.parametrize("balanced", [True, False])
-def test_classes_weigh_the_same_where_asked_for(balanced, monkeypatch):
-    seen = []
-
-    def fit(model, train, *arguments, **options):
-        seen.append(train[1])
-        raise RuntimeError("enough")
-
-    monkeypatch.setattr(learning, "fit_classifier", fit)
-    settings, arrays, shared = task_of(plan_of(augmentation={"balance_classes": balanced}))
-    arrays["train_classes"] = (np.arange(14) < 3).astype(np.int32)
-    with pytest.raises(RuntimeError, match="enough"):
-        fit_task(settings, arrays, shared, threads=1)
-    assert np.bincount(seen[0]).tolist() == ([11, 11] if balanced else [11, 3])
-
-
-def test_a_fit_does_not_depend_on_those_before_it_in_the_process():
-    task, other = task_of(plan_of()), task_of(plan_of(), seed=9)
-    first = fit_task(*task, threads=1)
-    different = fit_task(*other, threads=1)
-    again = fit_task(*task, threads=1)
-    np.testing.assert_array_equal(first["test_probability"], again["test_probability"])
-    assert (first["test_probability"] != different["test_probability"]).any()
-
-
-def test_diverging_fits_are_results_too():
-    result = fit_task(*task_of(plan_of(training={"learning_rate": 1e12})), threads=1)
-    assert np.isnan(result["history"][:, 2]).all()
-    assert result["test_probability"].shape == (1, 4, 2)
 
 
 # --- sweeps of other kinds ------------------------------------------------------------------------
 
 
 def test_configurations_that_differ_in_their_epochs_share_a_training_run(tmp_path, untrained):
-    layout = plan_of({"training.epochs": [2, 3, 5]}, training={"patience": None})
-    sample = toy(layout, n=12)
-    result = sweep_of(layout, sample, tmp_path)
+    sweep = sweep_of({"training.epochs": [2, 3, 5]}, training={"patience": None})
+    sample = toy(sweep, n=12)
+    result = run(sweep, sample, tmp_path)
     assert n_fits(tmp_path) == 2 * 2
     assert result["curves"].groupby("configuration")["epoch"].max().tolist() == [2, 3, 5]
-    for name, epochs in zip(sorted(result["sweep"]["configurations"]), (2, 3, 5), strict=True):
+    for name, epochs in zip(sorted(result["outcome"]["configurations"]), (2, 3, 5), strict=True):
         inner, predictions = result["inner"], result["predictions"]
         assert set(inner.loc[inner["configuration"] == name, "best_epoch"]) == {epochs}
         assert (predictions["configuration"] == name).sum() == 12
@@ -509,15 +297,15 @@ def test_a_failing_configuration_is_recorded_and_the_others_go_on(
 ):
     told = []
     monkeypatch.setattr(tracking, "log_child", told.append)
-    layout = plan_of({"network.padding": ["same", "valid"]}, network={"widths": [4, 4, 4]})
+    sweep = sweep_of({"network.padding": ["same", "valid"]}, network={"widths": [4, 4, 4]})
     with caplog.at_level(logging.ERROR):
-        result = sweep_of(layout, toy(layout, n=12), tmp_path)
+        result = run(sweep, toy(sweep, n=12), tmp_path)
     good, bad = "01 same", "02 valid"
-    assert list(result["sweep"]["configurations"]) == [good, bad]
-    assert list(result["sweep"]["failed"]) == [bad]
-    assert "8 pixels are too few for 3 blocks" in result["sweep"]["failed"][bad]
+    assert list(result["outcome"]["configurations"]) == [good, bad]
+    assert list(result["outcome"]["failed"]) == [bad]
+    assert "8 pixels are too few for 3 blocks" in result["outcome"]["failed"][bad]
     assert set(result["predictions"]["configuration"]) == {good}
-    assert result["sweep"]["chosen"]["name"] == good
+    assert result["outcome"]["chosen"]["name"] == good
     by_name = {child["name"]: child for child in told}
     assert by_name[bad]["status"] == "FAILED"
     assert "8 pixels" in by_name[bad]["tags"]["error"]
@@ -526,36 +314,36 @@ def test_a_failing_configuration_is_recorded_and_the_others_go_on(
 
 
 def test_a_sweep_in_which_everything_fails_is_an_error_that_says_why(tmp_path):
-    layout = plan_of(network={"widths": [4, 4, 4], "padding": "valid"})
+    sweep = sweep_of(network={"widths": [4, 4, 4], "padding": "valid"})
     with pytest.raises(RuntimeError, match=r"every configuration failed.*8 pixels are too few"):
-        sweep_of(layout, toy(layout, n=12), tmp_path)
+        run(sweep, toy(sweep, n=12), tmp_path)
 
 
 def test_a_failed_fit_is_tried_again_in_the_next_run(tmp_path, untrained, monkeypatch):
-    layout = plan_of({"network.widths": [[4], [5]]})
-    sample = toy(layout, n=12)
-    fit = learning.fit_classifier
+    sweep = sweep_of({"network.widths": [[4], [5]]})
+    sample = toy(sweep, n=12)
+    fit = fitting.fit_classifier
 
     def narrow_only(model, *arguments, **options):
         if model.layers[0].filters == 5:
             raise MemoryError("no memory")
         return fit(model, *arguments, **options)
 
-    monkeypatch.setattr(learning, "fit_classifier", narrow_only)
-    first = sweep_of(layout, sample, tmp_path)
-    assert first["sweep"]["failed"] == {"02 5": "MemoryError: no memory"}
-    monkeypatch.setattr(learning, "fit_classifier", fit)
-    second = sweep_of(layout, sample, tmp_path)
-    assert second["sweep"]["failed"] == {}
+    monkeypatch.setattr(fitting, "fit_classifier", narrow_only)
+    first = run(sweep, sample, tmp_path)
+    assert first["outcome"]["failed"] == {"02 5": "MemoryError: no memory"}
+    monkeypatch.setattr(fitting, "fit_classifier", fit)
+    second = run(sweep, sample, tmp_path)
+    assert second["outcome"]["failed"] == {}
     assert n_fits(tmp_path) == 8
 
 
 @pytest.fixture(scope="module")
 def permuted(tmp_path_factory):
     """A strong signal, and the whole procedure on shuffled classes."""
-    layout = plan_of({"network.image_models": [[2], [1]]}, n_permutations=3)
-    sample = toy(layout, strength=3.0)
-    return layout, sample, sweep_of(layout, sample, tmp_path_factory.mktemp("fits"))
+    sweep = sweep_of({"network.image_models": [[2], [1]]}, n_permutations=3)
+    sample = toy(sweep, strength=3.0)
+    return sweep, sample, run(sweep, sample, tmp_path_factory.mktemp("fits"))
 
 
 def test_the_whole_procedure_is_run_again_on_shuffled_classes(permuted):
@@ -568,9 +356,9 @@ def test_the_whole_procedure_is_run_again_on_shuffled_classes(permuted):
 
 
 def test_shuffles_leave_the_results_of_the_true_classes_alone(permuted, tmp_path):
-    layout, sample, result = permuted
-    parameters = layout["parameters"] | {"n_permutations": 0}
-    plain = sweep_of(layout | {"parameters": parameters}, sample, tmp_path)
+    sweep, sample, result = permuted
+    parameters = sweep.parameters.model_copy(update={"n_permutations": 0})
+    plain = run(sweep.model_copy(update={"parameters": parameters}), sample, tmp_path)
     for name in ("predictions", "inner", "validation"):
         pd.testing.assert_frame_equal(plain[name], result[name], rtol=1e-4, atol=1e-6)
     assert plain["permutations"].empty
@@ -585,10 +373,10 @@ def test_a_search_tries_its_own_configurations_in_every_outer_fold(tmp_path, unt
             "network.image_models": [[2], [1]],
         },
     }  # fmt: skip
-    layout = plan_of(search=search)
-    sample = toy(layout)
-    result = sweep_of(layout, sample, tmp_path)
-    names = list(result["sweep"]["configurations"])
+    sweep = sweep_of(search=search)
+    sample = toy(sweep)
+    result = run(sweep, sample, tmp_path)
+    names = list(result["outcome"]["configurations"])
     assert [name.partition(" ")[0] for name in names] == [
         f"0.{fold}.0{number}" for fold in (0, 1) for number in (1, 2, 3)
     ]
@@ -596,37 +384,37 @@ def test_a_search_tries_its_own_configurations_in_every_outer_fold(tmp_path, unt
     assert [name[:3] for name in selected["configuration"]] == ["0.0", "0.1"]
     nested = nested_predictions(result["predictions"], selected)
     assert sorted(nested["id"]) == sorted(sample["profiles"]["id"])
-    again = sweep_of(layout, sample, tmp_path)
+    again = run(sweep, sample, tmp_path)
     pd.testing.assert_frame_equal(result["predictions"], again["predictions"])
 
 
 # The only test with a worker process: what it needs must survive pickling, and it starts in a
 # fresh interpreter, which takes about as long as all fits of the other tests together.
 def test_a_worker_process_returns_the_same_tables_as_this_process_would(tmp_path):
-    layout = plan_of(augmentation={"n_copies": 1})
-    sample = toy(layout, n=12, strength=2.0)
-    here = sweep_of(layout, sample, tmp_path / "here")
-    there = sweep_of(layout, sample, tmp_path / "there", ClusterParameters(n_workers=1))
+    sweep = sweep_of(augmentation={"n_copies": 1})
+    sample = toy(sweep, n=12, strength=2.0)
+    here = run(sweep, sample, tmp_path / "here")
+    there = run(sweep, sample, tmp_path / "there", ClusterParameters(n_workers=1))
     for name in ("predictions", "inner", "curves"):
         pd.testing.assert_frame_equal(here[name], there[name], rtol=1e-3, atol=1e-4)
 
 
 def test_large_seeds_are_as_good_as_small_ones(tmp_path, untrained):
-    layout = plan_of(seed=2**32 - 1, training={"epochs": 1})
-    result = sweep_of(layout, toy(layout, n=12, seeds=(2**32 - 1,)), tmp_path)
+    sweep = sweep_of(seed=2**32 - 1, training={"epochs": 1})
+    result = run(sweep, toy(sweep, n=12, seeds=(2**32 - 1,)), tmp_path)
     assert set(result["predictions"]["seed"]) == {2**32 - 1}
 
 
 def test_an_empty_split_gives_empty_tables(tmp_path):
-    layout = plan_of()
-    sample = toy(layout, n=12)
-    result = sweep_of(layout, sample | {"manifest": sample["manifest"][:0]}, tmp_path)
+    sweep = sweep_of()
+    sample = toy(sweep, n=12)
+    result = run(sweep, sample | {"manifest": sample["manifest"][:0]}, tmp_path)
     for name in ("predictions", "validation"):
-        assert tuple(result[name]) == training.PREDICTION_COLUMNS
+        assert tuple(result[name]) == PREDICTION_COLUMNS
     assert tuple(result["inner"]) == INNER_COLUMNS
     assert tuple(result["curves"]) == CURVE_COLUMNS
-    assert all(result[name].empty for name in result if name != "sweep")
-    assert result["sweep"] == {"chosen": None, "configurations": {}, "failed": {}}
+    assert all(result[name].empty for name in result if name != "outcome")
+    assert result["outcome"] == {"chosen": None, "configurations": {}, "failed": {}}
 
 
 # --- pre-training ---------------------------------------------------------------------------------
@@ -634,29 +422,29 @@ def test_an_empty_split_gives_empty_tables(tmp_path):
 TUNED = {"training.start": ["scratch", "frozen", "fine_tuned"]}
 
 
-def pretraining_of(layout, folder, n=64, **parameters):
+def pretraining_of(sweep, folder, n=64, **parameters):
     """Networks that learn how bright the first rows of toy images are."""
     rng = np.random.default_rng(0)
     targets = rng.normal(size=(n, 2)).astype(np.float32)
     images = toy_images(np.zeros(n))
     images[:, 1, :4, 2:6] += targets[:, :1, None, None]
-    loads = {name: partial(np.copy, images) for name in Sweep.model_validate(layout).image_variants}
+    loads = {name: partial(np.copy, images) for name in sweep.input_variants}
     given = {"n_profiles": n, "epochs": 20, "batch_size": 16} | parameters
     return training.pretrain_networks(
-        loads, targets, layout, ResultStore(folder), PretrainingParameters(**given), HERE
+        loads, targets, sweep, ResultStore(folder), PretrainingParameters(**given), HERE
     )
 
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    layout = plan_of(TUNED)
+    sweep = sweep_of(TUNED)
     folder = tmp_path_factory.mktemp("fits")
-    return layout, folder, pretraining_of(layout, folder)
+    return sweep, folder, pretraining_of(sweep, folder)
 
 
 def test_one_network_is_pretrained_for_all_that_start_from_it(pretrained):
-    layout, folder, networks = pretrained
-    assert list(networks) == list(Sweep.model_validate(layout).pretrained)
+    sweep, folder, networks = pretrained
+    assert list(networks) == list(sweep.pretrained)
     assert len(networks) == n_fits(folder) == 1
     (load,) = networks.values()
     assert load().output_shape == (None, 2)
@@ -677,36 +465,36 @@ def test_pretraining_learns_its_targets(pretrained):
 def test_pretraining_is_not_repeated(pretrained, monkeypatch):
     import keras
 
-    layout, folder, networks = pretrained
+    sweep, folder, networks = pretrained
 
     def nothing_is_to_be_fitted(*arguments, **options):
         raise AssertionError
 
     monkeypatch.setattr(keras.Model, "fit", nothing_is_to_be_fitted)
-    again = pretraining_of(layout, folder)
+    again = pretraining_of(sweep, folder)
     for name, load in networks.items():
         for one, two in zip(load().get_weights(), again[name]().get_weights(), strict=True):
             np.testing.assert_array_equal(one, two)
 
 
 def test_nothing_is_pretrained_where_everything_starts_from_scratch(tmp_path):
-    assert pretraining_of(plan_of(), tmp_path) == {}
+    assert pretraining_of(sweep_of(), tmp_path) == {}
     assert n_fits(tmp_path) == 0
 
 
 def test_a_pretraining_that_fails_is_an_error_that_names_the_network(tmp_path):
-    layout = plan_of(TUNED, network={"widths": [4, 4, 4], "padding": "valid"})
-    with pytest.raises(RuntimeError, match=r"pre-training of ring_cnn-.* failed: .*8 pixels"):
-        pretraining_of(layout, tmp_path)
+    sweep = sweep_of(TUNED, network={"widths": [4, 4, 4], "padding": "valid"})
+    with pytest.raises(RuntimeError, match=r"pre-training, ring_cnn-.*: .*8 pixels"):
+        pretraining_of(sweep, tmp_path)
 
 
 def test_a_sweep_starts_from_the_pretrained_network(pretrained, tmp_path):
     _, _, networks = pretrained
     # Rates so small that random weights stay as they are, and only a new last layer learns.
     slow = {"learning_rate": 1e-6, "fine_tuned_learning_rate": 1e-6, "frozen_learning_rate": 0.1}
-    layout = plan_of(TUNED, training=slow)
-    sample = toy(layout, strength=2.0) | {"pretrained": networks}
-    result = sweep_of(layout, sample, tmp_path)
+    sweep = sweep_of(TUNED, training=slow)
+    sample = toy(sweep, strength=2.0) | {"pretrained": networks}
+    result = run(sweep, sample, tmp_path)
     right = result["predictions"]["class"] == result["predictions"]["predicted"]
     rates = right.groupby(result["predictions"]["configuration"]).mean()
     assert list(rates.index) == ["01 scratch", "02 frozen", "03 fine_tuned"]
@@ -715,12 +503,12 @@ def test_a_sweep_starts_from_the_pretrained_network(pretrained, tmp_path):
 
 
 def test_other_pretrained_weights_are_other_fits(pretrained, tmp_path, untrained):
-    layout, _, networks = pretrained
-    sample = toy(layout, n=12) | {"pretrained": networks}
-    sweep_of(layout, sample, tmp_path)
+    sweep, _, networks = pretrained
+    sample = toy(sweep, n=12) | {"pretrained": networks}
+    run(sweep, sample, tmp_path)
     assert n_fits(tmp_path) == 12
-    others = pretraining_of(layout, tmp_path / "others", epochs=1)
-    sweep_of(layout, sample | {"pretrained": others}, tmp_path)
+    others = pretraining_of(sweep, tmp_path / "others", epochs=1)
+    run(sweep, sample | {"pretrained": others}, tmp_path)
     assert n_fits(tmp_path) - n_fits(tmp_path / "others") == 12 + 8  # from scratch they are known
 
 
@@ -751,18 +539,18 @@ def tables(n=24, values=(0, 2)):
     return profiles, fits, asymmetry, classes
 
 
-def final_of(layout, sample, result, about=None, reporting=None):
+def final_of(sweep, sample, result, about=None, reporting=None):
     return training.fit_final_network(
         *(about or tables(len(sample["profiles"]))),
         sample["images"], sample["copies"], sample["augmented_images"], sample["pretrained"],
-        result["validation"], result["sweep"], layout, reporting or ReportingParameters(),
+        result["validation"], result["outcome"], sweep, reporting or ReportingParameters(),
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def final(finished, plan):
+def final(finished, sweep):
     sample, result, _ = finished
-    network, description, example = final_of(plan, sample, result)
+    network, description, example = final_of(sweep, sample, result)
     # The network belongs to the next fit of this process, too.
     import keras
 
@@ -785,27 +573,23 @@ def test_the_description_says_what_is_needed_to_use_the_network(final, finished)
     _, description, example = final
     assert json.loads(json.dumps(description)) == description
     assert description["trained"] is True
-    assert description["configuration"] == finished[1]["sweep"]["chosen"]
-    assert description["n_galaxies"] == 24
+    assert description["configuration"] == finished[1]["outcome"]["chosen"]
+    assert description["n_objects"] == 24
     assert description["label_source"] == "label table"
     assert 0.1 <= description["temperature"] <= 10
     assert example.shape == (1, 8, 8, 1)
     assert example.dtype == np.float32
 
 
-def test_classes_are_named_by_their_value_in_the_label_table(final, finished, plan):
+def test_classes_are_named_by_their_value_in_the_label_table(final, finished, sweep):
     description = final[1]
     assert description["class_values"] == [0, 2]
     assert description["class_names"] == ["symmetric", "strongly lopsided"]
-    classes = tables()[3]
-    assert training.class_names(classes, ["zero"]) == ["zero", "class 2"]
-    three = tables(values=(1, 4, 5))[3]
-    assert training.class_values(three) == [1, 4, 5]
 
 
 def test_the_sample_of_the_training_is_described(final):
     profiles, fits, asymmetry, _ = tables()
-    likeness = training.sample_features(profiles, fits, asymmetry)
+    likeness = sample_features(profiles, fits, asymmetry)
     distance = distance_from_sample(likeness, final[1]["sample"])
     assert (distance > 1).sum() <= 1
     far = likeness.head(1).assign(snr=1e3)
@@ -814,7 +598,7 @@ def test_the_sample_of_the_training_is_described(final):
 
 @pytest.mark.parametrize("factor", [0.4, 2.5])
 def test_the_final_network_is_as_certain_as_its_validation_predictions_allow(
-    finished, plan, factor
+    finished, sweep, factor
 ):
     sample, result, _ = finished
     # Predictions of the inner folds that say less, or more, than they should.
@@ -825,11 +609,11 @@ def test_the_final_network_is_as_certain_as_its_validation_predictions_allow(
     said = apply_temperature(np.column_stack([1 - p, p]), 1 / factor)
     validation = pd.DataFrame({"class": truth, "probability_0": said[:, 0]})
     validation["probability_1"] = said[:, 1]
-    layout = plan
+
     honest = validation.assign(probability_0=1 - p, probability_1=p)
     outputs, temperatures = [], []
     for table in (honest, validation):
-        network, description, example = final_of(layout, sample, result | {"validation": table})
+        network, description, example = final_of(sweep, sample, result | {"validation": table})
         outputs.append(network.predict_on_batch(example))
         temperatures.append(description["temperature"])
         before, after = description["calibration_error"]
@@ -841,24 +625,24 @@ def test_the_final_network_is_as_certain_as_its_validation_predictions_allow(
 
 
 def test_the_final_network_sees_every_labelled_galaxy_and_nothing_stops_it(
-    finished, plan, monkeypatch
+    finished, sweep, monkeypatch
 ):
     sample, result, _ = finished
     seen = {}
     fit = training.fit_network
 
-    def spy(settings, train, validation, weights):
+    def spy(settings, shared, train, validation):
         seen.update(settings=settings, train=train, validation=validation)
-        return fit(settings, train, validation, weights)
+        return fit(settings, shared, train, validation)
 
     monkeypatch.setattr(training, "fit_network", spy)
-    final_of(plan, sample, result)
+    final_of(sweep, sample, result)
     assert seen["validation"] is None
     assert len(seen["train"][1]) == 24 * 2  # and a copy of each
-    assert seen["settings"]["epochs"] == [result["sweep"]["chosen"]["training"]["epochs"]]
+    assert seen["settings"]["epochs"] == [result["outcome"]["chosen"]["training"]["epochs"]]
 
 
-def test_galaxies_without_a_class_are_not_trained_on(finished, plan, monkeypatch):
+def test_galaxies_without_a_class_are_not_trained_on(finished, sweep, monkeypatch):
     sample, result, _ = finished
     profiles, fits, asymmetry, _ = tables()
     profiles.loc[[1, 2, 3], ["class", "class_value"]] = pd.NA
@@ -867,13 +651,13 @@ def test_galaxies_without_a_class_are_not_trained_on(finished, plan, monkeypatch
     seen = []
     fit = training.fit_network
 
-    def spy(settings, train, *others):
+    def spy(settings, shared, train, *others):
         seen.append(train)
-        return fit(settings, train, *others)
+        return fit(settings, shared, train, *others)
 
     monkeypatch.setattr(training, "fit_network", spy)
-    _, description, _ = final_of(plan, sample, result, (profiles, fits, asymmetry, classes))
-    assert description["n_galaxies"] == 21
+    _, description, _ = final_of(sweep, sample, result, (profiles, fits, asymmetry, classes))
+    assert description["n_objects"] == 21
     assert len(seen[0][1]) == 21 * 2
 
 
@@ -883,15 +667,15 @@ def test_a_final_network_on_a_pretrained_one_is_calibrated_and_can_be_saved(
 ):
     from skyloom.datasets import KerasModelDataset
 
-    layout, _, networks = pretrained
-    sample = toy(layout) | {"pretrained": networks}
-    base = Sweep.model_validate(layout).base
+    sweep, _, networks = pretrained
+    sample = toy(sweep) | {"pretrained": networks}
+    base = sweep.base
     chosen = base.changed("one", {"training.start": start, "training.epochs": 2})
     p = np.full(50, 0.9)
     truth = (np.arange(50) < 30).astype(int)
     validation = pd.DataFrame({"class": truth, "probability_0": 1 - p, "probability_1": p})
-    result = {"validation": validation, "sweep": {"chosen": chosen.model_dump(mode="json")}}
-    network, description, example = final_of(layout, sample, result)
+    result = {"validation": validation, "outcome": {"chosen": chosen.model_dump(mode="json")}}
+    network, description, example = final_of(sweep, sample, result)
     assert description["temperature"] > 2
     dataset = KerasModelDataset(filepath=tmp_path / "classifier.keras")
     dataset.save(network)
@@ -910,20 +694,19 @@ def test_a_final_network_on_a_pretrained_one_is_calibrated_and_can_be_saved(
     ],
 )
 def test_nothing_to_train_on_gives_an_untrained_network_to_look_at(sections, shape):
-    layout = plan_of(**sections)
+    sweep = sweep_of(**sections)
     nothing = {name: {} for name in ("images", "augmented_images", "pretrained")}
-    result = {"validation": pd.DataFrame(), "sweep": {"chosen": None}}
+    result = {"validation": pd.DataFrame(), "outcome": {"chosen": None}}
     sample = {"profiles": range(24), "copies": pd.DataFrame()} | nothing
-    network, description, example = final_of(layout, sample, result)
+    network, description, example = final_of(sweep, sample, result)
     assert network.input_shape == (None, *shape)
     assert example.shape == (1, *shape)
     assert description == {"trained": False}
 
 
-def test_the_final_network_takes_any_seed_a_sweep_takes(finished, plan):
+def test_the_final_network_takes_any_seed_a_sweep_takes(finished, sweep):
     sample, result, _ = finished
-    seeded = plan | {"parameters": plan["parameters"] | {"seed": 2**32 - 1}}
-    assert final_of(seeded, sample, result)[1]["trained"]
+    assert final_of(seeded(sweep, 2**32 - 1), sample, result)[1]["trained"]
 
 
 # --- baselines ------------------------------------------------------------------------------------
@@ -974,13 +757,4 @@ def test_an_empty_split_has_no_baselines():
     manifest = make_split(classes, AugmentationParameters(n_folds=3))[:0]
     table = training.fit_baselines(profiles, fits, asymmetry, manifest, AugmentationParameters())
     assert table.empty
-    assert tuple(table) == training.PREDICTION_COLUMNS
-
-
-def test_features_of_the_baselines_are_indexed_by_galaxy():
-    profiles, fits, asymmetry, _ = tables(6)
-    indices = training.baseline_features(profiles, fits, asymmetry)
-    assert indices.index.tolist() == profiles["id"].tolist()
-    np.testing.assert_allclose(indices["a_flux"], np.log(asymmetry["a_flux"]))
-    offset = (asymmetry["equality_velocity"] - asymmetry["mid_velocity"]).abs() / fits["w20"]
-    np.testing.assert_allclose(indices["equality_offset"], offset)
+    assert tuple(table) == PREDICTION_COLUMNS

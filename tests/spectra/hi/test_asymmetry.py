@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from skyloom.raw_files import UnusableError
 from skyloom.simulate.hi_profiles import draw_truth, observe
 from skyloom.spectra.hi.asymmetry import (
     INDICES,
     SIGNED_MEASURES,
+    a_flux_classes,
     asymmetry_table,
     folded_indices,
     folded_interval,
@@ -239,3 +241,51 @@ def test_the_same_seed_gives_the_same_errors():
         asymmetry_table(velocity, flux, noise, fit, np.random.default_rng(9)) for _ in range(2)
     )
     np.testing.assert_array_equal(one.to_numpy(), two.to_numpy())
+
+
+# --- classes by A_flux ----------------------------------------------------------------------------
+
+EDGES = (1.13, 1.26)
+
+
+def test_a_certain_a_flux_falls_into_its_class_on_either_side():
+    x = np.log([1.0, 1.05, 1.2, 1.5, 9.0])
+    for sign in (1, -1):
+        classes, probability = a_flux_classes(sign * x, np.full(5, 1e-6), EDGES)
+        assert classes.tolist() == [0, 0, 1, 2, 2]
+        np.testing.assert_allclose(probability, 1)
+
+
+def test_probability_of_the_middle_class_is_that_of_the_gaussian():
+    x, error = 0.17, 0.08
+    low, high = np.log(EDGES)
+    inside = norm(x, error)
+    expected = (inside.cdf(high) - inside.cdf(low)) + (inside.cdf(-low) - inside.cdf(-high))
+    for sign in (1, -1):
+        classes, probability = a_flux_classes(np.array([sign * x]), np.array([error]), EDGES)
+        assert classes[0] == 1
+        assert probability[0] == pytest.approx(expected)
+
+
+def test_a_value_on_an_edge_belongs_to_both_sides_alike():
+    _, probability = a_flux_classes(np.log([1.26]), np.array([0.005]), EDGES)
+    assert probability[0] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_vanishing_error_is_no_division_by_zero():
+    classes, probability = a_flux_classes(np.log([1.2]), np.array([0.0]), EDGES)
+    assert (classes[0], probability[0]) == (1, 1.0)
+
+
+def test_probabilities_are_as_often_right_as_they_say():
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(-1.5, 1.5, 60000)  # the flat prior that a probability implies
+    error = rng.uniform(0.02, 0.2, len(truth))
+    measured = truth + error * rng.normal(size=len(truth))
+    classes, probability = a_flux_classes(measured, error, EDGES)
+    right = classes == np.digitize(np.abs(truth), np.log(EDGES))
+    inner = np.abs(measured) < 0.5
+    for low, high in ((0.4, 0.6), (0.6, 0.8), (0.8, 0.95)):
+        chosen = inner & (probability > low) & (probability < high)
+        assert chosen.sum() > 500
+        assert right[chosen].mean() == pytest.approx(probability[chosen].mean(), abs=0.03)

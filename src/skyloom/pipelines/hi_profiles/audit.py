@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from skyloom.compute import ClusterParameters, connect
-from skyloom.evaluation.audit import TestedFit, best_of, published_rates, shuffled_rates
-from skyloom.learning.sweep import FailedTask, Finished, ResultStore, Task, run_procedures
-from skyloom.pipelines.hi_profiles.fitting import code, fit_settings, fit_task
+from skyloom.compute import ClusterParameters
+from skyloom.evaluation.audit import FIT, TestedFit, best_of, published_rates, shuffled_rates
+from skyloom.evaluation.measures import class_targets
+from skyloom.learning.tasks import FailedTask, Finished, ResultStore, Task, run_all
+from skyloom.pipelines.hi_profiles.fitting import fit_settings, fit_task
 from skyloom.pipelines.hi_profiles.parameters import AuditParameters, Sweep
 
 AUDIT_COLUMNS = (
-    "labels", "test_size", "split_seed", "epochs", "widths", "n_test", "n_predicted_classes",
+    *FIT, "n_test", "n_predicted_classes",
     "success_rate", "relabeled_success_rate", "is_winner", "refitted",
 )  # fmt: skip
 AUDIT_LABELS = {
@@ -64,51 +64,31 @@ def audit_published_protocol(
     fits = pd.DataFrame(columns=list(AUDIT_COLUMNS))
     null = pd.DataFrame(columns=["labels", "relabeled", "best", "one"])
     if not audit.test_sizes or n_classes < 2 or len(used) < 10:
-        return fits, pd.DataFrame(columns=[*AUDIT_COLUMNS[:5], "id", "predicted", "class"]), null
+        return fits, pd.DataFrame(columns=[*FIT, "id", "predicted", "class"]), null
     base = sweep.base
-    if base.image_variant not in images:
-        msg = f"the base settings' images {base.image_variant} are not among {sorted(images)}"
+    variant = base.input_variant
+    if variant not in images:
+        msg = f"the base settings' images {variant} are not among {sorted(images)}"
         raise ValueError(msg)
-    shared = {f"images {base.image_variant}": np.asarray(images[base.image_variant]())}
+    shared = {f"images {variant}": np.asarray(images[variant]())}
     labels = _audit_labels(truth, used, n_classes, audit.seed)
     procedures = [
         _audit_procedure(kind, audit, base, used, *labels[kind], n_classes) for kind in AUDIT_LABELS
     ]
     tables, predictions, nulls = [], [], []
-    with (
-        connect(cluster, base.features.size) as (client, threads),
-        tqdm(desc="published protocol", unit="fit", total=0) as bar,
-    ):
+    with tqdm(desc="published protocol", unit="fit", total=0) as bar:
 
-        def task(done, known):
+        def show(done, known):
             bar.total = known
             bar.update(done - bar.n)
 
-        for kind, table, tested, probabilities in run_procedures(
-            procedures, partial(fit_task, threads=threads), shared, finished_fits, client,
-            code=code(), on_task=task,
-        ):  # fmt: skip
+        for kind, table, tested, probabilities in run_all(
+            procedures, fit_task, shared, finished_fits, cluster, size=base.size, on_task=show
+        ):
             scored = labels[kind][1]
-            for row, fit, probability in zip(
-                table.to_dict("records"), tested, probabilities, strict=True
-            ):
-                part = {name: row[name] for name in AUDIT_COLUMNS[:5]}
-                part |= {"id": profiles["id"].to_numpy()[fit.rows], "predicted": fit.predicted}
-                part |= {f"probability_{k}": probability[:, k] for k in range(n_classes)}
-                predictions.append(pd.DataFrame(part | {"class": scored[fit.rows]}))
-            for relabel in (False, True):
-                # Objects without a class are in no test set.
-                rates = shuffled_rates(
-                    scored[used], [_within(fit, used) for fit in tested], n_classes,
-                    np.random.default_rng([audit.seed, 3]),
-                    n_shuffles=audit.n_shuffles, relabel=relabel,
-                )  # fmt: skip
-                named = np.flatnonzero(np.isfinite(rates[0]))  # of more than one class
-                part = {"labels": kind, "relabeled": relabel, "best": best_of(rates)}
-                turn = named[np.arange(len(rates)) % max(len(named), 1)] if len(named) else None
-                part["one"] = np.nan if turn is None else rates[np.arange(len(rates)), turn]
-                nulls.append(pd.DataFrame(part))
             tables.append(table)
+            predictions += _predictions(table, tested, probabilities, scored, profiles["id"])
+            nulls += _nulls(kind, scored, used, tested, n_classes, audit)
     by_kind = {"key": lambda names: names.map(list(AUDIT_LABELS).index), "kind": "stable"}
     return tuple(
         pd.concat(parts).sort_values("labels", ignore_index=True, **by_kind)
@@ -116,8 +96,39 @@ def audit_published_protocol(
     )
 
 
-def _within(fit: TestedFit, used: np.ndarray) -> TestedFit:
-    return TestedFit(np.searchsorted(used, fit.rows), fit.predicted)
+def _predictions(table, tested, probabilities, scored, ids):
+    """What each fit says of its test objects."""
+    rows = table[list(FIT)].to_dict("records")
+    return [
+        pd.DataFrame(
+            {
+                **row,
+                "id": ids.to_numpy()[fit.rows],
+                "predicted": fit.predicted,
+                **{f"probability_{k}": part for k, part in enumerate(probability.T)},
+                "class": scored[fit.rows],
+            }
+        )
+        for row, fit, probability in zip(rows, tested, probabilities, strict=True)
+    ]
+
+
+def _nulls(kind, scored, used, tested, n_classes, audit):
+    """Success rates on shuffled classes: of the best fit, and of one in turn."""
+    # Objects without a class are in no test set.
+    within = [TestedFit(np.searchsorted(used, fit.rows), fit.predicted) for fit in tested]
+    parts = []
+    for relabel in (False, True):
+        rates = shuffled_rates(
+            scored[used], within, n_classes, np.random.default_rng([audit.seed, 3]),
+            n_shuffles=audit.n_shuffles, relabel=relabel,
+        )  # fmt: skip
+        named = np.flatnonzero(np.isfinite(rates[0]))  # of more than one class
+        turn = named[np.arange(len(rates)) % len(named)] if len(named) else None
+        part = {"labels": kind, "relabeled": relabel, "best": best_of(rates)}
+        part["one"] = np.nan if turn is None else rates[np.arange(len(rates)), turn]
+        parts.append(pd.DataFrame(part))
+    return parts
 
 
 def _audit_labels(truth, used, n_classes, seed):
@@ -133,31 +144,30 @@ def _audit_procedure(kind, parameters, base, used, training_labels, scored, n_cl
     """All fits of the published grid on one kind of labels, then the winner once more."""
     from sklearn.model_selection import train_test_split  # slow to import
 
+    published = {
+        "training.start": "scratch",
+        "training.patience": None,
+        "augmentation.n_copies": 0,
+        "augmentation.balance_classes": False,
+    }
     tasks, rows = [], []
     for widths, test_size, split_seed in itertools.product(
         parameters.widths, parameters.test_sizes, parameters.split_seeds
     ):
         family = [
             base.changed(
-                "published",
-                {
-                    "network.widths": widths,
-                    "training.epochs": epochs,
-                    "training.start": "scratch",
-                    "training.patience": None,
-                    "augmentation.n_copies": 0,
-                    "augmentation.balance_classes": False,
-                },
+                "published", {"network.widths": widths, "training.epochs": epochs, **published}
             )
             for epochs in parameters.epochs
         ]
         train, test = train_test_split(used, test_size=test_size, random_state=split_seed)
         train, test = np.sort(train), np.sort(test)
         seed = int(np.random.default_rng([parameters.seed, 2, len(tasks)]).integers(2**20))
-        settings = fit_settings(family, n_classes, seed)
+        settings = fit_settings(family, 0, seed, n_classes=n_classes)
+        # As published: the validation objects are those of the test.
         arrays = {"train": train, "validation": test, "test": test}
         for role in ("train", "validation"):
-            arrays[f"{role}_classes"] = training_labels[arrays[role]].astype(np.int32)
+            arrays[f"{role}_targets"] = class_targets(training_labels[arrays[role]])
         tasks.append(Task(settings, arrays, (settings["images"],)))
         rows += [
             {
@@ -177,7 +187,7 @@ def _audit_procedure(kind, parameters, base, used, training_labels, scored, n_cl
     if failed is not None:
         msg = f"a fit of the published protocol failed: {failed.error}"
         raise RuntimeError(msg)
-    probabilities = [results[r["task"]]["test_probability"][r["position"]] for r in rows]
+    probabilities = [results[r["task"]]["test_prediction"][r["position"]] for r in rows]
     tested = [
         TestedFit(tasks[row["task"]].arrays["test"], probability.argmax(axis=1))
         for row, probability in zip(rows, probabilities, strict=True)
@@ -194,7 +204,7 @@ def _audit_procedure(kind, parameters, base, used, training_labels, scored, n_cl
         again = again._replace(settings=again.settings | {"seed": again.settings["seed"] + 1})
         (result,) = yield [again]
         if not isinstance(result, FailedTask):
-            probability = result["test_probability"][table.loc[winner, "position"]]
+            probability = result["test_prediction"][table.loc[winner, "position"]]
             fit = TestedFit(again.arrays["test"], probability.argmax(axis=1))
             table.loc[winner, "refitted"] = published_rates(scored, [fit], n_classes)[0]
     yield Finished((kind, table[list(AUDIT_COLUMNS)], tested, probabilities))

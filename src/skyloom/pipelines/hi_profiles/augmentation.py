@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,12 +16,7 @@ from skyloom.evaluation.splits import (
     largest_number_of_folds,
     split_manifest,
 )
-from skyloom.pipelines.hi_profiles.features import (
-    fit_profiles,
-    images_of,
-    lazy_images,
-    line_geometry,
-)
+from skyloom.pipelines.hi_profiles.features import images_of, lazy_images
 from skyloom.pipelines.hi_profiles.parameters import (
     AugmentationParameters,
     PretrainingParameters,
@@ -28,40 +24,14 @@ from skyloom.pipelines.hi_profiles.parameters import (
     Sweep,
 )
 from skyloom.simulate.hi_profiles import draw_truth, observe_lines
+from skyloom.spectra.hi.asymmetry import a_flux_classes
 from skyloom.spectra.hi.busy_function import PARAMETER_NAMES, busy_function
+from skyloom.spectra.hi.lines import change_profiles, fit_profiles, line_geometry
 
 logger = logging.getLogger(__name__)
 
 _PRETRAINING_CHANNELS = 256
 COPY_COLUMNS = ("variant", "id", "profile", "copy", "exchanged", "snr_factor", "fold_shift")
-
-
-def a_flux_classes(
-    ln_flux_ratio: np.ndarray, error: np.ndarray, edges: tuple[float, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Most probable class of a measured A_flux.
-
-    Parameters
-    ----------
-    ln_flux_ratio, error : numpy.ndarray, shape (n,)
-        Signed logarithm of the flux ratio and its Gaussian error.
-    edges : tuple of float
-        Limits of A_flux between the classes.
-
-    Returns
-    -------
-    classes : numpy.ndarray of int, shape (n,)
-    probability : numpy.ndarray, shape (n,)
-        That the truth lies in the class, given the error.
-    """
-    from scipy.special import ndtr
-
-    limits = np.concatenate([[0.0], np.log(edges), [np.inf]])
-    scaled = np.maximum(error, 1e-9)[:, None]
-    x = ln_flux_ratio[:, None]
-    below = ndtr((limits - x) / scaled) - ndtr((-limits - x) / scaled)
-    probability = np.diff(below, axis=1)
-    return probability.argmax(axis=1), probability.max(axis=1)
 
 
 def choose_classes(
@@ -117,6 +87,42 @@ def choose_classes(
     return table
 
 
+def class_values(classes: pd.DataFrame) -> list[int]:
+    """What the classes are called in the label table, in the order of the network's outputs.
+
+    Parameters
+    ----------
+    classes : pandas.DataFrame
+        From `choose_classes`.
+
+    Returns
+    -------
+    list of int
+    """
+    used = classes[classes["used"]]
+    return used.drop_duplicates("class").sort_values("class")["class_value"].astype(int).tolist()
+
+
+def class_names(classes: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Names of the classes in use; of a two-class sample, those of its values in the label table.
+
+    Parameters
+    ----------
+    classes : pandas.DataFrame
+        From `choose_classes`.
+    names : sequence of str
+        By value in the label table.
+
+    Returns
+    -------
+    list of str
+        Numbers where there is no name.
+    """
+    return [
+        names[value] if value < len(names) else f"class {value}" for value in class_values(classes)
+    ]
+
+
 def make_split(classes: pd.DataFrame, augmentation: AugmentationParameters) -> pd.DataFrame:
     """Split the galaxies once, before anything is augmented or trained.
 
@@ -147,10 +153,7 @@ def make_split(classes: pd.DataFrame, augmentation: AugmentationParameters) -> p
 
 
 def plan_copies(
-    profiles: pd.DataFrame,
-    asymmetry: pd.DataFrame,
-    classes: pd.DataFrame,
-    sweep: Sweep,
+    profiles: pd.DataFrame, asymmetry: pd.DataFrame, classes: pd.DataFrame, sweep: Sweep
 ) -> pd.DataFrame:
     """Choose the changed copies of the galaxies that may be trained on.
 
@@ -206,38 +209,8 @@ def draw_augmented_images(
 def _copy_images(profiles, flux, fits, copies, features, rows):
     chosen = copies.iloc[rows]
     profile = chosen["profile"].to_numpy(dtype=int)
-    line = line_geometry(profiles.iloc[profile], np.asarray(flux[profile]), fits.iloc[profile])
+    line = line_geometry(profiles, flux, fits, profile)
     return images_of(change_profiles(line, chosen), features)
-
-
-def change_profiles(line: dict[str, np.ndarray], copies: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Add noise, exchange the sides and move the fold velocity of some profiles.
-
-    Parameters
-    ----------
-    line : dict
-        From `skyloom.pipelines.hi_profiles.features.line_geometry`.
-    copies : pandas.DataFrame
-        The matching rows of the plan; galaxy and copy seed the noise.
-
-    Returns
-    -------
-    dict
-        The same with changed ``flux`` and ``centre``.
-    """
-    flux, centre = line["flux"].copy(), line["centre"].copy()
-    factor = copies["snr_factor"].to_numpy(float)
-    added = line["noise"] * np.sqrt(1 / factor**2 - 1)
-    for i in np.flatnonzero(added > 0):
-        rng = np.random.default_rng([int(copies["profile"].iloc[i]), int(copies["copy"].iloc[i])])
-        n = line["n_channels"][i]
-        flux[i, :n] += added[i] * rng.standard_normal(n)
-    for i in np.flatnonzero(copies["exchanged"].to_numpy(bool)):
-        n = line["n_channels"][i]
-        flux[i, :n] = flux[i, :n][::-1]
-        first = line["velocity_start"][i]
-        centre[i] = 2 * first + (n - 1) * line["channel_width"][i] - centre[i]
-    return line | {"flux": flux, "centre": centre + copies["fold_shift"].to_numpy(float)}
 
 
 def simulate_pretraining_sample(
@@ -283,6 +256,6 @@ def simulate_pretraining_sample(
     targets = (targets - targets.mean(0)) / np.maximum(targets.std(0), 1e-6)
     images = {
         variant: images_of({key: value[usable] for key, value in line.items()}, member.features)
-        for variant, member in sweep.image_variants.items()
+        for variant, member in sweep.input_variants.items()
     }
     return images, targets.astype(np.float32)

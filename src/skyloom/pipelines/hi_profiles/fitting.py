@@ -1,6 +1,6 @@
 """One fit of the study, on any machine: everything its result depends on comes as arguments.
 
-A change of this file makes finished fits stale, see `code`.
+A change of this file, or of what it imports, makes finished fits stale.
 """
 
 from __future__ import annotations
@@ -12,13 +12,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skyloom.learning.fitting import prepare_process, split_result
-from skyloom.learning.sweep import code_digest
+from skyloom.learning.fitting import (
+    balanced_rows,
+    fit_classifier,
+    fit_on_split,
+    pack,
+    prepare_process,
+    restart,
+)
 from skyloom.pipelines.hi_profiles.parameters import (
     Configuration,
     NetworkParameters,
     TrainingParameters,
 )
+
+_LEARNING_RATES = {
+    "scratch": "learning_rate",
+    "frozen": "frozen_learning_rate",
+    "fine_tuned": "fine_tuned_learning_rate",
+}
 
 
 def network_input(
@@ -53,15 +65,25 @@ def network_input(
     return picked.astype(np.float32, copy=False) * np.float32(network.input_scale)
 
 
+def inputs_of(settings: dict[str, Any], shared: dict[str, Any], rows: np.ndarray) -> np.ndarray:
+    """Observed galaxies as the network takes them, see `skyloom.learning.fitting.fit_on_split`."""
+    return _input(settings, shared[settings["images"]], rows)
+
+
 def _input(settings, images, rows):
     network = NetworkParameters.model_validate(settings["network"])
     return network_input(images, rows, network, quadrant=settings["quadrant"])
 
 
 def build_network(
-    network: NetworkParameters, input_shape: Sequence[int], n_outputs: int, seed: int
+    network: NetworkParameters,
+    input_shape: Sequence[int],
+    n_outputs: int,
+    seed: int,
+    *,
+    activation: str | None = "softmax",
 ) -> Any:
-    """Untrained network; it predicts numbers where it is to be pre-trained.
+    """Untrained network.
 
     Parameters
     ----------
@@ -70,9 +92,11 @@ def build_network(
     input_shape : sequence of int
         Of one input.
     n_outputs : int
-        Classes; or minus the number of targets of the pre-training.
+        Classes, or targets of the pre-training.
     seed : int
         Of the weights.
+    activation : str or None
+        Of the outputs; None for the targets of the pre-training, which are numbers.
 
     Returns
     -------
@@ -84,10 +108,10 @@ def build_network(
     build = folded_cnn if network.architecture == "folded_cnn" else ring_cnn
     return build(
         tuple(input_shape),
-        abs(n_outputs),
+        n_outputs,
         widths=network.widths,
         padding=network.padding,
-        activation="softmax" if n_outputs > 0 else None,
+        activation=activation,
         seed=seed,
     )
 
@@ -99,7 +123,7 @@ def _classifier(network, start, input_shape, n_classes, seed, weights):
     from skyloom.nets.pretrained import classifier_on
 
     # The last weight is the bias of the last layer: as many numbers as targets.
-    backbone = build_network(network, input_shape, -len(weights[-1]), seed)
+    backbone = build_network(network, input_shape, len(weights[-1]), seed, activation=None)
     backbone.set_weights(weights)
     return classifier_on(backbone, n_classes, frozen=start == "frozen", seed=seed)
 
@@ -112,7 +136,8 @@ def _compiled(network_json, start, weight_decay, input_shape, n_classes, n_targe
     network = NetworkParameters.model_validate_json(network_json)
     weights = None
     if n_targets:
-        weights = build_network(network, input_shape, -n_targets, 0).get_weights()
+        backbone = build_network(network, input_shape, n_targets, 0, activation=None)
+        weights = backbone.get_weights()
     model = _classifier(network, start, input_shape, n_classes, 0, weights)
     model.compile(
         optimizer=keras.optimizers.AdamW(1.0, weight_decay=weight_decay),
@@ -123,41 +148,13 @@ def _compiled(network_json, start, weight_decay, input_shape, n_classes, n_targe
     return model
 
 
-def learning_rate(training: TrainingParameters) -> float:
-    """Learning rate that goes with the start.
-
-    Parameters
-    ----------
-    training : TrainingParameters
-        ``hi_profiles.training``.
-
-    Returns
-    -------
-    float
-    """
-    return {
-        "scratch": training.learning_rate,
-        "frozen": training.frozen_learning_rate,
-        "fine_tuned": training.fine_tuned_learning_rate,
-    }[training.start]
-
-
 def fit_network(
     settings: dict[str, Any],
+    shared: dict[str, Any],
     train: tuple[np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray] | None,
-    weights: list[np.ndarray] | None,
 ) -> tuple[Any, list[Any], pd.DataFrame]:
     """Fit one network, for as many numbers of epochs as configurations share it.
-
-    Parameters
-    ----------
-    settings : dict
-        ``network``, ``training``, ``epochs``, ``n_classes``, ``seed`` and ``balance``.
-    train, validation : tuple of (inputs, classes)
-        From `network_input`.
-    weights : list of numpy.ndarray, optional
-        Of the pre-trained network it starts from.
 
     Returns
     -------
@@ -166,11 +163,10 @@ def fit_network(
     snapshots, history
         From `skyloom.learning.fitting.fit_classifier`.
     """
-    from skyloom.learning.fitting import balanced_rows, fit_classifier, restart
-
     network = NetworkParameters.model_validate(settings["network"])
     training = TrainingParameters.model_validate(settings["training"])
     seed, shape = settings["seed"], train[0].shape[1:]
+    weights = shared[settings["pretrained"]] if settings["pretrained"] else None
     n_targets = 0 if weights is None else len(weights[-1])
     model = _compiled(
         network.model_dump_json(),
@@ -181,7 +177,7 @@ def fit_network(
         n_targets,
     )
     fresh = _classifier(network, training.start, shape, settings["n_classes"], seed, weights)
-    restart(model, fresh, learning_rate(training))
+    restart(model, fresh, getattr(training, _LEARNING_RATES[training.start]))
     if settings["balance"]:
         rows = balanced_rows(train[1], np.random.default_rng(seed))
         train = train[0][rows], train[1][rows]
@@ -200,24 +196,10 @@ def fit_network(
 
 
 def training_data(
-    settings: dict[str, Any], rows: np.ndarray, classes: np.ndarray, shared: dict[str, Any]
+    settings: dict[str, Any], shared: dict[str, Any], rows: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and classes to train on: galaxies as observed, then their copies.
-
-    Parameters
-    ----------
-    settings : dict
-        ``network``, ``images`` and ``copies`` (names of the shared inputs).
-    rows, classes : numpy.ndarray of int, shape (n,)
-        Galaxies and their classes.
-    shared : dict
-        Images; copies with the galaxy of each.
-
-    Returns
-    -------
-    inputs, classes : numpy.ndarray
-    """
-    inputs = [_input(settings, shared[settings["images"]], rows)]
+    """Inputs and classes to train on: galaxies as observed, then their copies."""
+    inputs = [inputs_of(settings, shared, rows)]
     labels = [classes]
     if settings["copies"]:
         copies = shared[settings["copies"]]
@@ -231,35 +213,11 @@ def training_data(
 def fit_task(
     settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
 ) -> dict[str, np.ndarray]:
-    """Fit on one split and predict its validation and test objects; runs on any worker.
-
-    Parameters
-    ----------
-    settings : dict
-        As in `fit_network` and `training_data`.
-    arrays : dict
-        Rows ``train``, ``validation``, ``test``, and the classes of the first two.
-    shared : dict
-        Images, copies, pre-trained weights.
-    threads : int
-        TensorFlow threads.
-
-    Returns
-    -------
-    dict of numpy.ndarray
-        ``validation_probability`` and ``test_probability`` (lengths, n, n_classes), ``history``
-        (epochs, 4), ``lengths`` (epochs trained) and ``best_epoch`` (lengths,).
-    """
-    prepare_process(threads)
-    inputs = {
-        role: _input(settings, shared[settings["images"]], arrays[role])
-        for role in ("validation", "test")
-    }
-    train = training_data(settings, arrays["train"], arrays["train_classes"], shared)
-    validation = (inputs["validation"], arrays["validation_classes"])
-    weights = shared[settings["pretrained"]] if settings["pretrained"] else None
-    model, snapshots, history = fit_network(settings, train, validation, weights)
-    return split_result(model, snapshots, history, settings["epochs"], inputs)
+    """Fit on one split, see `skyloom.learning.fitting.fit_on_split`; runs on any worker."""
+    return fit_on_split(
+        settings, arrays, shared, threads=threads,
+        inputs_of=inputs_of, training_data=training_data, fit_network=fit_network,
+    )  # fmt: skip
 
 
 def pretrain_task(
@@ -286,12 +244,12 @@ def pretrain_task(
     prepare_process(threads)
     import keras
 
-    from skyloom.learning.fitting import pack
-
     network = NetworkParameters.model_validate(settings["network"])
     targets = arrays["targets"]
-    inputs = _input(settings, shared[settings["images"]], np.arange(len(targets)))
-    model = build_network(network, inputs.shape[1:], -targets.shape[1], settings["seed"])
+    inputs = inputs_of(settings, shared, np.arange(len(targets)))
+    model = build_network(
+        network, inputs.shape[1:], targets.shape[1], settings["seed"], activation=None
+    )
     steps = settings["epochs"] * -(-len(inputs) // settings["batch_size"])
     schedule = keras.optimizers.schedules.CosineDecay(settings["learning_rate"], steps)
     model.compile(keras.optimizers.AdamW(schedule, weight_decay=1e-5), loss="mse")
@@ -302,17 +260,19 @@ def pretrain_task(
     return pack(model.get_weights(), "weight") | {"history": np.array(run.history["loss"])}
 
 
-def fit_settings(family: Sequence[Configuration], n_classes: int, seed: int) -> dict[str, Any]:
+def fit_settings(
+    family: Sequence[Configuration], _fold: int, seed: int, *, n_classes: int
+) -> dict[str, Any]:
     """Everything but the data that one fit depends on.
 
     Parameters
     ----------
     family : sequence of Configuration
         That differ only in their epochs.
-    n_classes : int
-        Number of classes.
     seed : int
         Of the weights, dropout and batches.
+    n_classes : int
+        Number of classes.
 
     Returns
     -------
@@ -320,38 +280,17 @@ def fit_settings(family: Sequence[Configuration], n_classes: int, seed: int) -> 
     """
     first = family[0]
     start = first.training.start
-    rates = {
-        "scratch": "learning_rate",
-        "frozen": "frozen_learning_rate",
-        "fine_tuned": "fine_tuned_learning_rate",
-    }
-    unused = set(rates.values()) - {rates[start]}
-    copies = f"copies {first.variant}" if first.augmentation.n_copies else None
+    # Else a change of a learning rate that is not used would make the fit stale.
+    unused = set(_LEARNING_RATES.values()) - {_LEARNING_RATES[start]}
     return {
         "network": first.network.model_dump(mode="json"),
         "quadrant": first.features.quadrant,
         "training": first.training.model_dump(mode="json", exclude=unused) | {"epochs": 1},
         "epochs": [configuration.training.epochs for configuration in family],
         "balance": first.augmentation.balance_classes,
-        "images": f"images {first.image_variant}",
-        "copies": copies,
+        "images": f"images {first.input_variant}",
+        "copies": f"copies {first.variant}" if first.augmentation.n_copies else None,
         "pretrained": None if start == "scratch" else f"pretrained {first.pretrained_name}",
         "n_classes": n_classes,
         "seed": seed,
     }
-
-
-def code() -> str:
-    """Digest of the code that a fit runs; part of the key of every result.
-
-    Returns
-    -------
-    str
-    """
-    return code_digest(
-        "skyloom.learning.fitting",
-        "skyloom.nets.folded_cnn",
-        "skyloom.nets.pretrained",
-        "skyloom.nets.ring_cnn",
-        "skyloom.pipelines.hi_profiles.fitting",
-    )

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
     IngestionParameters,
     NetworkParameters,
     Sweep,
-    SweepParameters,
+    SweepsParameters,
     TrainingParameters,
 )
 from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, load_bytes
@@ -32,21 +31,25 @@ PROFILE_COLUMNS = (
     "channel_width", "noise", "snr", "line_centre", "line_width",
     "baseline_level_error", "baseline_slope_error", "class", "class_value", "label_source",
 )  # fmt: skip
+# Parameters of the ingestion that are also those of `prepare_profile`.
+_OF_A_PROFILE = {
+    "resolution", "min_channels", "max_channels", "baseline_order", "min_snr", "max_flux",
+    "width_range", "min_contrast", "min_edge_steepness", "masked_velocities", "search_radius",
+}  # fmt: skip
 
 
 def configure_sweep(
-    sweeps: SweepParameters,
+    sweeps: SweepsParameters,
     features: FeatureParameters,
     augmentation: AugmentationParameters,
     network: NetworkParameters,
     training: TrainingParameters,
-) -> dict[str, Any]:
-    """Lay out the sweep and check every configuration before any file is read.
+) -> Sweep:
+    """Lay out the chosen sweep and check every configuration before any file is read.
 
     Returns
     -------
-    dict
-        A `skyloom.pipelines.hi_profiles.parameters.Sweep` as plain values.
+    Sweep
 
     Raises
     ------
@@ -60,7 +63,7 @@ def configure_sweep(
         network=network,
         training=training,
     )
-    return Sweep.plan(sweeps, base).model_dump(mode="json")
+    return Sweep.lay_out(sweeps.parameters, base)
 
 
 def ingest_spectra(
@@ -103,18 +106,8 @@ def ingest_spectra(
             systemic = next((velocities[str(k)] for k in keys if str(k) in velocities), np.nan)
             profile = prepare_profile(
                 spectrum,
-                resolution=ingestion.resolution,
-                min_channels=ingestion.min_channels,
-                max_channels=ingestion.max_channels,
-                baseline_order=ingestion.baseline_order,
-                min_snr=ingestion.min_snr,
-                max_flux=ingestion.max_flux,
-                width_range=ingestion.width_range,
-                min_contrast=ingestion.min_contrast,
-                min_edge_steepness=ingestion.min_edge_steepness,
-                masked_velocities=ingestion.masked_velocities,
                 systemic_velocity=systemic if np.isfinite(systemic) else spectrum.systemic_velocity,
-                search_radius=ingestion.search_radius,
+                **ingestion.model_dump(include=_OF_A_PROFILE),
             )
             if identifier in taken:
                 raise UnusableError("duplicate id", f"{identifier}, as {taken[identifier]}")
@@ -122,36 +115,19 @@ def ingest_spectra(
             rejected.append((file, error.reason, error.value))
             continue
         taken[identifier] = file
-        label, value, source = _label(keys, classes, chosen)
+        measured = profile._asdict()
         row = np.full(ingestion.max_channels, np.nan, dtype=np.float32)
-        row[: len(profile.flux)] = profile.flux
+        row[: len(profile.flux)] = measured.pop("flux")
         fluxes.append(row)
-        accepted.append(
-            {
-                "id": identifier,
-                "number": number,
-                "file": file,
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "layout": spectrum.layout,
-                "axis": spectrum.axis,
-                "object": spectrum.object_name,
-                "velocity_start": profile.velocity_start,
-                "channel_width": profile.channel_width,
-                "noise": profile.noise,
-                "snr": profile.snr,
-                "line_centre": profile.line_centre,
-                "line_width": profile.line_width,
-                "baseline_level_error": profile.baseline_level_error,
-                "baseline_slope_error": profile.baseline_slope_error,
-                "class": label,
-                "class_value": value,
-                "label_source": source,
-            }
-        )
+        about = {"id": identifier, "number": number, "file": file}
+        about |= {"sha256": hashlib.sha256(content).hexdigest(), "layout": spectrum.layout}
+        about |= {"axis": spectrum.axis, "object": spectrum.object_name}
+        accepted.append(about | measured | _label(keys, classes, chosen))
     table = pd.DataFrame(rejected, columns=list(REJECTION_COLUMNS))
     if not accepted:
         reasons = table["reason"].value_counts().to_dict()
-        msg = f"none of {len(observations)} files holds a usable 21-cm line: {reasons or 'no observations'}"
+        why = reasons or "no observations"
+        msg = f"none of {len(observations)} files holds a usable 21-cm line: {why}"
         raise ValueError(msg)
     profiles = pd.DataFrame(accepted, columns=list(PROFILE_COLUMNS))
     profiles["number"] = profiles["number"].astype("Int64")
@@ -200,7 +176,7 @@ def _label_columns(
     if parameters.label_velocity_column is not None:
         column = pd.to_numeric(labels[parameters.label_velocity_column], errors="coerce")
         velocities = dict(zip(keys, column, strict=True))
-    # A catalogue number may be written with leading zeros; a file's own id comes first.
+    # A catalogue number may be written with leading zeros; the id of a file comes first.
     for table in (classes, velocities):
         for key in [key for key in table if key.isdecimal()]:
             table.setdefault(str(int(key)), table[key])
@@ -217,14 +193,16 @@ def _whole_number(value: object) -> int | None:
 
 def _label(keys, classes, chosen):
     """Index and value of an object's class and where it is from, or why it has none."""
+    label = value = pd.NA
+    written = next((classes[str(key)] for key in keys if str(key) in (classes or {})), None)
     if classes is None:
-        return pd.NA, pd.NA, "no label table"
-    found = next((classes[str(key)] for key in keys if str(key) in classes), None)
-    if found is None:
-        return pd.NA, pd.NA, "not in the label table"
-    value = _whole_number(found)
-    if value is None:
-        return pd.NA, pd.NA, f"class {found!r} is not a whole number"
-    if value not in chosen:
-        return pd.NA, value, f"class {value} not among the chosen classes"
-    return list(chosen).index(value), value, "label table"
+        source = "no label table"
+    elif written is None:
+        source = "not in the label table"
+    elif (number := _whole_number(written)) is None:
+        source = f"class {written!r} is not a whole number"
+    elif number not in chosen:
+        value, source = number, f"class {number} not among the chosen classes"
+    else:
+        label, value, source = list(chosen).index(number), number, "label table"
+    return {"class": label, "class_value": value, "label_source": source}

@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from skyloom.learning import configurations
-from skyloom.learning.configurations import Parameters, Positive, Seed, Seeds, Share, variant_name
+from skyloom.learning.configurations import variant_name
+from skyloom.learning.parameters import Parameters, Positive, Seed, Seeds, Share
 from skyloom.spectra.hi.preparation import DEFAULT_WIDTH_RANGE
 
 
@@ -291,7 +292,7 @@ class Configuration(configurations.Configuration):
     @property
     def pretrained_name(self) -> str:
         """Name of the pre-trained network it starts from."""
-        text = json.dumps([self.image_variant, self.swept_values("network")], sort_keys=True)
+        text = json.dumps([self.input_variant, self.swept_values("network")], sort_keys=True)
         return f"{self.network.architecture}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -299,6 +300,9 @@ class SweepParameters(configurations.SweepParameters):
     """Which configurations are compared, and what the comparison costs."""
 
     configuration: ClassVar[type[configurations.Configuration]] = Configuration
+
+
+SweepsParameters = configurations.NamedSweeps[SweepParameters]
 
 
 class Sweep(configurations.Sweep):
@@ -316,8 +320,9 @@ class Sweep(configurations.Sweep):
     @property
     def pretrained(self) -> dict[str, Configuration]:
         """One for each network that is pre-trained."""
-        found: dict[str, Configuration] = {}
+        # Not one_of_each: configurations from scratch have the name of a network, too.
+        networks: dict[str, Configuration] = {}
         for member in self.members:
             if member.training.start != "scratch":
-                found.setdefault(member.pretrained_name, member)
-        return found
+                networks.setdefault(member.pretrained_name, member)
+        return networks

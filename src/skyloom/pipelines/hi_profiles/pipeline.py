@@ -148,7 +148,7 @@ def create_pipeline() -> Pipeline:
                 ),
                 step(
                     reporting.describe_runs,
-                    "profiles classes split_manifest success_rates predictions inner_scores "
+                    "profiles split_manifest success_rates predictions inner_scores "
                     "learning_curves sweep outcome audit_summary summary",
                     "runs",
                 ),

@@ -10,13 +10,13 @@ import pandas as pd
 
 from skyloom.evaluation.novelty import distance_from_sample
 from skyloom.evaluation.report import classes_in_words
-from skyloom.pipelines.hi_profiles.features import line_geometry
+from skyloom.pipelines.hi_profiles.explanation import classify_lines, explain_lines
+from skyloom.pipelines.hi_profiles.features import sample_features
 from skyloom.pipelines.hi_profiles.ingestion import ingest_spectra
 from skyloom.pipelines.hi_profiles.parameters import Configuration, IngestionParameters
-from skyloom.pipelines.hi_profiles.reporting import classify_lines, explain_lines
-from skyloom.pipelines.hi_profiles.training import sample_features
 from skyloom.plots.hi_profiles import explanations_figure
 from skyloom.spectra.hi.asymmetry import INDICES
+from skyloom.spectra.hi.lines import line_geometry
 
 _CHUNK = 512
 _N_EXPLAINED = 12
@@ -61,7 +61,7 @@ def classify_profiles(
     probability = np.full((len(profiles), len(names)), np.nan)
     for start in range(0, len(usable), _CHUNK):
         rows = usable[start : start + _CHUNK]
-        line = line_geometry(profiles.iloc[rows], np.asarray(profile_flux[rows]), fits.iloc[rows])
+        line = line_geometry(profiles, profile_flux, fits, rows)
         probability[rows] = classify_lines(line, network, configuration)
     best = np.nan_to_num(probability, nan=-1.0).argmax(axis=1)
     done = fits["usable"].to_numpy()
@@ -93,7 +93,7 @@ def _explained(profiles, flux, fits, rows, classifier, configuration):
     names = description["class_names"]
     lines, panels = [], []
     for row in rows:
-        line = line_geometry(profiles.iloc[[row]], np.asarray(flux[[row]]), fits.iloc[[row]])
+        line = line_geometry(profiles, flux, fits, [row])
         table = explain_lines(line, network, configuration)
         name, share = names[table["predicted"].iloc[0]], table["probability"].iloc[0]
         lines.append(line)
@@ -114,6 +114,6 @@ def summarise_classes(
         For the terminal.
     """
     words = classes_in_words(
-        classes, rejected, f"the {classifier[1]['n_galaxies']} galaxies of the training"
+        classes, rejected, f"the {classifier[1]['n_objects']} galaxies of the training"
     )
     return {"classes": classes, "rejected": rejected}, words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,33 +9,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import skyloom
-from skyloom.evaluation.audit import best_of
-from skyloom.evaluation.report import data_fingerprint, render_report, summary_text
+from skyloom.evaluation.audit import best_of, published_workbooks
+from skyloom.evaluation.measures import classification, classification_of
+from skyloom.evaluation.report import Panel, data_fingerprint, render_report, summary_text
 from skyloom.evaluation.scores import confusion_table
-from skyloom.learning.comparison import (
-    NESTED,
-    describe_children,
-    score_comparison,
-    scorer,
-    workbooks_of,
-)
 from skyloom.learning.nested import nested_statistic, procedure_p_value
+from skyloom.learning.results import NESTED, score_comparison, scorer, workbooks_of
+from skyloom.learning.runs import describe_children, describe_run
 from skyloom.pipelines.hi_profiles.audit import AUDIT_LABELS
-from skyloom.pipelines.hi_profiles.features import images_of, line_geometry
-from skyloom.pipelines.hi_profiles.fitting import network_input
+from skyloom.pipelines.hi_profiles.augmentation import class_names
+from skyloom.pipelines.hi_profiles.explanation import explain_lines
 from skyloom.pipelines.hi_profiles.parameters import Configuration, ReportingParameters, Sweep
-from skyloom.pipelines.hi_profiles.training import (
-    A_FLUX_BASELINE,
-    MAJORITY_BASELINE,
-    class_names,
-)
-from skyloom.plots import classification
+from skyloom.pipelines.hi_profiles.training import A_FLUX_BASELINE, MAJORITY_BASELINE
+from skyloom.plots import classification as figures
 from skyloom.plots import hi_profiles as plots
-from skyloom.spectra.hi.asymmetry import mirrored
+from skyloom.spectra.hi.lines import line_geometry
 
+BEST = "best of the grid and relabeling"
 _N_SHOWN = 6  # configurations in the figures with a panel or a line for each
-_N_OFFSETS = 16
 
 
 def score_configurations(
@@ -52,19 +42,18 @@ def score_configurations(
 
     Returns
     -------
-    scores : pandas.DataFrame
-        One row a configuration, first the nested procedure: ``configuration``, ``kind`` (nested,
-        network or baseline), the scores of `skyloom.evaluation.scores.score_beside`,
-        ``inner_score``, ``p_value_of`` (what was permuted) and ``label_source``.
-    all_predictions : pandas.DataFrame
-        Of all of them, with ``kind``.
-    selection : pandas.DataFrame
-        ``seed``, ``fold``, ``configuration``, ``score``: what each outer fold selected.
+    success_rates, predictions, selection : pandas.DataFrame
+        From `skyloom.learning.results.score_comparison`.
     """
-    score = scorer(baseline_predictions, A_FLUX_BASELINE, split_manifest, reporting.seed)
-    source = classes["label_source"].iloc[0]
+    measure = classification_of(split_manifest)
     return score_comparison(
-        network_predictions, inner_scores, permutations, baseline_predictions, score, source
+        network_predictions,
+        inner_scores,
+        permutations,
+        baseline_predictions,
+        measure=measure,
+        score=scorer(baseline_predictions, A_FLUX_BASELINE, measure, reporting.seed),
+        label_source=classes["label_source"].iloc[0],
     )
 
 
@@ -75,60 +64,62 @@ def summarise_audit(
 
     Returns
     -------
-    table : pandas.DataFrame
+    audit_summary : pandas.DataFrame
         One row a kind of training labels and a choice: ``labels``, ``choice``, ``success_rate``,
-        and median, 5th and 95th percentile of the same on shuffled classes where it was computed.
-    sentences : str
+        median, 5th and 95th percentile of the same on shuffled classes, and ``p_value``, where
+        there are shuffles.
+    audit_sentences : str
         In words; empty without an audit.
     """
-    columns = [
-        "labels", "choice", "success_rate", "shuffled_median", "shuffled_low", "shuffled_high",
-        "p_value",
-    ]  # fmt: skip
+    table = _beside_shuffles(audit_fits, audit_null)
     if audit_fits.empty:
-        return pd.DataFrame(columns=columns), ""
-    rows, sentences = [], []
-    shares = classes.loc[classes["used"], "class"].value_counts(normalize=True)
-    n_classes, chance = len(shares), 1 / len(shares)
-    for kind, part in audit_fits.groupby("labels", sort=False):
-        quantities = {
-            "mean of the grid, no choice": (part["success_rate"].mean(), None),
-            "mean of the grid, best relabeling": (part["relabeled_success_rate"].mean(), None),
-            "best of the grid": (float(best_of(part["success_rate"].to_numpy())), False),
-            "best of the grid and relabeling": (
-                float(best_of(part["relabeled_success_rate"].to_numpy())),
-                True,
-            ),
-            "the winner, fitted again": (part["refitted"].dropna().mean(), None),
-        }
-        for choice, (rate, relabeled) in quantities.items():
-            row = {"labels": kind, "choice": choice, "success_rate": rate}
-            if relabeled is not None:
-                chosen = audit_null[
-                    (audit_null["labels"] == kind) & (audit_null["relabeled"] == relabeled)
-                ]
-                best = chosen["best"].dropna().to_numpy()
-                if len(best):
-                    low, median, high = np.percentile(best, [5, 50, 95])
-                    row |= {"shuffled_median": median, "shuffled_low": low, "shuffled_high": high}
-                    row["p_value"] = procedure_p_value(rate, best)
-            rows.append(row)
-    table = pd.DataFrame(rows, columns=columns)
-    last = table[table["choice"] == "best of the grid and relabeling"].set_index("labels")
+        return table, ""
+    n_classes = classes.loc[classes["used"], "class"].nunique()
+    sentences = []
+    last = table[table["choice"] == BEST].set_index("labels")
     for kind in ("random", "true"):
         row = last.loc[kind]
         if not np.isfinite(row["success_rate"]) or not np.isfinite(row["shuffled_median"]):
             sentences.append(f"With {AUDIT_LABELS[kind]} every fit named one class only.")
             continue
-        found, alone = row["success_rate"] - chance, row["shuffled_median"] - chance
+        above, alone = row[["success_rate", "shuffled_median"]] - 1 / n_classes
+        n_fits = (audit_fits["labels"] == kind).sum()
         sentences.append(
             f"With {AUDIT_LABELS[kind]}, the published protocol gives {row['success_rate']:.3f} "
-            f"as the best of {(audit_fits['labels'] == kind).sum()} fits; on classes shuffled at random "
+            f"as the best of {n_fits} fits; on classes shuffled at random "
             f"the same fits give {row['shuffled_median']:.3f} (5-95 %: {row['shuffled_low']:.3f} "
-            f"to {row['shuffled_high']:.3f}). Of the {found:+.3f} above one in {n_classes}, "
+            f"to {row['shuffled_high']:.3f}). Of the {above:+.3f} above one in {n_classes}, "
             f"{alone:+.3f} come from the protocol alone (p = {row['p_value']:.3f})."
         )
     return table, " ".join(sentences)
+
+
+def _beside_shuffles(fits, null):
+    """What can be chosen of a grid of fits, beside the same on shuffled classes."""
+
+    def best(kind, rates, relabeled):
+        rate = float(best_of(rates.to_numpy()))
+        chosen = null[(null["labels"] == kind) & (null["relabeled"] == relabeled)]
+        shuffled = chosen["best"].dropna().to_numpy()
+        if not len(shuffled):
+            return (rate,)
+        low, median, high = np.percentile(shuffled, [5, 50, 95])
+        return rate, median, low, high, procedure_p_value(rate, shuffled)
+
+    rows = []
+    for kind, part in fits.groupby("labels", sort=False):
+        plain, relabeled = part["success_rate"], part["relabeled_success_rate"]
+        rows += [
+            (kind, "mean of the grid, no choice", plain.mean()),
+            (kind, "mean of the grid, best relabeling", relabeled.mean()),
+            (kind, "best of the grid", *best(kind, plain, False)),
+            (kind, BEST, *best(kind, relabeled, True)),
+            (kind, "the winner, fitted again", part["refitted"].dropna().mean()),
+        ]
+    ends = ("shuffled_median", "shuffled_low", "shuffled_high", "p_value")
+    columns = ["labels", "choice", "success_rate", *ends]
+    rows = [row + (np.nan,) * (len(columns) - len(row)) for row in rows]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def write_audit_workbooks(
@@ -139,41 +130,9 @@ def write_audit_workbooks(
     Returns
     -------
     dict of str to dict of str to pandas.DataFrame
-        ``classification_results_<labels>_<test size>_<seed>_<epochs>_<widths>.xlsx`` with the
-        predictions; ``transformation_results_...`` with the sheets ``Transformation_Summary``
-        (success rate of every relabeling) and ``Merged_Data`` (predictions, their best relabeling
-        and the true class).
+        From `skyloom.evaluation.audit.published_workbooks`.
     """
-    from skyloom.evaluation.audit import relabeled_rates, relabelings
-
-    workbooks = {}
-    keys = ["labels", "test_size", "split_seed", "epochs", "widths"]
-    about = profiles[["id", "file", "object"]]
-    for key, part in audit_predictions.groupby(keys, sort=False):
-        name = "_".join(map(str, key))
-        n_classes = sum(column.startswith("probability_") for column in part.columns)
-        table = about.merge(part.drop(columns=[*keys, "class"]), on="id")
-        order = relabelings(n_classes)
-        rates = relabeled_rates(
-            part["class"].to_numpy(int), part["predicted"].to_numpy(int), n_classes
-        )
-        summary = pd.DataFrame(
-            {
-                "Transformation": [
-                    ", ".join(f"{i} -> {k}" for i, k in enumerate(row)) for row in order
-                ],
-                "Success_Rate": rates,
-            }
-        )
-        merged = about.merge(part.drop(columns=keys), on="id")
-        merged["transformed"] = order[rates.argmax()][merged["predicted"].to_numpy(int)]
-        merged["match"] = merged["transformed"] == merged["class"]
-        workbooks[f"classification_results_{name}.xlsx"] = {"Classification": table}
-        workbooks[f"transformation_results_{name}.xlsx"] = {
-            "Transformation_Summary": summary,
-            "Merged_Data": merged,
-        }
-    return workbooks
+    return published_workbooks(audit_predictions, profiles[["id", "file", "object"]])
 
 
 def write_workbooks(
@@ -229,6 +188,8 @@ def model_info(
         if sweep.pretrained
         else ""
     )
+    seeds = sorted(int(seed) for seed in split_manifest["seed"].unique())
+    n_copies, n_copied = len(augmentation_manifest), augmentation_manifest["id"].nunique()
     failed = f" {len(outcome['failed'])} failed or were pruned." if outcome["failed"] else ""
     return {
         "Data": f"{len(profiles)} spectra accepted, {len(rejected)} rejected; axis: {axes}. "
@@ -237,11 +198,11 @@ def model_info(
         f"galaxies without a usable class or fit.{circular}",
         "Split": f"{split_manifest['fold'].nunique()} outer folds that report, "
         f"{split_manifest['inner'].nunique()} inner folds that stop the training and select, seeds "
-        f"{sorted(int(seed) for seed in split_manifest['seed'].unique())}; stratified by class, grouped "
-        "by galaxy; made before augmentation and training, and written down.",
+        f"{seeds}; stratified by class, grouped by galaxy; made before augmentation and training, "
+        "and written down.",
         "Leakage checks": "No galaxy on two sides of a split; identical files (SHA-256) are one "
         "galaxy; every galaxy tested once a seed; a copy is made from one galaxy and trained on "
-        f"only where that galaxy is ({len(augmentation_manifest)} copies of {augmentation_manifest['id'].nunique()} galaxies); "
+        f"only where that galaxy is ({n_copies} copies of {n_copied} galaxies); "
         "scalers and baselines are fitted on training folds only." + pretraining,
         "Selection": f"{extent}.{failed} The first row selects one anew in each outer fold by the "
         "balanced accuracy of the inner folds. The other rows select nothing; taking the best of "
@@ -275,15 +236,12 @@ def explain_predictions(
 ) -> pd.DataFrame:
     """What the final network looks at, galaxy by galaxy.
 
-    At one distance from the mid-velocity after the other, both sides of the profile are replaced
-    by their mean, so that the galaxy is symmetric there, and the images are drawn again. The fall
-    of the probability of the predicted class says how much that distance counted.
-
     Returns
     -------
     pandas.DataFrame
         ``id``, ``predicted``, ``probability``, ``low`` and ``high`` (distances from the
-        mid-velocity, km/s) and ``importance``; for galaxies in use.
+        mid-velocity, km/s) and ``importance``, see
+        `skyloom.pipelines.hi_profiles.explanation.explain_lines`; for galaxies in use.
     """
     columns = ["id", "predicted", "probability", "low", "high", "importance"]
     if not classifier_description["trained"]:
@@ -292,79 +250,12 @@ def explain_predictions(
     rows = np.flatnonzero(classes["used"])
     parts = []
     for start in range(0, len(rows), 512):
-        chosen = rows[start : start + 512]
-        line = line_geometry(
-            profiles.iloc[chosen], np.asarray(profile_flux[chosen]), fits.iloc[chosen]
-        )
+        chosen = rows[start : start + 512]  # images of a large sample would not fit into memory
+        line = line_geometry(profiles, profile_flux, fits, chosen)
         table = explain_lines(line, classifier, configuration)
         table.insert(0, "id", profiles["id"].to_numpy()[chosen][table.pop("row")])
         parts.append(table)
     return pd.concat(parts, ignore_index=True)[columns]
-
-
-def explain_lines(
-    line: dict[str, np.ndarray], network: Any, configuration: Configuration
-) -> pd.DataFrame:
-    """The same for profiles ready to be drawn.
-
-    Parameters
-    ----------
-    line : dict
-        From `skyloom.pipelines.hi_profiles.features.line_geometry`.
-    network : keras.Model
-        A classifier.
-    configuration : Configuration
-        Its images.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``row``, ``predicted``, ``probability``, ``low``, ``high``, ``importance``.
-    """
-    n = len(line["flux"])
-    before = classify_lines(line, network, configuration)
-    predicted = before.argmax(axis=1)
-    start, width, centre = (line[key] for key in ("velocity_start", "channel_width", "centre"))
-    velocity = start[:, None] + width[:, None] * np.arange(line["flux"].shape[1])
-    distance = np.abs(velocity - centre[:, None])
-    symmetric = (line["flux"] + mirrored(line["flux"], start, width, centre)) / 2
-    edges = np.linspace(0, 1, _N_OFFSETS + 1)[:, None]
-    edges = edges * configuration.features.extent * line["half_width"]
-    parts = []
-    for low, high in itertools.pairwise(edges):
-        # At least a channel wide, so that narrow lines have no distance without one.
-        reach = np.maximum(high - low, width)[:, None] / 2
-        inside = np.abs(distance - (low + high)[:, None] / 2) <= reach
-        flux = np.where(inside, symmetric, line["flux"])
-        after = classify_lines(line | {"flux": flux}, network, configuration)
-        rows = np.arange(n)
-        table = {"row": rows, "predicted": predicted, "probability": before[rows, predicted]}
-        fall = before[rows, predicted] - after[rows, predicted]
-        parts.append(pd.DataFrame(table | {"low": low, "high": high, "importance": fall}))
-    return pd.concat(parts).sort_values(["row", "low"], ignore_index=True)
-
-
-def classify_lines(line: dict, network: Any, configuration: Configuration) -> np.ndarray:
-    """Probabilities of the classes of profiles ready to be drawn.
-
-    Parameters
-    ----------
-    line : dict
-        From `skyloom.pipelines.hi_profiles.features.line_geometry`.
-    network : keras.Model
-        A classifier.
-    configuration : Configuration
-        Its images.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n, n_classes)
-    """
-    from skyloom.learning.fitting import predict
-
-    images = images_of(line, configuration.features)
-    rows, quadrant = np.arange(len(images)), configuration.features.quadrant
-    return predict(network, network_input(images, rows, configuration.network, quadrant=quadrant))
 
 
 def write_report(
@@ -388,20 +279,76 @@ def write_report(
     explanations: pd.DataFrame,
     model_info: dict[str, str],
     reporting: ReportingParameters,
-) -> tuple[Any, ...]:
+) -> dict[str, Any]:
     """Draw the figures and write the self-contained report and the table for the terminal.
 
     Returns
     -------
-    success_rates, learning_curves, confusion, sample_images, a_flux, reliability, audit, \
-    permutation, explanation : Figure
-    report : str
-        HTML with everything embedded.
-    summary : str
-        The result table as text.
+    dict
+        The figures by name; ``report`` (HTML with everything embedded) and ``summary`` (the table
+        of results as text).
     """
     names = class_names(classes, reporting.class_names)
-    networks = success_rates[success_rates["kind"] == "network"]
+    measure = classification(len(names))
+    nested = predictions[predictions["kind"] == "nested"]
+    n_shown = reporting.n_sample_images
+    panels = _score_panels(success_rates, predictions, learning_curves, names) | {
+        "sample_images_figure": Panel(
+            "Examples of the network's input (model 2) with true and predicted class",
+            _examples(profiles, images, nested, names, n_shown),
+        ),
+        "a_flux_figure": Panel(
+            "Distribution of A_flux",
+            plots.a_flux_figure(
+                np.exp(asymmetry["ln_flux_ratio"].abs()).to_numpy(),
+                asymmetry["a_flux_error"].to_numpy(),
+            ),
+        ),
+        "audit_figure": Panel(
+            "The published protocol on true and on shuffled classes",
+            figures.audit_figure(audit_fits, audit_null, AUDIT_LABELS, len(names)),
+        ),
+        "permutation_figure": Panel(
+            "The whole procedure on shuffled classes",
+            figures.permutation_figure(
+                nested_statistic(nested, measure) if len(nested) else np.nan,
+                permutations[measure.name].to_numpy(),
+                len(names),
+            ),
+        ),
+        "explanations_figure": Panel(
+            "What the final network looks at",
+            _explanations_figure(
+                profiles, profile_flux, fits, classes, explanations, names, n_shown
+            ),
+        ),
+    }
+    report = render_report(
+        Path(__file__).parent / "report.html.jinja",
+        panels,
+        scores=success_rates,
+        measure=measure,
+        names=names,
+        reference="A_flux baseline",
+        rejected=rejected,
+        unused=classes[~classes["used"]],
+        info=model_info,
+        selection=selection,
+        failed=outcome["failed"],
+        audit=audit_summary,
+        audit_labels=AUDIT_LABELS,
+        audit_sentences=audit_sentences,
+    )
+    head = f"{len(profiles)} spectra accepted, {len(rejected)} rejected"
+    words = f"Audit. {audit_sentences}" if audit_sentences else ""
+    summary = summary_text(success_rates, measure, head, "galaxies", A_FLUX_BASELINE, words)
+    drawn = {name: panel.figure for name, panel in panels.items()}
+    return drawn | {"report": report, "summary": summary}
+
+
+def _score_panels(scores, predictions, curves, names):
+    """Figures of the networks with the highest inner scores, and of the baselines."""
+    networks = scores[scores["kind"] == "network"]
     if len(networks):
         networks = networks.sort_values("inner_score", ascending=False, kind="stable")
     best = networks["configuration"].tolist()[:_N_SHOWN]
@@ -411,63 +358,30 @@ def write_report(
         for name, part in predictions.groupby("configuration", sort=False)
         if name != MAJORITY_BASELINE and (name in shown or part["kind"].iloc[0] == "baseline")
     }
-    nested = predictions[predictions["kind"] == "nested"]
-    figures = {
-        "Success rates": classification.success_rate_figure(success_rates, "galaxies"),
-        "Learning curves": classification.learning_curves_figure(
-            learning_curves[learning_curves["configuration"].isin(best)]
+    return {
+        "success_rate_figure": Panel(
+            "Success rates", figures.success_rate_figure(scores, "galaxies")
         ),
-        "Confusion matrices, normalised by true class": classification.confusion_figure(
-            matrices, names
+        "learning_curves_figure": Panel(
+            "Learning curves",
+            figures.learning_curves_figure(curves[curves["configuration"].isin(best)]),
         ),
-        "Examples of the network's input (model 2) with true and predicted class": _examples(
-            profiles, images, nested, names, reporting.n_sample_images
+        "confusion_figure": Panel(
+            "Confusion matrices, normalised by true class",
+            figures.confusion_figure(matrices, names),
         ),
-        "Distribution of A_flux": plots.a_flux_figure(
-            np.exp(asymmetry["ln_flux_ratio"].abs()).to_numpy(),
-            asymmetry["a_flux_error"].to_numpy(),
-        ),
-        "Reliability of the probabilities": classification.reliability_figure(
-            predictions[predictions["configuration"].isin(shown)]
-        ),
-        "The published protocol on true and on shuffled classes": classification.audit_figure(
-            audit_fits, audit_null, AUDIT_LABELS, len(names)
-        ),
-        "The whole procedure on shuffled classes": classification.permutation_figure(
-            nested_statistic(nested) if len(nested) else np.nan,
-            permutations["balanced_accuracy"].to_numpy(),
-            len(names),
-        ),
-        "What the final network looks at": _explanations_figure(
-            profiles, profile_flux, fits, classes, explanations, names, reporting.n_sample_images
+        "reliability_figure": Panel(
+            "Reliability of the probabilities",
+            figures.reliability_figure(predictions[predictions["configuration"].isin(shown)]),
         ),
     }
-    head = f"{len(profiles)} spectra accepted, {len(rejected)} rejected"
-    words = f"Audit. {audit_sentences}" if audit_sentences else ""
-    summary = summary_text(success_rates, head, "galaxies", A_FLUX_BASELINE, words)
-    report = render_report(
-        Path(__file__).parent / "report.html.jinja",
-        figures,
-        scores=success_rates,
-        reference="A_flux baseline",
-        rejected=rejected,
-        unused=classes[~classes["used"]],
-        info=model_info,
-        names=names,
-        selection=selection,
-        failed=outcome["failed"],
-        audit=audit_summary,
-        audit_labels=AUDIT_LABELS,
-        audit_sentences=audit_sentences,
-    )
-    return (*figures.values(), report, summary)
 
 
 def _examples(profiles, images, predictions, names, n):
     """Grid of test galaxies, classes in turn."""
-    rows, titles = classification.choose_examples(predictions, profiles["id"], names, n)
+    rows, titles = figures.choose_examples(predictions, profiles["id"], names, n)
     pictures = next(iter(images.values()))() if len(rows) else np.zeros((0, 3, 1, 1, 1))
-    return classification.sample_images_figure(
+    return figures.sample_images_figure(
         np.asarray(pictures[rows, 1]), titles, lambda axis, image: plots.show_image(axis, image, 2)
     )
 
@@ -481,10 +395,7 @@ def _explanations_figure(profiles, flux, fits, classes, explanations, names, n):
     chosen = objects.assign(turn=turn).sort_values(["turn", "predicted"]).head(n)
     rows = pd.Series(np.arange(len(profiles)), index=profiles["id"]).loc[chosen["id"]].to_numpy()
     truth = classes["class"].to_numpy()[rows]
-    lines = [
-        line_geometry(profiles.iloc[[row]], np.asarray(flux[[row]]), fits.iloc[[row]])
-        for row in rows
-    ]
+    lines = [line_geometry(profiles, flux, fits, [row]) for row in rows]
     panels = [
         (
             f"{row['id']}: {names[row['predicted']]} ({row['probability']:.2f})",
@@ -498,40 +409,38 @@ def _explanations_figure(profiles, flux, fits, classes, explanations, names, n):
 
 def describe_runs(
     profiles: pd.DataFrame,
-    classes: pd.DataFrame,
     split_manifest: pd.DataFrame,
     success_rates: pd.DataFrame,
+    predictions: pd.DataFrame,
     inner_scores: pd.DataFrame,
     learning_curves: pd.DataFrame,
+    sweep: Sweep,
     outcome: dict[str, Any],
     audit_summary: pd.DataFrame,
+    summary: str,
 ) -> dict[str, Any]:
     """What MLflow is told: the run, and a child for each configuration and baseline.
 
     Returns
     -------
     dict
-        ``tags`` and ``params`` of the parent; ``children`` as
-        `skyloom.tracking.ParentRun.log_child` takes them, each with the ``file`` of its workbook.
+        From `skyloom.learning.runs.describe_run`.
     """
-    used = classes[classes["used"]]
-    best = audit_summary[audit_summary["choice"] == "best of the grid and relabeling"]
-    return {
-        "name": "hi_profiles",
-        "tags": {
-            "data_fingerprint": data_fingerprint(profiles),
-            "label_source": classes["label_source"].iloc[0],
-            "skyloom_version": skyloom.__version__,
+    measure = classification_of(split_manifest)
+    best = audit_summary[audit_summary["choice"] == BEST]
+    return describe_run(
+        "hi_profiles",
+        sweep,
+        profiles,
+        split_manifest,
+        measure,
+        success_rates,
+        predictions,
+        summary=summary,
+        params={
+            f"audit_best_{row.labels}": round(row.success_rate, 4) for row in best.itertuples()
         },
-        "params": {
-            "n_objects": len(used),
-            "n_classes": int(used["class"].nunique()),
-            "n_folds": int(split_manifest["fold"].nunique()),
-            "n_inner_folds": int(split_manifest["inner"].nunique()),
-            "seeds": [int(seed) for seed in split_manifest["seed"].unique()],
-            **{f"audit_best_{row.labels}": round(row.success_rate, 4) for row in best.itertuples()},
-        },
-        "children": describe_children(
-            Configuration, success_rates, inner_scores, learning_curves, outcome
+        children=describe_children(
+            Configuration, measure, success_rates, inner_scores, learning_curves, outcome
         ),
-    }
+    )

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from skyloom import tracking
-from skyloom.compute import ClusterParameters, connect
-from skyloom.evaluation.baselines import cross_predict, logistic_regression, majority
+from skyloom.compute import ClusterParameters
+from skyloom.evaluation.baselines import compare_baselines, logistic_regression, majority
+from skyloom.evaluation.measures import classification_of, n_classes_of
 from skyloom.evaluation.novelty import describe_sample
-from skyloom.learning.comparison import (
-    PREDICTION_COLUMNS,
-    Comparison,
-    compare_configurations,
-    make_task,
-    no_comparison,
-    scorer,
-)
-from skyloom.learning.fitting import calibrate, prepare_process
-from skyloom.learning.sweep import (
-    FailedTask,
-    Finished,
-    ResultStore,
-    Task,
-    run_procedures,
-)
-from skyloom.pipelines.hi_profiles.features import image_format
+from skyloom.learning.comparison import Comparison, compare_configurations, no_comparison
+from skyloom.learning.final import describe_classifier, fit_final, untrained
+from skyloom.learning.fitting import prepare_process, unpack
+from skyloom.learning.results import scorer
+from skyloom.learning.tasks import ResultStore, Task, run_each
+from skyloom.pipelines.hi_profiles.augmentation import class_names, class_values
+from skyloom.pipelines.hi_profiles.features import baseline_features, image_format, sample_features
 from skyloom.pipelines.hi_profiles.fitting import (
     build_network,
-    code,
     fit_network,
     fit_settings,
     fit_task,
-    network_input,
+    inputs_of,
     pretrain_task,
     training_data,
 )
@@ -77,56 +66,55 @@ def pretrain_networks(
     RuntimeError
         If a training fails: nothing could start from it.
     """
-    wanted = sweep.pretrained
-    if not wanted:
+    members = sweep.pretrained
+    if not members:
         return {}
-    from skyloom.learning.fitting import unpack
-
-    loaded = {variant: np.asarray(load()) for variant, load in pretraining_images.items()}
-    bar = tqdm(total=len(wanted), desc="pre-training", unit="network")
-
-    def procedure(name, member):
-        settings = {
-            "network": member.network.model_dump(mode="json"),
-            "quadrant": member.features.quadrant,
-            "images": member.image_variant,
-            **pretraining.model_dump(exclude={"n_profiles"}),
-        }
-        (result,) = yield [
-            Task(settings, {"targets": pretraining_targets}, (member.image_variant,))
-        ]
-        yield Finished((name, member, result))
-
+    images = {variant: np.asarray(load()) for variant, load in pretraining_images.items()}
+    tasks = {
+        name: pretraining_of(member, pretraining, pretraining_targets)
+        for name, member in members.items()
+    }
     networks = {}
-    with connect(cluster, max(m.features.size for m in wanted.values())) as (client, threads):
-        for name, member, result in run_procedures(
-            [procedure(*item) for item in wanted.items()],
-            partial(pretrain_task, threads=threads),
-            loaded,
-            finished_fits,
-            client,
-            code=code(),
-        ):
-            if isinstance(result, FailedTask):
-                msg = f"pre-training of {name} failed: {result.error}"
-                raise RuntimeError(msg)
-            shape = network_input(
-                loaded[member.image_variant],
-                np.arange(1),
-                member.network,
-                quadrant=member.features.quadrant,
-            )
-            networks[name] = partial(
-                _network_with, member.network, shape.shape[1:], pretraining_targets.shape[1],
-                unpack(result, "weight"),
-            )  # fmt: skip
-            bar.update()
-    bar.close()
+    for name, result in run_each(
+        tasks, pretrain_task, images, finished_fits, cluster,
+        size=max(member.size for member in members.values()), about="pre-training", unit="network",
+    ):  # fmt: skip
+        shape = inputs_of(tasks[name].settings, images, np.arange(1)).shape[1:]
+        weights = unpack(result, "weight")
+        networks[name] = partial(_network_with, members[name].network, shape, weights)
     return networks
 
 
-def _network_with(network, shape, n_targets, weights):
-    model = build_network(network, shape, -n_targets, 0)
+def pretraining_of(
+    member: Configuration, pretraining: PretrainingParameters, targets: np.ndarray
+) -> Task:
+    """The training of the network that a configuration starts from.
+
+    Parameters
+    ----------
+    member : Configuration
+        Of the sweep.
+    pretraining : PretrainingParameters
+        ``hi_profiles.pretraining``.
+    targets : numpy.ndarray, shape (n, k)
+        What the network learns.
+
+    Returns
+    -------
+    Task
+    """
+    settings = {
+        "network": member.network.model_dump(mode="json"),
+        "quadrant": member.features.quadrant,
+        "images": member.input_variant,
+        **pretraining.model_dump(exclude={"n_profiles"}),
+    }
+    return Task(settings, {"targets": targets}, (member.input_variant,))
+
+
+def _network_with(network, shape, weights):
+    # The last weight is the bias of the last layer: as many numbers as targets.
+    model = build_network(network, shape, len(weights[-1]), 0, activation=None)
     model.set_weights(weights)
     return model
 
@@ -143,56 +131,16 @@ def fit_baselines(
     Returns
     -------
     pandas.DataFrame
-        ``configuration``, ``seed``, ``fold``, ``id``, ``class``, ``predicted``,
-        ``probability_0`` ...
+        From `skyloom.evaluation.baselines.compare_baselines`.
     """
-    if split_manifest.empty:
-        return pd.DataFrame(columns=list(PREDICTION_COLUMNS))
-    n_classes = int(split_manifest["class"].max()) + 1
     indices = baseline_features(profiles, fits, asymmetry)
     regression = logistic_regression(balanced=augmentation.balance_classes)
-    tables = [
-        cross_predict(classifier, features, split_manifest, n_classes).assign(configuration=name)
-        for name, classifier, features in (
-            (A_FLUX_BASELINE, regression, indices[["a_flux"]]),
-            (ALL_INDICES_BASELINE, regression, indices),
-            (MAJORITY_BASELINE, majority(), indices[["a_flux"]]),
-        )
-    ]
-    return pd.concat(tables, ignore_index=True)
-
-
-def baseline_features(
-    profiles: pd.DataFrame, fits: pd.DataFrame, asymmetry: pd.DataFrame
-) -> pd.DataFrame:
-    """Asymmetry indices and S/N, as the logistic regressions take them.
-
-    Parameters
-    ----------
-    profiles, fits, asymmetry : pandas.DataFrame
-        Tables of the accepted galaxies.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``id``. Ratios are logarithms, the velocity of equality is its distance from
-        V_m in units of W20.
-    """
-    offset = (asymmetry["equality_velocity"] - asymmetry["mid_velocity"]).abs()
-    indices = pd.DataFrame(
-        {
-            "a_flux": np.log(asymmetry["a_flux"]),
-            "lopsidedness": asymmetry["lopsidedness"],
-            "channel_asymmetry": asymmetry["channel_asymmetry"],
-            "a_f": np.log(asymmetry["a_f"]),
-            "a_c": np.log(asymmetry["a_c"]),
-            "c_v": asymmetry["c_v"],
-            "equality_offset": offset / fits["w20"],
-            "snr": np.log(profiles["snr"]),
-        }
-    )
-    indices.index = pd.Index(profiles["id"], name="id")
-    return indices
+    methods = {
+        A_FLUX_BASELINE: (regression, indices[["a_flux"]]),
+        ALL_INDICES_BASELINE: (regression, indices),
+        MAJORITY_BASELINE: (majority(), indices[["a_flux"]]),
+    }
+    return compare_baselines(methods, split_manifest)
 
 
 def run_sweep(
@@ -213,27 +161,24 @@ def run_sweep(
     -------
     Comparison
     """
+    measure = classification_of(split_manifest)
     if split_manifest.empty:
-        return no_comparison()
-    n_classes = int(split_manifest["class"].max()) + 1
+        return no_comparison(measure)
     return compare_configurations(
         sweep,
         split_manifest,
         profiles["id"].to_numpy(),
         _shared_inputs(images, augmentation_manifest, augmented_images, pretrained_networks),
-        partial(make_task, partial(_settings, n_classes), INPUTS, sweep.parameters.seed),
+        partial(fit_settings, n_classes=n_classes_of(split_manifest)),
         fit_task,
         finished_fits,
         cluster,
-        code=code(),
-        score=scorer(baseline_predictions, A_FLUX_BASELINE, split_manifest),
+        inputs=INPUTS,
+        measure=measure,
+        score=scorer(baseline_predictions, A_FLUX_BASELINE, measure),
         log=tracking.log_child,
         n_inner_folds=sweep.base.augmentation.n_inner_folds,
     )
-
-
-def _settings(n_classes, family, _split, seed):
-    return fit_settings(family, n_classes, seed)
 
 
 def _shared_inputs(images, copies, augmented_images, pretrained):
@@ -245,9 +190,6 @@ def _shared_inputs(images, copies, augmented_images, pretrained):
     for name, load in pretrained.items():
         shared[f"pretrained {name}"] = load().get_weights()
     return shared
-
-
-# --- the network for new spectra ------------------------------------------------------------------
 
 
 def fit_final_network(
@@ -268,100 +210,45 @@ def fit_final_network(
 
     Returns
     -------
-    network : keras.Model
+    classifier : keras.Model
         Its probabilities are calibrated; untrained where there was nothing to train on.
-    description : dict
-        What is needed to use it: ``trained``, ``configuration``, ``class_names``,
-        ``class_values``, ``temperature``, ``calibration_error`` before and after, and ``sample``,
-        which tells galaxies unlike those of the training.
-    example : numpy.ndarray of float32
+    classifier_description : dict
+        From `skyloom.learning.final.describe_classifier`, with the ``class_values`` of the label
+        table and the ``sample``, which tells galaxies unlike those of the training.
+    classifier_example : numpy.ndarray of float32
         One input.
     """
-    prepare_process(0)
-    base = sweep.base
+    prepare_process(0)  # before the pre-trained networks are loaded
     if outcome["chosen"] is None:
-        channels = image_format(base.features)[0] * len(base.network.image_models)
-        shape = (base.features.size,) * 2 + (channels,)
-        if base.network.architecture == "folded_cnn":
-            shape = shape[1:]
-        untrained = build_network(base.network, shape, 2, 0)
-        return untrained, {"trained": False}, np.zeros((1, *shape), np.float32)
+        shape = _input_shape(sweep.base)
+        return untrained(build_network(sweep.base.network, shape, 2, 0), shape)
     chosen = Configuration.model_validate(outcome["chosen"])
     used = classes[classes["used"]]
     rows, labels = used.index.to_numpy(), used["class"].to_numpy(np.int32)
-    n_classes = int(labels.max()) + 1
-    shared = _shared_inputs(images, augmentation_manifest, augmented_images, pretrained_networks)
-    settings = fit_settings([chosen], n_classes, sweep["parameters"]["seed"])
-    weights = shared[settings["pretrained"]] if settings["pretrained"] else None
-    train = training_data(settings, rows, labels, shared)
-    network, snapshots, _ = fit_network(settings, train, None, weights)
-    network.set_weights(snapshots[0].weights)
-
-    calibration = calibrate(network, validation_predictions)
-    likeness = sample_features(profiles, fits, asymmetry)
-    description = {
-        "trained": True,
-        "configuration": chosen.model_dump(mode="json"),
-        "class_names": class_names(classes, reporting.class_names),
-        "class_values": class_values(classes),
-        "n_galaxies": len(used),
-        "label_source": str(classes["label_source"].iloc[0]),
-        **calibration,
-        "sample": describe_sample(likeness.loc[used["id"]]),
-    }
-    return network, description, train[0][:1]
+    network, example = fit_final(
+        fit_settings([chosen], 0, sweep.parameters.seed, n_classes=int(labels.max()) + 1),
+        _shared_inputs(images, augmentation_manifest, augmented_images, pretrained_networks),
+        rows,
+        labels,
+        training_data=training_data,
+        fit_network=fit_network,
+    )
+    description = describe_classifier(
+        network,
+        outcome,
+        validation_predictions,
+        class_names(classes, reporting.class_names),
+        class_values=class_values(classes),
+        n_objects=len(used),
+        label_source=str(classes["label_source"].iloc[0]),
+        sample=describe_sample(sample_features(profiles, fits, asymmetry).loc[used["id"]]),
+    )
+    return network, description, example
 
 
-def sample_features(
-    profiles: pd.DataFrame, fits: pd.DataFrame, asymmetry: pd.DataFrame
-) -> pd.DataFrame:
-    """What decides whether a profile is like those of the training sample.
-
-    Parameters
-    ----------
-    profiles, fits, asymmetry : pandas.DataFrame
-        Tables of the accepted galaxies.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``id``: `baseline_features` and the logarithm of W20 in km/s.
-    """
-    features = baseline_features(profiles, fits, asymmetry)
-    return features.assign(w20=np.log(fits["w20"].to_numpy()))
-
-
-def class_values(classes: pd.DataFrame) -> list[int]:
-    """What the classes are called in the label table, in the order of the network's outputs.
-
-    Parameters
-    ----------
-    classes : pandas.DataFrame
-        From `skyloom.pipelines.hi_profiles.augmentation.choose_classes`.
-
-    Returns
-    -------
-    list of int
-    """
-    used = classes[classes["used"]]
-    return used.drop_duplicates("class").sort_values("class")["class_value"].astype(int).tolist()
-
-
-def class_names(classes: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Names of the classes in use; of a two-class sample, those of its values in the label table.
-
-    Parameters
-    ----------
-    classes : pandas.DataFrame
-        From `skyloom.pipelines.hi_profiles.augmentation.choose_classes`.
-    names : sequence of str
-        By value in the label table.
-
-    Returns
-    -------
-    list of str
-        Numbers where there is no name.
-    """
-    return [
-        names[value] if value < len(names) else f"class {value}" for value in class_values(classes)
-    ]
+def _input_shape(configuration):
+    """Of one input of its network, where there are no images to tell."""
+    network, features = configuration.network, configuration.features
+    channels = image_format(features)[0] * len(network.image_models)
+    radius = (features.size, channels)
+    return radius if network.architecture == "folded_cnn" else (features.size, *radius)

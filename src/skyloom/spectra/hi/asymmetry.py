@@ -421,3 +421,31 @@ def folded_interval(value: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, n
     lower = np.where(near, np.interp(scaled, x, low), scaled - 1)
     upper = np.where(near, np.interp(scaled, x, high), scaled + 1)
     return lower * error, upper * error
+
+
+def a_flux_classes(
+    ln_flux_ratio: np.ndarray, error: np.ndarray, edges: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Most probable class of a measured A_flux.
+
+    Parameters
+    ----------
+    ln_flux_ratio, error : numpy.ndarray, shape (n,)
+        Signed logarithm of the flux ratio and its Gaussian error.
+    edges : tuple of float
+        Limits of A_flux between the classes.
+
+    Returns
+    -------
+    classes : numpy.ndarray of int, shape (n,)
+    probability : numpy.ndarray, shape (n,)
+        That the truth lies in the class, given the error.
+    """
+    from scipy.special import ndtr  # slow to import
+
+    limits = np.concatenate([[0.0], np.log(edges), [np.inf]])
+    scaled = np.maximum(error, 1e-9)[:, None]
+    x = ln_flux_ratio[:, None]
+    below = ndtr((limits - x) / scaled) - ndtr((-limits - x) / scaled)
+    probability = np.diff(below, axis=1)
+    return probability.argmax(axis=1), probability.max(axis=1)

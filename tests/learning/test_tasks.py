@@ -1,13 +1,15 @@
-"""Sweeps: keys, stored results, procedures side by side, and whatever can go wrong with them."""
+"""Tasks: keys, stored results, procedures side by side, and whatever can go wrong with them."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import numpy as np
 import psutil
@@ -16,17 +18,21 @@ from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from skyloom.learning.sweep import (
+
+from skyloom.compute import ClusterParameters, connect
+from skyloom.learning.fitting import fit_on_split
+from skyloom.learning.tasks import (
     FailedTask,
     Finished,
     ResultStore,
     Task,
     code_digest,
     digest,
+    imported_modules,
+    run_all,
+    run_each,
     run_procedures,
 )
-
-from skyloom.compute import ClusterParameters, connect
 
 # Dask opens a web server on a fixed port; it warns, and leaves a socket, if another run has it.
 pytestmark = [
@@ -129,7 +135,7 @@ def test_other_settings_have_other_digests(first, second):
 def test_digest_is_the_same_in_another_process():
     value = {"b": [1, 2.5, None, "ü"], "a": np.arange(6, dtype=np.float32).reshape(2, 3)}
     script = (
-        "import numpy as np; from skyloom.learning.sweep import digest\n"
+        "import numpy as np; from skyloom.learning.tasks import digest\n"
         "a = np.arange(6, dtype=np.float32).reshape(2, 3)\n"
         "print(digest({'a': a, 'b': [1, 2.5, None, 'ü']}))"
     )
@@ -145,17 +151,74 @@ def test_what_cannot_be_written_down_has_no_digest():
         digest({"a": object()})
 
 
-def test_a_change_of_code_changes_its_digest(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    source = tmp_path / "some_code_of_a_test.py"
-    digests = []
-    for text in ("x = 1\n", "x = 12\n", "x = 1\n"):
-        source.write_text(text)
-        sys.modules.pop("some_code_of_a_test", None)
-        code_digest.cache_clear()
-        digests.append(code_digest("some_code_of_a_test", "skyloom.learning.nested"))
-    assert digests[0] == digests[2] != digests[1]
-    assert code_digest("skyloom.learning.nested") not in digests
+# --- the code of a task ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def edited(monkeypatch):
+    """Changes the source of a module for as long as a test runs."""
+    from skyloom.learning import tasks
+
+    source = tasks._source
+
+    def edit(name, addition):
+        changed = {name: source(name) + addition}
+        monkeypatch.setattr(tasks, "_source", lambda each: changed.get(each) or source(each))
+        tasks._digest_of_module.cache_clear()
+
+    yield edit
+    tasks._digest_of_module.cache_clear()
+
+
+def test_what_a_module_imports_is_followed_also_inside_of_functions():
+    modules = imported_modules("skyloom.learning.fitting")
+    assert {"skyloom.learning.fitting", "skyloom.learning.parameters"} <= modules
+    # Imported in a function.
+    assert "skyloom.evaluation.calibration" in modules
+    # From there, and nothing that is not imported.
+    assert imported_modules("skyloom.learning.nested") > imported_modules("skyloom.learning.tasks")
+    assert "skyloom.learning.comparison" not in imported_modules("skyloom.learning.nested")
+    assert all(name.partition(".")[0] == "skyloom" for name in modules)
+
+
+def test_what_parameters_import_has_no_part_in_a_result():
+    name = "skyloom.pipelines.hi_profiles.parameters"
+    assert imported_modules(name) == {name}
+
+
+def test_a_module_of_another_package_imports_nothing_of_this_one():
+    assert imported_modules("json") == {"json"}
+
+
+@pytest.mark.parametrize(
+    ("module", "changes"),
+    [
+        ("skyloom.learning.fitting", True),
+        ("skyloom.evaluation.calibration", True),  # imported by it, inside of a function
+        ("skyloom.learning.comparison", False),
+        ("skyloom.learning.nested", False),
+    ],
+)
+def test_a_change_of_code_that_a_task_runs_changes_its_digest_and_no_other(module, changes, edited):
+    before = code_digest(fit_on_split)
+    edited(module, "\nx = 1\n")
+    assert (code_digest(fit_on_split) != before) == changes
+    edited(module, "")
+    assert code_digest(fit_on_split) == before
+
+
+def test_another_version_changes_the_digest(edited, monkeypatch):
+    import skyloom
+
+    before = code_digest(fit_on_split)
+    monkeypatch.setattr(skyloom, "__version__", "0.0.0")
+    edited("skyloom", "")  # forgets what it knows
+    assert code_digest(fit_on_split) != before
+
+
+def test_the_code_of_a_partial_is_that_of_its_function():
+    assert code_digest(partial(fit_on_split, threads=2)) == code_digest(fit_on_split)
+    assert code_digest(digest) != code_digest(fit_on_split)
 
 
 # --- results on disk ------------------------------------------------------------------------------
@@ -364,7 +427,7 @@ def value(result):
     return result if isinstance(result, FailedTask) else float(result["y"])
 
 
-def sweep(procedures, store, work=double, shared=None, **more):
+def results_of(procedures, store, work=double, shared=None, **more):
     with connect(ClusterParameters(n_workers=0), 16) as (client, _):
         return list(run_procedures(procedures, work, shared or {}, store, client, **more))
 
@@ -398,7 +461,7 @@ def test_a_worker_with_many_threads_fits_one_at_a_time(tmp_path):
 
 def test_results_come_in_the_order_of_the_tasks(tmp_path):
     numbers = [5, 3, 8, 1, 9, 2]
-    found = sweep([at_once([task(x) for x in numbers])], ResultStore(tmp_path))
+    found = results_of([at_once([task(x) for x in numbers])], ResultStore(tmp_path))
     assert found == [(x, 2.0 * x) for x in numbers]
 
 
@@ -409,7 +472,7 @@ def test_work_gets_the_settings_arrays_and_shared_inputs_of_its_task(tmp_path):
         task(1, {"rows": np.array([0.25])}, ("a", "b")),
         task(1, {"rows": np.array([0.5])}),
     ]
-    found = sweep([at_once(tasks)], ResultStore(tmp_path), shared=shared)
+    found = results_of([at_once(tasks)], ResultStore(tmp_path), shared=shared)
     assert [y for _, y in found] == [32.25, 232.25, 2.5]
 
 
@@ -438,7 +501,7 @@ def climb(start, rounds):
 
 
 def test_procedures_go_through_their_rounds_side_by_side(tmp_path, calls):
-    found = sweep([climb(1, 4), climb(3, 2), at_once([task(100)])], ResultStore(tmp_path))
+    found = results_of([climb(1, 4), climb(3, 2), at_once([task(100)])], ResultStore(tmp_path))
     assert [item for item in found if item[0] == 1] == [(1, i, 2.0 ** (i + 1)) for i in range(4)]
     assert [item for item in found if item[0] == 3] == [(3, 0, 6.0), (3, 1, 12.0)]
     assert (100, 200.0) in found
@@ -455,13 +518,13 @@ def test_a_procedure_that_needs_no_task_goes_on(tmp_path):
         return
         yield
 
-    found = sweep([nothing(), nothing_at_all()], ResultStore(tmp_path))
+    found = results_of([nothing(), nothing_at_all()], ResultStore(tmp_path))
     assert found == [0, (1, 2.0)]
 
 
 def test_a_task_that_fails_is_a_result_and_the_others_go_on(tmp_path, caplog):
     tasks = [task(1), task(2, fails=True), task(3)]
-    found = dict(sweep([at_once(tasks)], ResultStore(tmp_path)))
+    found = dict(results_of([at_once(tasks)], ResultStore(tmp_path)))
     assert found == {1: 2.0, 2: FailedTask("ArithmeticError: no 2"), 3: 6.0}
     assert "a fit failed: ArithmeticError: no 2" in caplog.text
 
@@ -469,7 +532,7 @@ def test_a_task_that_fails_is_a_result_and_the_others_go_on(tmp_path, caplog):
 def test_a_failed_task_is_not_stored_and_runs_again_next_time(tmp_path, calls):
     store = ResultStore(tmp_path)
     for _ in range(2):
-        sweep([at_once([task(1), task(2, fails=True)])], store)
+        results_of([at_once([task(1), task(2, fails=True)])], store)
     assert sorted(calls) == [1, 2, 2]
     assert len(list(tmp_path.rglob("*.npz"))) == 1
 
@@ -494,13 +557,13 @@ def test_a_failed_task_that_is_asked_for_in_a_later_round_runs_again(tmp_path, c
 
 def test_equal_tasks_are_computed_once(tmp_path, calls):
     twice = at_once([task(4), task(5), task(4)])
-    found = sweep([twice, at_once([task(4)]), climb(2, 2)], ResultStore(tmp_path))
+    found = results_of([twice, at_once([task(4)]), climb(2, 2)], ResultStore(tmp_path))
     assert sorted(found) == [(2, 0, 4.0), (2, 1, 8.0), (4, 8.0), (4, 8.0), (4, 8.0), (5, 10.0)]
     assert sorted(calls) == [2, 4, 5]
 
 
 def test_an_equal_task_that_fails_fails_for_everyone(tmp_path, calls):
-    found = sweep([at_once([task(1, fails=True)]), at_once([task(1, fails=True)])],
+    found = results_of([at_once([task(1, fails=True)]), at_once([task(1, fails=True)])],
                   ResultStore(tmp_path))  # fmt: skip
     assert found == [(1, FailedTask("ArithmeticError: no 1"))] * 2
     assert calls == [1]
@@ -508,20 +571,20 @@ def test_an_equal_task_that_fails_fails_for_everyone(tmp_path, calls):
 
 def test_stored_results_are_not_computed_again(tmp_path, calls):
     store = ResultStore(tmp_path)
-    first = sweep([climb(1, 3), at_once([task(7)])], store)
+    first = results_of([climb(1, 3), at_once([task(7)])], store)
     assert len(calls) == 4
-    again = sweep([climb(1, 4), at_once([task(7), task(8)])], ResultStore(tmp_path))
+    again = results_of([climb(1, 4), at_once([task(7), task(8)])], ResultStore(tmp_path))
     assert sorted(again) == sorted([*first, (1, 3, 16.0), (8, 16.0)])
     assert sorted(calls[4:]) == [8]  # the fourth round of the climb asks for 8, too
 
 
 def test_a_damaged_result_is_computed_again(tmp_path, calls, caplog):
     store = ResultStore(tmp_path)
-    first = sweep([at_once([task(1), task(2)])], store)
+    first = results_of([at_once([task(1), task(2)])], store)
     path = sorted(tmp_path.rglob("*.npz"))[0]
     good = path.read_bytes()
     path.write_bytes(good[:50])
-    assert sweep([at_once([task(1), task(2)])], store) == first
+    assert results_of([at_once([task(1), task(2)])], store) == first
     assert len(calls) == 3
     assert "damaged" in caplog.text
     assert path.read_bytes() == good
@@ -562,11 +625,13 @@ def shared_sum(settings, arrays, shared):
 )  # fmt: skip
 def test_a_change_computes_again_just_what_it_touches(tmp_path, calls, change, touched):
     store = ResultStore(tmp_path)
-    sweep([at_once(list(tasks_of_three_kinds().values()))], store, shared_sum, SHARED, code="1")
+    results_of(
+        [at_once(list(tasks_of_three_kinds().values()))], store, shared_sum, SHARED, code="1"
+    )
     assert len(calls) == 3
     tasks, shared = tasks_of_three_kinds(), dict(SHARED)
     change(tasks, shared)
-    sweep([at_once(list(tasks.values()))], store, shared_sum, shared, code="1")
+    results_of([at_once(list(tasks.values()))], store, shared_sum, shared, code="1")
     assert sorted(calls[3:]) == touched
 
 
@@ -574,7 +639,7 @@ def test_a_change_of_the_code_computes_everything_again(tmp_path, calls):
     store = ResultStore(tmp_path)
     for code in ("1", "2", "1"):
         tasks = list(tasks_of_three_kinds().values())
-        sweep([at_once(tasks)], store, shared_sum, SHARED, code=code)
+        results_of([at_once(tasks)], store, shared_sum, SHARED, code=code)
     assert sorted(calls) == [1, 1, 2, 2, 3, 3]
 
 
@@ -584,20 +649,22 @@ def test_the_order_of_settings_arrays_and_names_of_a_task_does_not_matter(tmp_pa
         Task({"x": 1, "more": 2}, {"a": a, "b": b}, ("a", "b")),
         Task({"more": 2, "x": 1}, {"b": b, "a": a}, ("b", "a")),
     ]
-    sweep([at_once(tasks)], ResultStore(tmp_path), shared_sum, SHARED)
+    results_of([at_once(tasks)], ResultStore(tmp_path), shared_sum, SHARED)
     assert calls == [1]
 
 
 def test_a_shared_input_that_there_is_not_is_an_error(tmp_path):
     message = r"no shared input \['c'\]; there are \['a', 'b'\]"
     with pytest.raises(ValueError, match=message):
-        sweep([at_once([task(1, {}, ("a", "c"))])], ResultStore(tmp_path), double, SHARED)
+        results_of([at_once([task(1, {}, ("a", "c"))])], ResultStore(tmp_path), double, SHARED)
 
 
 def test_whoever_watches_is_told_of_every_task(tmp_path):
     told = []
     procedures = [climb(1, 3), at_once([task(2), task(2), task(9, fails=True)])]
-    sweep(procedures, ResultStore(tmp_path), on_task=lambda done, known: told.append((done, known)))
+    results_of(
+        procedures, ResultStore(tmp_path), on_task=lambda done, known: told.append((done, known))
+    )
     assert told[-1] == (6, 6)
     assert all(done <= known for done, known in told)
     assert told == sorted(told)
@@ -611,9 +678,69 @@ def test_a_sweep_that_is_left_keeps_what_it_has_finished(tmp_path, client, calls
     running.close()
     before = len(calls)
     assert len(list(tmp_path.rglob("*.npz"))) == 3
-    assert len(sweep([climb(1, 6)], store)) == 6
+    assert len(results_of([climb(1, 6)], store)) == 6
     # The third item came while nothing was asked for yet.
     assert calls[before:] == [8, 16, 32]
+
+
+# --- all of them, and each of them ----------------------------------------------------------------
+
+HERE = ClusterParameters(n_workers=0)
+
+
+def threaded(settings, arrays, shared, *, threads):
+    """As a study's work is called."""
+    assert threads >= 1
+    return double(settings, arrays, shared)
+
+
+def each(tasks, store, **more):
+    about = {"size": 16, "about": "doubling"} | more
+    return dict(run_each(tasks, threaded, {"one": np.array([1])}, store, HERE, **about))
+
+
+def test_all_procedures_are_run_with_the_code_of_their_work_in_the_key(tmp_path, calls, edited):
+    store, told = ResultStore(tmp_path), []
+
+    def run():
+        given = [climb(1, 2), at_once([task(7)])]
+        return list(
+            run_all(given, threaded, {}, store, HERE, size=16, on_task=lambda *n: told.append(n))
+        )
+
+    assert sorted(run()) == [(1, 0, 2.0), (1, 1, 4.0), (7, 14.0)]
+    assert told[-1] == (3, 3)
+    run()
+    assert len(calls) == 3
+    edited(__name__, "\nx = 1\n")
+    run()
+    assert len(calls) == 6
+
+
+def test_each_task_is_run_and_handed_out_by_its_key(tmp_path, calls):
+    tasks = {"a": task(1), ("b", 2): task(2, {}, ("one",)), 3: task(3)}
+    results = each(tasks, ResultStore(tmp_path))
+    assert {key: int(result["y"]) for key, result in results.items()} == {"a": 2, ("b", 2): 5, 3: 6}
+    assert each(tasks, ResultStore(tmp_path)).keys() == results.keys()
+    assert sorted(calls) == [1, 2, 3]  # what is there is not run again
+
+
+def test_of_tasks_that_are_all_needed_one_that_fails_is_an_error_that_names_it(tmp_path, calls):
+    store = ResultStore(tmp_path)
+    tasks = {"good": task(1), "bad": task(2, fails=True)}
+    with pytest.raises(RuntimeError, match=r"^doubling, bad: ArithmeticError: no 2$"):
+        each(tasks, store)
+    assert each({"good": task(1)}, store)["good"]["y"] == 2
+    assert calls.count(1) == 1  # it was kept
+
+
+def test_no_tasks_are_no_results(tmp_path):
+    assert each({}, ResultStore(tmp_path)) == {}
+
+
+def test_the_bar_says_what_is_done_and_what_it_counts(tmp_path, capsys):
+    each({1: task(1), 2: task(2)}, ResultStore(tmp_path), unit="number")
+    assert re.search(r"doubling: 100%.* 2/2 .*number", capsys.readouterr().err)
 
 
 # --- procedures, in other processes ---------------------------------------------------------------
@@ -621,7 +748,7 @@ def test_a_sweep_that_is_left_keeps_what_it_has_finished(tmp_path, client, calls
 TOY = """
 import os, time
 import numpy as np
-from skyloom.learning.sweep import Finished, Task
+from skyloom.learning.tasks import Finished, Task
 
 def work(settings, arrays, shared):
     x = settings["x"]
@@ -659,7 +786,7 @@ import sys
 from pathlib import Path
 import toy_tasks
 from skyloom.compute import ClusterParameters, connect
-from skyloom.learning.sweep import ResultStore, run_procedures
+from skyloom.learning.tasks import ResultStore, run_procedures
 
 if __name__ == "__main__":
     rows = []
@@ -716,7 +843,7 @@ def scheduler_and_workers(folder, n_workers=2):
 
 
 def test_other_machines_give_the_same_and_losing_one_costs_nothing(toy, tmp_path):
-    expected = sweep(toy.procedures(0), ResultStore(tmp_path / "here"), toy.work, toy.shared)
+    expected = results_of(toy.procedures(0), ResultStore(tmp_path / "here"), toy.work, toy.shared)
     store = ResultStore(tmp_path / "there")
     found = []
     with (
@@ -779,7 +906,7 @@ def run_driver(driver, folder, *, kill_after=None):
 
 
 def test_a_killed_sweep_goes_on_where_it_was(toy, tmp_path):
-    expected = sweep(toy.procedures(0), ResultStore(tmp_path / "other"), toy.work, toy.shared)
+    expected = results_of(toy.procedures(0), ResultStore(tmp_path / "other"), toy.work, toy.shared)
     driver = toy.__file__.replace("toy_tasks", "driver")
     before = run_driver(driver, tmp_path, kill_after=5)
     assert not (tmp_path / "table.txt").exists()

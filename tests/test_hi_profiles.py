@@ -21,12 +21,16 @@ SMALL = {
         "network": {"widths": [4, 4]},
         "training": {"epochs": 3, "min_epochs": 1},
         "pretraining": {"n_profiles": 64, "epochs": 1},
-        "sweep": {
-            "grid": {
-                "network.architecture": ["folded_cnn"],
-                "training.start": ["scratch", "fine_tuned"],
-            },
-            "n_permutations": 1,
+        "sweeps": {
+            "named": {
+                "default": {
+                    "grid": {
+                        "network.architecture": ["folded_cnn"],
+                        "training.start": ["scratch", "fine_tuned"],
+                    },
+                    "n_permutations": 1,
+                }
+            }
         },
         "audit": {
             "test_sizes": [0.5], "split_seeds": [42], "epochs": [1, 2], "widths": [[4]],
@@ -80,7 +84,7 @@ def test_the_default_run_ends_with_a_table_and_the_paths(finished):
 
 def test_files_become_profiles_images_and_copies(finished):
     project, _ = finished
-    raw = sorted((project / "data/01_raw/hi_profiles/spectra").iterdir())
+    raw = sorted((project / "data/01_raw/hi_profiles/observations").iterdir())
     assert [p.name for p in raw[:2]] == ["CIG000001.fits", "CIG000002.fits"]
     profiles = read(project, "02_intermediate/hi_profiles/profiles.csv")
     rejected = read(project, "02_intermediate/hi_profiles/rejected.csv")
@@ -196,6 +200,7 @@ def test_mlflow_holds_a_child_for_each_configuration_with_the_same_keys(finished
     assert {r.info.status for r in (parent, *children)} == {"FINISHED"}
     assert len(parent.data.tags["data_fingerprint"]) == 64
     assert "audit_best_true" in parent.data.params
+    assert parent.data.params["architecture"] == parent.data.params["start"] == "varied"
 
 
 def test_the_final_network_is_in_the_registry_with_its_description(finished):
@@ -269,7 +274,7 @@ def test_new_spectra_are_classified_by_the_registered_network(finished, capsys):
 
 def test_a_folder_of_one_s_own_and_a_version_of_the_network_can_be_named(finished, tmp_path):
     project, _ = finished
-    spectra = project / "data/01_raw/hi_profiles/spectra"
+    spectra = project / "data/01_raw/hi_profiles/observations"
     for name in ("CIG000003.fits", "CIG000004.fits"):
         (tmp_path / name).write_bytes((spectra / name).read_bytes())
     known, unknown = "models:/hi_profiles/1", "models:/hi_profiles/77"
@@ -306,7 +311,9 @@ def test_published_images_run_through_both_protocols(project):
     paper["hi_profiles"] |= {
         "features": {"size": 16, "n_halves_figures": 1},
         "augmentation": {"n_folds": 2, "n_inner_folds": 2},
-        "sweep": {"grid": {"training.epochs": [1, 2], "network.widths": [[4]]}},
+        "sweeps": {
+            "named": {"default": {"grid": {"training.epochs": [1, 2], "network.widths": [[4]]}}}
+        },
     }
     run(project, env="paper", **paper)
     data = project / "data/paper"
