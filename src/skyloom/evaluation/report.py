@@ -220,31 +220,47 @@ def render_report(
     )  # fmt: skip
 
 
-def classes_in_words(table: pd.DataFrame, rejected: pd.DataFrame, training: str) -> str:
-    """What was predicted for a folder of new files, as it ends a run in the terminal.
+def summarise_classes(
+    classes: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
+) -> tuple[dict[str, pd.DataFrame], str]:
+    """What was predicted for a folder of new files, as a workbook and in words.
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        ``class``, empty where an object was not classified, and ``unlike_training``.
+    classes : pandas.DataFrame
+        ``class``, empty where an object was not classified, ``unlike_training``, and perhaps
+        ``warning``: what a sample for training would not have had.
     rejected : pandas.DataFrame
         Files that were not read, with their ``reason``.
-    training : str
-        What the classifier was trained on.
+    classifier : tuple of (keras.Model, dict)
+        What classified them; of its description ``n_objects`` and ``objects`` are told.
 
     Returns
     -------
-    str
+    workbook : dict of str to pandas.DataFrame
+        Sheets ``classes`` and ``rejected``.
+    summary : str
+        For the terminal.
     """
-    classes = table["class"].fillna("")  # as it comes back from a file
-    counts = classes[classes != ""].value_counts()
-    reasons = rejected["reason"].value_counts()
+    names = classes["class"].fillna("")  # as it comes back from a file
+    counts = names[names != ""].value_counts()
+    known = {"n_objects": "many", "objects": "objects"} | classifier[1]
+    training = f"the {known['n_objects']} {known['objects']} of the training"
     words = [
-        f"{len(table) + len(rejected)} files: {int(counts.sum())} classified, "
-        f"{int((classes == '').sum())} without a usable fit, {len(rejected)} rejected "
-        f"({', '.join(f'{count} {reason}' for reason, count in reasons.items()) or 'none'}).",
+        f"{len(classes) + len(rejected)} files: {int(counts.sum())} classified, "
+        f"{int((names == '').sum())} without a usable fit, {len(rejected)} rejected "
+        f"({_counted(rejected['reason']) or 'none'}).",
         "Classes: " + ", ".join(f"{count} {name}" for name, count in counts.items()) + ".",
-        f"{int(table.loc[classes != '', 'unlike_training'].sum())} are unlike {training}: "
+        f"{int(classes.loc[names != '', 'unlike_training'].sum())} are unlike {training}: "
         "their probabilities mean little.",
     ]
-    return "\n".join(words) + "\n"
+    if "warning" in classes:
+        warned = classes["warning"].fillna("")
+        reasons = _counted(warned[warned != ""].str.partition(":")[0])
+        if reasons:
+            words.append(f"A sample for training would not have had: {reasons}.")
+    return {"classes": classes, "rejected": rejected}, "\n".join(words) + "\n"
+
+
+def _counted(values):
+    return ", ".join(f"{count} {value}" for value, count in values.value_counts().items())

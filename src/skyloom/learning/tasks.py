@@ -116,8 +116,8 @@ def code_digest(work: Callable[..., Result]) -> str:
     -------
     str
         Of the sources of its module and of all modules of the package that this imports, directly
-        or not, also inside of functions; but for figures. Nothing is listed by hand, so that nothing can be
-        forgotten.
+        or not, also inside of functions; but for figures. Nothing is listed by hand, so that
+        nothing can be forgotten.
     """
     return _digest_of_module(work.__module__)
 

@@ -9,6 +9,7 @@ import pytest
 from astropy.io import fits as astropy_fits
 
 from skyloom.evaluation.novelty import describe_sample
+from skyloom.evaluation.report import summarise_classes
 from skyloom.pipelines.hi_profiles import prediction
 from skyloom.pipelines.hi_profiles.features import measure_profiles, sample_features
 from skyloom.pipelines.hi_profiles.parameters import (
@@ -216,7 +217,7 @@ def test_no_usable_profile_is_a_table_of_reasons(sample, likeness):
     assert set(table["not_classified"]) == {"fit: edges not found"}
     assert (table["class"] == "").all()
     assert [text.get_text() for text in figure.axes[0].texts]
-    _, summary = prediction.summarise_classes(table, rejected, classifier)
+    _, summary = summarise_classes(table, rejected, classifier)
     assert f"17 files: 0 classified, {len(profiles)} without a usable fit" in summary
 
 
@@ -238,7 +239,7 @@ def summary(request, sample, classified, likeness, tmp_path):
     if request.param == "from disk":
         table = through_csv(table, tmp_path)
     classifier = (None, description_of(likeness))
-    return table, rejected, *prediction.summarise_classes(table, rejected, classifier)
+    return table, rejected, *summarise_classes(table, rejected, classifier)
 
 
 def test_the_summary_counts_every_file_once(summary):
@@ -273,7 +274,7 @@ def test_the_workbook_holds_classes_and_rejections(summary):
 
 
 def test_nothing_rejected_is_said(sample, classified, likeness):
-    _, words = prediction.summarise_classes(
+    _, words = summarise_classes(
         classified[1], sample[4][:0], (None, description_of(likeness))
     )
     assert "0 rejected (none)." in words

@@ -64,21 +64,7 @@ def explain_lines(
 
 
 def classify_lines(line: dict, network: Any, configuration: Configuration) -> np.ndarray:
-    """Probabilities of the classes of profiles ready to be drawn.
-
-    Parameters
-    ----------
-    line : dict
-        From `skyloom.spectra.hi.lines.line_geometry`.
-    network : keras.Model
-        A classifier.
-    configuration : Configuration
-        Its images.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n, n_classes)
-    """
+    """Probabilities (n, n_classes) of profiles ready to be drawn, see `explain_lines`."""
     images = images_of(line, configuration.features)
     rows, quadrant = np.arange(len(images)), configuration.features.quadrant
     return predict(network, network_input(images, rows, configuration.network, quadrant=quadrant))

@@ -74,20 +74,9 @@ def draw_images(
 def lazy_images(
     n_images: int, parameters: FeatureParameters, draw: Callable[[np.ndarray], np.ndarray]
 ) -> Any:
-    """Array of images whose blocks of rows are drawn when they are needed.
+    """Dask array (n, 3, size, size, channels) whose blocks of rows are drawn when they are needed.
 
-    Parameters
-    ----------
-    n_images : int
-        Rows.
-    parameters : FeatureParameters
-        ``hi_profiles.features``.
-    draw : callable
-        Returns the images of the rows it is given.
-
-    Returns
-    -------
-    dask.array.Array, shape (n_images, 3, size, size, channels)
+    ``draw`` returns the images of the rows it is given.
     """
     import dask.array as da
 
@@ -104,18 +93,7 @@ def lazy_images(
 
 
 def image_format(parameters: FeatureParameters) -> tuple[int, type]:
-    """Channels and type of the images.
-
-    Parameters
-    ----------
-    parameters : FeatureParameters
-        ``hi_profiles.features``.
-
-    Returns
-    -------
-    channels : int
-    dtype : type
-    """
+    """Number of channels and type of the images."""
     in_colour = parameters.rendering == "published" and not parameters.quadrant
     return (3, np.uint8) if in_colour else (1, np.float32)
 

@@ -83,24 +83,9 @@ def build_network(
     *,
     activation: str | None = "softmax",
 ) -> Any:
-    """Untrained network.
+    """Untrained Keras network.
 
-    Parameters
-    ----------
-    network : NetworkParameters
-        Architecture.
-    input_shape : sequence of int
-        Of one input.
-    n_outputs : int
-        Classes, or targets of the pre-training.
-    seed : int
-        Of the weights.
-    activation : str or None
-        Of the outputs; None for the targets of the pre-training, which are numbers.
-
-    Returns
-    -------
-    keras.Model
+    Without an activation it predicts numbers, as the targets of the pre-training are.
     """
     from skyloom.nets.folded_cnn import folded_cnn
     from skyloom.nets.ring_cnn import ring_cnn
@@ -225,16 +210,7 @@ def pretrain_task(
 ) -> dict[str, np.ndarray]:
     """Train a network to tell noiseless asymmetries from noisy images; runs on any worker.
 
-    Parameters
-    ----------
-    settings : dict
-        ``network``, ``images``, ``epochs``, ``batch_size``, ``learning_rate`` and ``seed``.
-    arrays : dict
-        ``targets`` (n, k).
-    shared : dict
-        Simulated images.
-    threads : int
-        TensorFlow threads.
+    The arrays are ``targets`` (n, k), the shared input the simulated images.
 
     Returns
     -------
@@ -263,21 +239,7 @@ def pretrain_task(
 def fit_settings(
     family: Sequence[Configuration], _fold: int, seed: int, *, n_classes: int
 ) -> dict[str, Any]:
-    """Everything but the data that one fit depends on.
-
-    Parameters
-    ----------
-    family : sequence of Configuration
-        That differ only in their epochs.
-    seed : int
-        Of the weights, dropout and batches.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    dict
-    """
+    """Everything but the data that one fit depends on, for configurations of one family."""
     first = family[0]
     start = first.training.start
     # Else a change of a learning rate that is not used would make the fit stale.

@@ -45,17 +45,7 @@ def configure_sweep(
     network: NetworkParameters,
     training: TrainingParameters,
 ) -> Sweep:
-    """Lay out the chosen sweep and check every configuration before any file is read.
-
-    Returns
-    -------
-    Sweep
-
-    Raises
-    ------
-    pydantic.ValidationError
-        If values of the sweep do not go together.
-    """
+    """Lay out the chosen sweep and check every configuration before any file is read."""
     base = Configuration(
         name="base",
         features=features,

@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
+from skyloom.evaluation.report import summarise_classes
 from skyloom.pipelines import wiring
 from skyloom.pipelines.hi_profiles import (
     audit,
@@ -23,12 +24,7 @@ FIGURES = (
 
 
 def create_pipeline() -> Pipeline:
-    """All five stages.
-
-    Returns
-    -------
-    kedro.pipeline.Pipeline
-    """
+    """All five stages."""
     sample = "profiles profile_flux fits"
     settings = "params:features params:augmentation params:network params:training"
     trained_on = "images augmentation_manifest augmented_images pretrained_networks"
@@ -104,8 +100,8 @@ def create_pipeline() -> Pipeline:
                 ),
                 step(
                     training.fit_final_network,
-                    f"profiles fits asymmetry classes {trained_on} validation_predictions outcome "
-                    "sweep params:reporting",
+                    f"profiles fits asymmetry classes {trained_on} validation_predictions "
+                    "outcome sweep params:reporting",
                     CLASSIFIER,
                 ),
             ],
@@ -123,14 +119,12 @@ def create_pipeline() -> Pipeline:
                 ),
                 step(reporting.write_workbooks, "profiles predictions asymmetry", "workbooks"),
                 step(
-                    reporting.write_audit_workbooks,
-                    "profiles audit_predictions",
-                    "audit_workbooks",
+                    reporting.write_audit_workbooks, "profiles audit_predictions", "audit_workbooks"
                 ),
                 step(
                     reporting.model_info,
-                    "profiles rejected classes split_manifest augmentation_manifest sweep outcome "
-                    "permutations",
+                    "profiles rejected classes split_manifest augmentation_manifest sweep "
+                    "outcome permutations",
                     "model_info",
                 ),
                 step(
@@ -141,8 +135,9 @@ def create_pipeline() -> Pipeline:
                 step(
                     reporting.write_report,
                     f"{sample} images asymmetry rejected classes success_rates predictions "
-                    "learning_curves selection permutations audit_fits audit_null audit_summary "
-                    "audit_sentences outcome explanations model_info params:reporting",
+                    "learning_curves selection permutations audit_fits audit_null "
+                    "audit_summary audit_sentences outcome explanations model_info "
+                    "params:reporting",
                     f"{FIGURES} report summary",
                     by_name=True,
                 ),
@@ -158,22 +153,12 @@ def create_pipeline() -> Pipeline:
 
 
 def create_simulation_pipeline() -> Pipeline:
-    """A made-up sample, written as a telescope would.
-
-    Returns
-    -------
-    kedro.pipeline.Pipeline
-    """
+    """A made-up sample, written as a telescope would."""
     return wiring.simulation(NAME, simulation.simulate_truth, simulation.simulate_spectra)
 
 
 def create_prediction_pipeline() -> Pipeline:
-    """A folder of new spectra classified by a finished network.
-
-    Returns
-    -------
-    kedro.pipeline.Pipeline
-    """
+    """A folder of new spectra classified by a finished network."""
     return wiring.side_pipeline(
         NAME,
         "prediction",
@@ -184,19 +169,13 @@ def create_prediction_pipeline() -> Pipeline:
                 "profiles profile_flux rejected",
             ),
             step(
-                features.measure_profiles,
-                "profiles profile_flux params:features",
-                "fits asymmetry",
+                features.measure_profiles, "profiles profile_flux params:features", "fits asymmetry"
             ),
             step(
                 prediction.classify_profiles,
                 "profiles profile_flux fits asymmetry classifier",
                 "classes explanations_figure",
             ),
-            step(
-                prediction.summarise_classes,
-                "classes rejected classifier",
-                "workbook summary",
-            ),
+            step(summarise_classes, "classes rejected classifier", "workbook summary"),
         ],
     )

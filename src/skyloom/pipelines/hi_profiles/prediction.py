@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from skyloom.evaluation.novelty import distance_from_sample
-from skyloom.evaluation.report import classes_in_words
 from skyloom.pipelines.hi_profiles.explanation import classify_lines, explain_lines
 from skyloom.pipelines.hi_profiles.features import sample_features
 from skyloom.pipelines.hi_profiles.ingestion import ingest_spectra
@@ -99,21 +98,3 @@ def _explained(profiles, flux, fits, rows, classifier, configuration):
         lines.append(line)
         panels.append((f"{profiles['id'].iloc[row]}: {name} ({share:.2f})", "", table))
     return explanations_figure(lines, panels)
-
-
-def summarise_classes(
-    classes: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
-) -> tuple[dict[str, pd.DataFrame], str]:
-    """The same as a workbook, and in words.
-
-    Returns
-    -------
-    workbook : dict of str to pandas.DataFrame
-        Sheets ``classes`` and ``rejected``.
-    summary : str
-        For the terminal.
-    """
-    words = classes_in_words(
-        classes, rejected, f"the {classifier[1]['n_objects']} galaxies of the training"
-    )
-    return {"classes": classes, "rejected": rejected}, words

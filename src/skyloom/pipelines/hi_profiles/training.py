@@ -88,21 +88,7 @@ def pretrain_networks(
 def pretraining_of(
     member: Configuration, pretraining: PretrainingParameters, targets: np.ndarray
 ) -> Task:
-    """The training of the network that a configuration starts from.
-
-    Parameters
-    ----------
-    member : Configuration
-        Of the sweep.
-    pretraining : PretrainingParameters
-        ``hi_profiles.pretraining``.
-    targets : numpy.ndarray, shape (n, k)
-        What the network learns.
-
-    Returns
-    -------
-    Task
-    """
+    """Task of the training of the network that a configuration starts from."""
     settings = {
         "network": member.network.model_dump(mode="json"),
         "quadrant": member.features.quadrant,
@@ -239,6 +225,7 @@ def fit_final_network(
         validation_predictions,
         class_names(classes, reporting.class_names),
         class_values=class_values(classes),
+        objects="galaxies",
         n_objects=len(used),
         label_source=str(classes["label_source"].iloc[0]),
         sample=describe_sample(sample_features(profiles, fits, asymmetry).loc[used["id"]]),

@@ -210,26 +210,16 @@ def train_generators(
 ) -> tuple[dict[str, Callable[[], Any]], pd.DataFrame, dict[str, list[np.ndarray]], dict[str, Any]]:
     """Train the networks that make images, on the training part of each fold only.
 
-    A training is a chain of pieces of some epochs. Each is kept as it is finished, so one that
-    was stopped goes on from the last.
-
     Returns
     -------
     generators : dict of str to callable
-        Function that returns the network, by ``<kind>_fold_<fold>`` and, where each class has one
-        of its own, the class. Of its checkpoints it is the one whose histograms are most like
-        those of its training images.
+        Function that returns the network, by `generator_name`.
     history : pandas.DataFrame
         `HISTORY_COLUMNS`, one row an epoch; what is measured of a checkpoint stands in its last.
-    frames : dict of str to list of numpy.ndarray
-        For each of them, the same latent numbers as a mosaic of images after every checkpoint.
+    films : dict of str to list of numpy.ndarray
+        The same latent numbers as a mosaic of images after every checkpoint.
     sheets : dict of str to matplotlib.figure.Figure
         Samples of each class beside training images.
-
-    Raises
-    ------
-    RuntimeError
-        If a training fails.
     """
     from skyloom.plots.radio_galaxies import film_frame
 
@@ -292,20 +282,9 @@ class _Job(NamedTuple):
 
 
 def generator_name(kind: str, fold: int, names: list[str]) -> str:
-    """Name of a network that makes images.
+    """Name of a network that makes images of a kind (DCGAN or VAE) and some classes.
 
-    Parameters
-    ----------
-    kind : {"dcgan", "vae"}
-    fold : int
-        Outer fold, whose training part it was shown.
-    names : list of str
-        Classes that it makes.
-
-    Returns
-    -------
-    str
-        With the class where it makes one only.
+    With the name of the class where it makes one only.
     """
     return f"{kind}_fold_{fold}" + (f"_{names[0]}" if len(names) == 1 else "")
 

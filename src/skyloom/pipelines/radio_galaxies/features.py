@@ -143,15 +143,6 @@ def draw_sample_page(sample: pd.DataFrame, images: dict[str, Callable[[], np.nda
 def likeness_features(measurements: pd.DataFrame) -> pd.DataFrame:
     """What decides whether a source is like those of the training sample.
 
-    Parameters
-    ----------
-    measurements : pandas.DataFrame
-        From `skyloom.pipelines.radio_galaxies.features.measure_sample`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``id``: those of `skyloom.images.moments.moment_features` that
-        every source has.
+    Those of `skyloom.images.moments.moment_features` that every source has, indexed by ``id``.
     """
     return moment_features(measurements)[["major", "minor", "concentration", "elongation"]]

@@ -50,18 +50,10 @@ def build_network(
 def fit_settings(
     family: Sequence[Configuration], fold: int, seed: int, *, n_outputs: int
 ) -> dict[str, Any]:
-    """Everything but the data that one fit depends on.
+    """Everything but the data that one fit depends on, for configurations of one family.
 
-    Parameters
-    ----------
-    family : sequence of Configuration
-        That differ only in their epochs.
-    fold : int
-        Outer fold, whose synthetic images it may see.
-    seed : int
-        Of the weights, dropout, batches and rotations.
-    n_outputs : int
-        Number of classes, or 1 for the bending angle.
+    A fit may see the synthetic images of its outer fold. ``n_outputs`` is the number of classes, or
+    1 for the bending angle.
     """
     first = family[0]
     variant, kind = first.input_variant, first.synthetic
@@ -219,19 +211,9 @@ def fit_angle_network(
 
 
 def predict_orientations(model: Any, images: np.ndarray) -> np.ndarray:
-    """Predictions for every image in eight orientations, which cannot change the truth.
+    """Predictions (n, 8) for every image in eight orientations, which cannot change the truth.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A regressor.
-    images : numpy.ndarray, shape (n, size, size, 1)
-        From 0 to 1.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n, 8)
-        In units of `ANGLE_SCALE`.
+    In units of `ANGLE_SCALE`.
     """
     return np.stack([predict(model, each)[:, 0] for each in orientations(images)], axis=1)
 
@@ -241,25 +223,15 @@ def train_generator_task(
 ) -> dict[str, np.ndarray]:
     """Train networks that make images for some epochs, from the state that was left before.
 
-    Parameters
-    ----------
-    settings : dict
-        ``kind``, ``n_classes``, ``size``, ``latent``, ``width``, ``learning_rate``,
-        ``kl_weight``, ``batch_size``, ``rotate``, ``seed``, ``first`` and ``last`` epoch, and the
-        name of the ``images``.
-    arrays : dict
-        ``classes`` of the images; ``state_0`` ... of the piece before.
-    shared : dict
-        The images to train on.
-    threads : int
-        TensorFlow threads.
+    Settings are those of `skyloom.learning.generative.continue_training`, and the name of the
+    ``images`` that are shared; arrays are ``classes``, and ``state_0`` ... of the piece before.
 
     Returns
     -------
     dict of numpy.ndarray
-        ``state_0`` ..., ``history`` (epochs, 3), ``frame`` (n, size, size) and what is measured of
-        the checkpoint: ``histogram_error``, ``diversity`` (in units of that of the training
-        images, the least of the classes) and ``brightness`` (median of the brightest pixels).
+        ``state_0`` ..., ``history`` (epochs, 3), ``frame`` (n, size, size), and what is measured of
+        the checkpoint: ``histogram_error``, ``diversity`` (in units of that of the training images,
+        the least of the classes) and ``brightness`` (median of the brightest pixels).
     """
     prepare_process(threads)
     images, classes = np.asarray(shared[settings["images"]]), arrays["classes"]

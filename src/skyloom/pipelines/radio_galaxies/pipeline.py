@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
+from skyloom.evaluation.report import summarise_classes
 from skyloom.pipelines import wiring
 from skyloom.pipelines.radio_galaxies import (
     augmentation,
@@ -24,12 +25,7 @@ FIGURES = (
 
 
 def create_pipeline() -> Pipeline:
-    """All five stages.
-
-    Returns
-    -------
-    kedro.pipeline.Pipeline
-    """
+    """All five stages."""
     settings = "params:features params:augmentation params:network params:training"
     trained_on = "images synthetic_images synthetic"
     fits = "sweep finished_fits params:cluster"
@@ -92,8 +88,8 @@ def create_pipeline() -> Pipeline:
                 step(
                     training.fit_bending_angles,
                     f"sample angle_split_manifest measurements {trained_on} params:bending {fits}",
-                    "angle_predictions angle_baseline_predictions angle_inner_scores angle_curves "
-                    "angle_outcome angle_networks",
+                    "angle_predictions angle_baseline_predictions angle_inner_scores "
+                    "angle_curves angle_outcome angle_networks",
                 ),
                 step(
                     training.fit_final_network,
@@ -138,9 +134,9 @@ def create_pipeline() -> Pipeline:
                 ),
                 step(
                     reporting.describe_runs,
-                    "sample split_manifest success_rates predictions inner_scores learning_curves "
-                    "angle_scores angle_inner_scores angle_curves angle_outcome sweep outcome "
-                    "summary",
+                    "sample split_manifest success_rates predictions inner_scores "
+                    "learning_curves angle_scores angle_inner_scores angle_curves "
+                    "angle_outcome sweep outcome summary",
                     "runs",
                 ),
             ],
@@ -149,22 +145,12 @@ def create_pipeline() -> Pipeline:
 
 
 def create_simulation_pipeline() -> Pipeline:
-    """A made-up survey, written as an archive would give it.
-
-    Returns
-    -------
-    kedro.pipeline.Pipeline
-    """
+    """A made-up survey, written as an archive would give it."""
     return wiring.simulation(NAME, simulation.simulate_truth, simulation.simulate_cut_outs)
 
 
 def create_prediction_pipeline() -> Pipeline:
-    """A folder of new cut-outs classified by a finished network.
-
-    Returns
-    -------
-    kedro.pipeline.Pipeline
-    """
+    """A folder of new cut-outs classified by a finished network."""
     return wiring.side_pipeline(
         NAME,
         "prediction",
@@ -179,23 +165,14 @@ def create_prediction_pipeline() -> Pipeline:
                 "sources cutouts classifier angle_networks",
                 "classes sheets",
             ),
-            step(
-                prediction.summarise_classes,
-                "classes rejected classifier",
-                "workbook summary",
-            ),
+            step(summarise_classes, "classes rejected classifier", "workbook summary"),
         ],
         inputs=["angle_networks"],
     )
 
 
 def create_download_pipeline() -> Pipeline:
-    """The cut-outs of a source list, from the survey's archive.
-
-    Returns
-    -------
-    kedro.pipeline.Pipeline
-    """
+    """The cut-outs of a source list, from the survey's archive."""
     fetch = step(
         download.fetch_cut_outs, "source_list params:folder params:archive", "manifest labels"
     )

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from skyloom.evaluation.novelty import distance_from_sample
-from skyloom.evaluation.report import classes_in_words
 from skyloom.pipelines.radio_galaxies.features import (
     likeness_features,
     measure_sample,
@@ -94,26 +93,3 @@ def classify_cut_outs(
     ]
     pictures = images[..., 0]
     return table, contact_sheets(pictures, captions, title="Classified cut-outs")
-
-
-def summarise_classes(
-    classes: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
-) -> tuple[dict[str, pd.DataFrame], str]:
-    """The same as a workbook, and in words.
-
-    Returns
-    -------
-    workbook : dict of str to pandas.DataFrame
-        Sheets ``classes`` and ``rejected``.
-    summary : str
-        For the terminal.
-    """
-    words = classes_in_words(
-        classes, rejected, f"the {classifier[1]['n_objects']} sources of the training"
-    )
-    warned = classes["warning"].fillna("")
-    reasons = warned[warned != ""].value_counts()
-    if len(reasons):
-        found = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-        words += f"A sample for training would not have had: {found}.\n"
-    return {"classes": classes, "rejected": rejected}, words

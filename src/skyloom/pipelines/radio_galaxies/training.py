@@ -372,6 +372,7 @@ def fit_final_network(
         class_names(sample),
         angle_network=angle_network_name(sample, sweep.base),
         angle_features=sweep.base.features.model_dump(mode="json"),
+        objects="sources",
         n_objects=len(rows),
         label_source=", ".join(sorted(sample.loc[rows, "label_source"].unique())),
         sample=describe_sample(likeness_features(measurements).loc[sample["id"].iloc[rows]]),

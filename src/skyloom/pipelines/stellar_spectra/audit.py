@@ -164,14 +164,8 @@ def published_fit_task(
 ) -> dict[str, np.ndarray]:
     """One fit of the published network on one random split of observed and made spectra.
 
-    Parameters
-    ----------
-    settings : dict
-        ``kernel_size``, ``seed``, ``epochs``, ``batch_size``, ``n_classes``, ``rare`` (number of
-        that class), ``test_share``, and ``made``, the name of the made spectra.
-    arrays, shared, threads
-        ``classes`` of the observed spectra, these ``spectra`` and the made ones, and the number
-        of TensorFlow threads.
+    The settings name the ``made`` spectra and the number of the ``rare`` class; the array is
+    ``classes`` of the observed spectra.
 
     Returns
     -------

@@ -157,19 +157,13 @@ def train_generators(
     Returns
     -------
     generators : dict of str to callable
-        Function that returns the network, by ``fold_<fold>``. Of its checkpoints it is the one
-        whose spectra are most like those of the training.
+        Function that returns the network, by ``fold_<fold>``.
     history : pandas.DataFrame
         `HISTORY_COLUMNS`, one row an epoch; what is measured of a checkpoint stands in its last.
-    frames : dict of str to list of numpy.ndarray
-        For each of them, the same latent numbers as spectra after every checkpoint.
+    films : dict of str to list of numpy.ndarray
+        The same latent numbers as spectra after every checkpoint.
     sheets : dict of str to matplotlib.figure.Figure
         Made spectra beside training spectra.
-
-    Raises
-    ------
-    RuntimeError
-        If a training fails.
     """
     from skyloom.plots.stellar_spectra import film_frame, made_figure
 

@@ -49,24 +49,8 @@ def fit_settings(
 ) -> dict[str, Any]:
     """Everything but the data that one fit depends on.
 
-    Parameters
-    ----------
-    family : sequence of Configuration
-        That differ only in their epochs.
-    fold : int
-        Outer fold, whose made spectra it may see.
-    seed : int
-        Of the weights, dropout and batches.
-    n_classes : int
-        Number of classes.
-    rare : int
-        Number of the rare class; -1 where the split has none.
-    pools : collection of str
-        Made spectra that there are.
-
-    Returns
-    -------
-    dict
+    ``rare`` is the number of the rare class, -1 where the split has none; ``pools`` names the made
+    spectra that there are, of which a fit may see those of its outer fold.
     """
     first = family[0]
     arm, features = first.augmentation.arm, first.features
@@ -161,22 +145,14 @@ def train_generator_task(
 ) -> dict[str, np.ndarray]:
     """Train networks that make spectra for some epochs, from the state that was left before.
 
-    Parameters
-    ----------
-    settings, threads
-        As `skyloom.learning.generative.continue_training` takes them, with the name of the
-        ``images``: spectra (n, size, 1); and the number of TensorFlow threads.
-    arrays : dict
-        ``classes``, all 0; ``state_0`` ... of the piece before.
-    shared : dict
-        The spectra to train on.
+    Settings are those of `skyloom.learning.generative.continue_training`, and the name of the
+    ``images`` that are shared; arrays are ``classes``, and ``state_0`` ... of the piece before.
 
     Returns
     -------
     dict of numpy.ndarray
-        ``state_0`` ..., ``history`` (epochs, 3), ``frame`` (n, size): some made spectra, the same
-        latent numbers in every piece, ``spectrum_error`` and ``diversity`` (in units of that of
-        the training spectra).
+        ``state_0`` ..., ``history`` (epochs, 3), ``frame`` (n, size), of the same latent numbers
+        in every piece, ``spectrum_error`` and ``diversity`` (training spectra have 1).
     """
     prepare_process(threads)
     from skyloom.learning.fitting import pack, unpack

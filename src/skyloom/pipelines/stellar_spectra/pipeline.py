@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
+from skyloom.evaluation.report import summarise_classes
 from skyloom.pipelines import wiring
 from skyloom.pipelines.stellar_spectra import (
     audit,
@@ -27,12 +28,7 @@ FIGURES = (
 
 
 def create_pipeline() -> Pipeline:
-    """All five stages.
-
-    Returns
-    -------
-    kedro.pipeline.Pipeline
-    """
+    """All five stages."""
     settings = "params:features params:augmentation params:network params:training"
     fits = "sweep finished_fits params:cluster"
     return wiring.study(
@@ -94,14 +90,14 @@ def create_pipeline() -> Pipeline:
                 ),
                 step(
                     explanation.explain_by_occlusion,
-                    "sample prepared_spectra split_manifest classifier classifier_description "
-                    "params:reporting",
+                    "sample prepared_spectra split_manifest classifier "
+                    "classifier_description params:reporting",
                     "occlusion",
                 ),
                 step(
                     reporting.measure_synthetic_quality,
-                    "sample split_manifest prepared_spectra synthetic_spectra synthetic classifier "
-                    "classifier_description sweep",
+                    "sample split_manifest prepared_spectra synthetic_spectra synthetic "
+                    "classifier classifier_description sweep",
                     "synthetic_quality synthetic_lines",
                 ),
                 step(reporting.write_workbooks, "sample predictions measurements", "workbooks"),
@@ -113,16 +109,16 @@ def create_pipeline() -> Pipeline:
                 step(
                     reporting.write_report,
                     "sample rejected prepared_spectra split_manifest success_rates arms "
-                    "class_scores rare_class success_by_snr predictions learning_curves selection "
-                    "occlusion generator_history synthetic synthetic_quality synthetic_lines "
-                    "audit audit_sentences sweep outcome model_info",
+                    "class_scores rare_class success_by_snr predictions learning_curves "
+                    "selection occlusion generator_history synthetic synthetic_quality "
+                    "synthetic_lines audit audit_sentences sweep outcome model_info",
                     f"{FIGURES} report summary",
                     by_name=True,
                 ),
                 step(
                     reporting.describe_runs,
-                    "sample split_manifest success_rates predictions inner_scores learning_curves "
-                    "audit sweep outcome summary",
+                    "sample split_manifest success_rates predictions inner_scores "
+                    "learning_curves audit sweep outcome summary",
                     "runs",
                 ),
             ],
@@ -131,22 +127,12 @@ def create_pipeline() -> Pipeline:
 
 
 def create_simulation_pipeline() -> Pipeline:
-    """A made-up survey, written as an archive would give it.
-
-    Returns
-    -------
-    kedro.pipeline.Pipeline
-    """
+    """A made-up survey, written as an archive would give it."""
     return wiring.simulation(NAME, simulation.simulate_truth, simulation.simulate_spectra)
 
 
 def create_prediction_pipeline() -> Pipeline:
-    """A folder of new spectra classified by a finished network.
-
-    Returns
-    -------
-    kedro.pipeline.Pipeline
-    """
+    """A folder of new spectra classified by a finished network."""
     return wiring.side_pipeline(
         NAME,
         "prediction",
@@ -156,38 +142,20 @@ def create_prediction_pipeline() -> Pipeline:
                 "observations params:ingestion",
                 "stars stacked_spectra rejected",
             ),
-            step(
-                prediction.classify_spectra,
-                "stars stacked_spectra classifier",
-                "classes sheets",
-            ),
-            step(
-                prediction.summarise_classes,
-                "classes rejected classifier",
-                "workbook summary",
-            ),
+            step(prediction.classify_spectra, "stars stacked_spectra classifier", "classes sheets"),
+            step(summarise_classes, "classes rejected classifier", "workbook summary"),
         ],
     )
 
 
 def create_download_pipeline() -> Pipeline:
-    """The spectra of a list of observation ids, from the archive.
-
-    Returns
-    -------
-    kedro.pipeline.Pipeline
-    """
+    """The spectra of a list of observation ids, from the archive."""
     fetch = step(download.fetch_spectra, "source_list params:folder params:archive", "manifest")
     return wiring.side_pipeline(NAME, "download", [fetch])
 
 
 def create_catalogue_pipeline() -> Pipeline:
-    """A catalogue of millions of rows split by spectral class and sampled.
-
-    Returns
-    -------
-    kedro.pipeline.Pipeline
-    """
+    """A catalogue of millions of rows split by spectral class and sampled."""
     split = step(
         download.split_and_sample, "params:sources params:folder params:catalogue", "counts"
     )
@@ -195,12 +163,7 @@ def create_catalogue_pipeline() -> Pipeline:
 
 
 def create_generation_pipeline() -> Pipeline:
-    """Made spectra of the rare class, written as FITS files and as one table.
-
-    Returns
-    -------
-    kedro.pipeline.Pipeline
-    """
+    """Made spectra of the rare class, written as FITS files and as one table."""
     make = step(
         generation.make_spectra,
         "generators params:features params:augmentation params:generation",

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from skyloom.evaluation.novelty import distance_from_sample
-from skyloom.evaluation.report import classes_in_words
 from skyloom.pipelines.stellar_spectra.features import (
     as_input,
     likeness_features,
@@ -93,25 +92,3 @@ def classify_spectra(
     ]
     pages = spectra_pages(wavelengths(features), flux, captions, title="Classified spectra")
     return table, pages
-
-
-def summarise_classes(
-    classes: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
-) -> tuple[dict[str, pd.DataFrame], str]:
-    """The same as a workbook, and in words.
-
-    Returns
-    -------
-    workbook : dict of str to pandas.DataFrame
-        Sheets ``classes`` and ``rejected``.
-    summary : str
-        For the terminal.
-    """
-    words = classes_in_words(
-        classes, rejected, f"the {classifier[1]['n_objects']} spectra of the training"
-    )
-    warned = classes.loc[classes["warning"].fillna("") != "", "warning"].str.partition(":")[0]
-    if len(warned):
-        reasons = ", ".join(f"{count} {reason}" for reason, count in warned.value_counts().items())
-        words += f"A sample for training would not have had: {reasons}.\n"
-    return {"classes": classes, "rejected": rejected}, words

@@ -185,6 +185,7 @@ def fit_final_network(
     likeness = likeness.loc[:, likeness.notna().mean() >= _MEASURED]
     description = describe_classifier(
         network, outcome, validation_predictions, names,
+        objects="spectra",
         n_objects=len(rows),
         surveys=sorted(stars["survey"].unique()),
         label_source=", ".join(sorted(stars["label_source"].unique())),
