@@ -202,8 +202,8 @@ class ParentRun:
         ]
         source, dataset = "attributes.`Source`", "attributes.`Dataset`"
         every_run = {
-            "selectedColumns": [*columns, source, dataset],
-            "columnOrder": [*columns, source, dataset],
+            "selectedColumns": [*columns, dataset, source],
+            "columnOrder": [*columns, dataset, source],
             "columnWidths": {source: 500},
         }
         # Children are folded away under their parents, which no saved view can change; only where
