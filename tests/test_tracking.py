@@ -677,6 +677,18 @@ def test_registering_prints_nothing(registered):
     assert registered.shown == ""
 
 
+def test_a_file_has_a_registry_too(logged, root, registered):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        parent = ParentRun.start(CONFIG | {"experiment": "registry"}, root, tags={})
+        parent.register_model(
+            registered.network, DESCRIPTION, registered.example, name="profiles", alias="selected"
+        )
+        parent.finish("FINISHED")
+    version = logged.client.get_model_version_by_alias("profiles", "selected")
+    assert (version.run_id, str(version.version)) == (parent.run_id, "1")
+
+
 def test_registering_again_makes_another_version(registered):
     found = registered.parent.client.search_model_versions("name = 'profiles'")
     assert {version.version for version in found} == {"1", "2"}

@@ -202,8 +202,8 @@ class ParentRun:
         ]
         source, dataset = "attributes.`Source`", "attributes.`Dataset`"
         every_run = {
-            "selectedColumns": [*columns, source, dataset],
-            "columnOrder": [*columns, source, dataset],
+            "selectedColumns": [*columns, dataset, source],
+            "columnOrder": [*columns, dataset, source],
             "columnWidths": {source: 500},
         }
         # Children are folded away under their parents, which no saved view can change; only where
@@ -264,21 +264,21 @@ class ParentRun:
                     f"keras=={keras.__version__}",
                 ],
             )
-        # Not by `log_model`, which prints what it registers.
-        try:
-            self.client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        version = self.client.create_model_version(
-            name,
-            logged.model_uri,
-            self.run_id,
-            # Without classes there are no names.
-            tags={"class_names": ", ".join(description.get("class_names", []))},
-            model_id=logged.model_id,
-        ).version
-        self.client.set_registered_model_alias(name, alias, version)
+            # Not by `log_model`, which prints what it registers.
+            try:
+                self.client.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            version = self.client.create_model_version(
+                name,
+                logged.model_uri,
+                self.run_id,
+                # Without classes there are no names.
+                tags={"class_names": ", ".join(description.get("class_names", []))},
+                model_id=logged.model_id,
+            ).version
+            self.client.set_registered_model_alias(name, alias, version)
         return f"models:/{name}@{alias}"
 
     def _batch(self, run_id, *, params=None, tags=None, metrics=None, curves=None):
