@@ -343,7 +343,10 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_table(prepared, uninterrup
         started(project, *worker, log="lost.log") as lost,
         started(project, *worker, log="kept.log") as kept,
     ):
-        assert wait_until(file.exists, 60), (project / "scheduler.log").read_text()
+        # It exists before it is written.
+        assert wait_until(lambda: file.exists() and file.read_text().endswith("}"), 60), (
+            project / "scheduler.log"
+        ).read_text()
         address = json.loads(file.read_text())["address"]
         with kedro_run(project, **{"cluster.address": address}) as run:
             wait_for_fits(project, run, 2)
