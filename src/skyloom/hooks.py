@@ -92,7 +92,7 @@ class ResultHooks:
             try:
                 for name in self._results(pipeline, catalog, "runs"):
                     workbooks = self._paths(pipeline, catalog, "workbooks")
-                    self._parent.log_runs(catalog.load(name), workbooks)
+                    self._parent.log_runs(self._with_source(catalog, name), workbooks)
                 self._parent.log_artefacts(self._paths(pipeline, catalog, "artefact"))
                 self._parent.log_artefacts(self._paths(pipeline, catalog, "show"))
                 for name in self._results(pipeline, catalog, "model"):
@@ -124,6 +124,13 @@ class ResultHooks:
         if self._parent is not None:
             self._parent.finish(status)
             self._parent = None
+
+    def _with_source(self, catalog: CatalogProtocol, name: str) -> dict[str, Any]:
+        """What MLflow is told; only the catalog knows in which folder the observations are."""
+        runs, raw = catalog.load(name), f"{name.partition('.')[0]}.observations@files"
+        if "dataset" in runs and raw in catalog:
+            runs["dataset"]["source"] = str(self._relative(Path(str(catalog.get(raw)._path))))
+        return runs
 
     def _register(self, catalog: CatalogProtocol, name: str) -> None:
         """Put a trained network into the registry."""

@@ -230,7 +230,7 @@ def describe_run(
         "metrics": metrics,
         "dataset": {"name": study, "source": label_source, "digest": fingerprint[:32]},
         "description": f"```text\n{summary.strip()}\n```",
-        "columns": [*list(metrics)[:8], "best_baseline", "n_objects"],
+        "columns": [*metrics, "best_baseline"],
         "children": children,
     }
 
@@ -279,11 +279,13 @@ def parent_metrics(
         return {}, "none"
     nested, name = scores.iloc[0], best_baseline(scores, measure)
     headline = measure.headline.name
-    metrics = {
-        key: float(nested[key])
-        for key in (headline, *measure.interval, "chance_level", "p_value", "n_objects")
-        if key in scores and np.isfinite(nested[key])
-    }
+
+    def of_nested(*keys):
+        known = (key for key in keys if key in scores and np.isfinite(nested[key]))
+        return {key: float(nested[key]) for key in known}
+
+    # In the order in which a list of runs shows them.
+    metrics = of_nested(headline, *measure.interval, "chance_level")
     if name:
         of = {each: predictions[predictions["configuration"] == each] for each in (NESTED, name)}
         rng = np.random.default_rng(seed)
@@ -296,6 +298,5 @@ def parent_metrics(
             "minus_best_baseline_low": low,
             "minus_best_baseline_high": high,
         }
-    first = [headline, *measure.interval, "chance_level", f"baseline_{headline}"]
-    order = [*first, "minus_best_baseline", "minus_best_baseline_low", "minus_best_baseline_high"]
-    return {key: metrics[key] for key in sorted(metrics, key=(order + list(metrics)).index)}, name
+    metrics |= of_nested("p_value", "n_objects")
+    return metrics, name

@@ -36,9 +36,6 @@ class Step(NamedTuple):
     by_name: bool = False
 
 
-step = Step  # reads as what it does in a pipeline
-
-
 def study(name: str, stages: dict[str, list[Step]]) -> Pipeline:
     """The stages of a study.
 
@@ -105,8 +102,8 @@ def simulation(name: str, simulate_truth: Callable, simulate_observations: Calla
         name,
         {
             "simulation": [
-                step(simulate_truth, "params:simulation", "truth labels"),
-                step(simulate_observations, "truth params:simulation", "observations@fits"),
+                Step(simulate_truth, "params:simulation", "truth labels"),
+                Step(simulate_observations, "truth params:simulation", "observations@fits"),
             ]
         },
     )

@@ -14,7 +14,7 @@ from skyloom.pipelines.hi_profiles import (
     simulation,
     training,
 )
-from skyloom.pipelines.wiring import CLASSIFIER, COMPARISON, step
+from skyloom.pipelines.wiring import CLASSIFIER, COMPARISON, Step
 
 NAME = "hi_profiles"
 FIGURES = (
@@ -33,72 +33,72 @@ def create_pipeline() -> Pipeline:
         NAME,
         {
             "ingestion": [
-                step(ingestion.configure_sweep, f"params:sweeps {settings}", "sweep"),
-                step(
+                Step(ingestion.configure_sweep, f"params:sweeps {settings}", "sweep"),
+                Step(
                     ingestion.ingest_spectra,
                     "observations@files labels params:ingestion",
                     "profiles profile_flux rejected",
                 ),
             ],
             "features": [
-                step(
+                Step(
                     features.measure_profiles,
                     "profiles profile_flux params:features",
                     "fits asymmetry",
                 ),
-                step(features.draw_images, f"{sample} sweep", "images"),
-                step(features.paint_jpegs, f"{sample} params:features", "painted_images"),
-                step(
+                Step(features.draw_images, f"{sample} sweep", "images"),
+                Step(features.paint_jpegs, f"{sample} params:features", "painted_images"),
+                Step(
                     features.draw_galaxy_figures,
                     f"{sample} asymmetry params:features",
                     "halves_figures sample_pages galaxy_panel",
                 ),
             ],
             "augmentation": [
-                step(
+                Step(
                     augmentation.choose_classes,
                     "profiles fits asymmetry params:augmentation",
                     "classes",
                 ),
-                step(augmentation.make_split, "classes params:augmentation", "split_manifest"),
-                step(
+                Step(augmentation.make_split, "classes params:augmentation", "split_manifest"),
+                Step(
                     augmentation.plan_copies,
                     "profiles asymmetry classes sweep",
                     "augmentation_manifest",
                 ),
-                step(
+                Step(
                     augmentation.draw_augmented_images,
                     f"{sample} augmentation_manifest sweep",
                     "augmented_images",
                 ),
-                step(
+                Step(
                     augmentation.simulate_pretraining_sample,
                     "params:pretraining params:simulation sweep",
                     "pretraining_images pretraining_targets",
                 ),
             ],
             "training": [
-                step(
+                Step(
                     training.pretrain_networks,
                     f"pretraining_images pretraining_targets params:pretraining {fits}",
                     "pretrained_networks",
                 ),
-                step(
+                Step(
                     training.fit_baselines,
                     "profiles fits asymmetry split_manifest params:augmentation",
                     "baseline_predictions",
                 ),
-                step(
+                Step(
                     training.run_sweep,
                     f"profiles split_manifest {trained_on} baseline_predictions {fits}",
                     COMPARISON,
                 ),
-                step(
+                Step(
                     audit.audit_published_protocol,
                     f"profiles classes images params:audit {fits}",
                     "audit_fits audit_predictions audit_null",
                 ),
-                step(
+                Step(
                     training.fit_final_network,
                     f"profiles fits asymmetry classes {trained_on} validation_predictions "
                     "outcome sweep params:reporting",
@@ -106,33 +106,33 @@ def create_pipeline() -> Pipeline:
                 ),
             ],
             "reporting": [
-                step(
+                Step(
                     reporting.score_configurations,
                     "classes split_manifest network_predictions inner_scores permutations "
                     "baseline_predictions params:reporting",
                     "success_rates predictions selection",
                 ),
-                step(
+                Step(
                     reporting.summarise_audit,
                     "audit_fits audit_null classes",
                     "audit_summary audit_sentences",
                 ),
-                step(reporting.write_workbooks, "profiles predictions asymmetry", "workbooks"),
-                step(
+                Step(reporting.write_workbooks, "profiles predictions asymmetry", "workbooks"),
+                Step(
                     reporting.write_audit_workbooks, "profiles audit_predictions", "audit_workbooks"
                 ),
-                step(
+                Step(
                     reporting.model_info,
                     "profiles rejected classes split_manifest augmentation_manifest sweep "
                     "outcome permutations",
                     "model_info",
                 ),
-                step(
+                Step(
                     reporting.explain_predictions,
                     f"{sample} classes classifier classifier_description",
                     "explanations",
                 ),
-                step(
+                Step(
                     reporting.write_report,
                     f"{sample} images asymmetry rejected classes success_rates predictions "
                     "learning_curves selection permutations audit_fits audit_null "
@@ -141,7 +141,7 @@ def create_pipeline() -> Pipeline:
                     f"{FIGURES} report summary",
                     by_name=True,
                 ),
-                step(
+                Step(
                     reporting.describe_runs,
                     "profiles split_manifest success_rates predictions inner_scores "
                     "learning_curves sweep outcome audit_summary summary",
@@ -163,19 +163,19 @@ def create_prediction_pipeline() -> Pipeline:
         NAME,
         "prediction",
         [
-            step(
+            Step(
                 prediction.ingest_unlabelled_spectra,
                 "observations params:ingestion",
                 "profiles profile_flux rejected",
             ),
-            step(
+            Step(
                 features.measure_profiles, "profiles profile_flux params:features", "fits asymmetry"
             ),
-            step(
+            Step(
                 prediction.classify_profiles,
                 "profiles profile_flux fits asymmetry classifier",
                 "classes explanations_figure",
             ),
-            step(summarise_classes, "classes rejected classifier", "workbook summary"),
+            Step(summarise_classes, "classes rejected classifier", "workbook summary"),
         ],
     )

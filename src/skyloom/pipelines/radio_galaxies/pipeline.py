@@ -14,7 +14,7 @@ from skyloom.pipelines.radio_galaxies import (
     simulation,
     training,
 )
-from skyloom.pipelines.wiring import CLASSIFIER, COMPARISON, step
+from skyloom.pipelines.wiring import CLASSIFIER, COMPARISON, Step
 
 NAME = "radio_galaxies"
 FIGURES = (
@@ -33,65 +33,65 @@ def create_pipeline() -> Pipeline:
         NAME,
         {
             "ingestion": [
-                step(ingestion.configure_sweep, f"params:sweeps {settings}", "sweep"),
-                step(
+                Step(ingestion.configure_sweep, f"params:sweeps {settings}", "sweep"),
+                Step(
                     ingestion.ingest_cut_outs,
                     "observations@files labels params:ingestion",
                     "sources cutouts rejected",
                 ),
-                step(
+                Step(
                     ingestion.select_sample,
                     "sources cutouts review params:ingestion",
                     "sample review_table review_sheets class_samples",
                 ),
             ],
             "features": [
-                step(features.measure_sample, "sample cutouts params:features", "measurements"),
-                step(features.draw_images, "cutouts sweep", "images"),
-                step(features.draw_sample_page, "sample images", "sample_figure"),
+                Step(features.measure_sample, "sample cutouts params:features", "measurements"),
+                Step(features.draw_images, "cutouts sweep", "images"),
+                Step(features.draw_sample_page, "sample images", "sample_figure"),
             ],
             "augmentation": [
-                step(augmentation.make_split, "sample params:augmentation", "split_manifest"),
-                step(
+                Step(augmentation.make_split, "sample params:augmentation", "split_manifest"),
+                Step(
                     augmentation.make_angle_split,
                     "sample split_manifest params:augmentation",
                     "angle_split_manifest",
                 ),
-                step(
+                Step(
                     augmentation.simulate_sources,
                     "sample measurements split_manifest angle_split_manifest sweep "
                     "params:synthetic params:features params:ingestion",
                     "synthetic_sources synthetic_cutouts",
                 ),
-                step(
+                Step(
                     augmentation.train_generators,
                     f"sample cutouts split_manifest params:generators {fits}",
                     "generators generator_history generator_films generator_sheets",
                 ),
-                step(
+                Step(
                     augmentation.draw_synthetic_images,
                     "sample synthetic_sources synthetic_cutouts generators sweep params:synthetic",
                     "synthetic_images synthetic",
                 ),
             ],
             "training": [
-                step(
+                Step(
                     training.fit_baselines,
                     "measurements split_manifest params:augmentation",
                     "baseline_predictions",
                 ),
-                step(
+                Step(
                     training.run_sweep,
                     f"sample split_manifest {trained_on} baseline_predictions {fits}",
                     COMPARISON,
                 ),
-                step(
+                Step(
                     training.fit_bending_angles,
                     f"sample angle_split_manifest measurements {trained_on} params:bending {fits}",
                     "angle_predictions angle_baseline_predictions angle_inner_scores "
                     "angle_curves angle_outcome angle_networks",
                 ),
-                step(
+                Step(
                     training.fit_final_network,
                     f"sample measurements split_manifest {trained_on} validation_predictions "
                     "outcome sweep",
@@ -99,31 +99,31 @@ def create_pipeline() -> Pipeline:
                 ),
             ],
             "reporting": [
-                step(
+                Step(
                     reporting.score_configurations,
                     "split_manifest sample network_predictions inner_scores permutations "
                     "baseline_predictions outcome params:reporting",
                     "success_rates predictions selection arms",
                 ),
-                step(
+                Step(
                     reporting.score_bending_angles,
                     "angle_predictions angle_baseline_predictions angle_inner_scores sample "
                     "params:reporting",
                     "angle_scores angles angles_of_unmeasured",
                 ),
-                step(
+                Step(
                     reporting.measure_synthetic_quality,
                     f"sample split_manifest {trained_on} classifier classifier_description",
                     "synthetic_quality synthetic_histograms",
                 ),
-                step(reporting.write_workbooks, "sample predictions measurements", "workbooks"),
-                step(
+                Step(reporting.write_workbooks, "sample predictions measurements", "workbooks"),
+                Step(
                     reporting.model_info,
                     "sample rejected split_manifest angle_split_manifest synthetic_sources "
                     "synthetic generator_history sweep outcome",
                     "model_info",
                 ),
-                step(
+                Step(
                     reporting.write_report,
                     "sample rejected images success_rates arms predictions learning_curves "
                     "selection generator_history synthetic_quality synthetic_histograms "
@@ -132,7 +132,7 @@ def create_pipeline() -> Pipeline:
                     f"{FIGURES} report summary",
                     by_name=True,
                 ),
-                step(
+                Step(
                     reporting.describe_runs,
                     "sample split_manifest success_rates predictions inner_scores "
                     "learning_curves angle_scores angle_inner_scores angle_curves "
@@ -155,17 +155,17 @@ def create_prediction_pipeline() -> Pipeline:
         NAME,
         "prediction",
         [
-            step(
+            Step(
                 prediction.ingest_unlabelled_cut_outs,
                 "observations params:ingestion",
                 "sources cutouts rejected",
             ),
-            step(
+            Step(
                 prediction.classify_cut_outs,
                 "sources cutouts classifier angle_networks",
                 "classes sheets",
             ),
-            step(summarise_classes, "classes rejected classifier", "workbook summary"),
+            Step(summarise_classes, "classes rejected classifier", "workbook summary"),
         ],
         inputs=["angle_networks"],
     )
@@ -173,7 +173,7 @@ def create_prediction_pipeline() -> Pipeline:
 
 def create_download_pipeline() -> Pipeline:
     """The cut-outs of a source list, from the survey's archive."""
-    fetch = step(
+    fetch = Step(
         download.fetch_cut_outs, "source_list params:folder params:archive", "manifest labels"
     )
     return wiring.side_pipeline(NAME, "download", [fetch])

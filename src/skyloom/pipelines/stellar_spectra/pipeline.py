@@ -17,7 +17,7 @@ from skyloom.pipelines.stellar_spectra import (
     simulation,
     training,
 )
-from skyloom.pipelines.wiring import CLASSIFIER, COMPARISON, step
+from skyloom.pipelines.wiring import CLASSIFIER, COMPARISON, Step
 
 NAME = "stellar_spectra"
 FIGURES = (
@@ -35,45 +35,45 @@ def create_pipeline() -> Pipeline:
         NAME,
         {
             "ingestion": [
-                step(ingestion.configure_sweep, f"params:sweeps {settings}", "sweep"),
-                step(
+                Step(ingestion.configure_sweep, f"params:sweeps {settings}", "sweep"),
+                Step(
                     ingestion.ingest_spectra,
                     "observations@files labels params:ingestion",
                     "stars stacked_spectra rejected",
                 ),
             ],
             "features": [
-                step(features.measure_stars, "stars stacked_spectra sweep", "sample measurements"),
-                step(features.prepare_sample, "stars stacked_spectra sweep", "prepared_spectra"),
-                step(features.draw_inputs, "prepared_spectra sweep", "inputs"),
-                step(features.draw_sample_figure, "sample prepared_spectra sweep", "sample_figure"),
+                Step(features.measure_stars, "stars stacked_spectra sweep", "sample measurements"),
+                Step(features.prepare_sample, "stars stacked_spectra sweep", "prepared_spectra"),
+                Step(features.draw_inputs, "prepared_spectra sweep", "inputs"),
+                Step(features.draw_sample_figure, "sample prepared_spectra sweep", "sample_figure"),
             ],
             "augmentation": [
-                step(augmentation.make_split, "sample sweep params:augmentation", "split_manifest"),
-                step(
+                Step(augmentation.make_split, "sample sweep params:augmentation", "split_manifest"),
+                Step(
                     augmentation.train_generators,
                     f"sample prepared_spectra split_manifest params:generators {fits}",
                     "generators generator_history generator_films generator_sheets",
                 ),
-                step(
+                Step(
                     augmentation.draw_synthetic_spectra,
                     "sample prepared_spectra split_manifest generators sweep params:synthetic",
                     "synthetic_spectra synthetic",
                 ),
             ],
             "training": [
-                step(training.fit_baselines, "measurements split_manifest", "baseline_predictions"),
-                step(
+                Step(training.fit_baselines, "measurements split_manifest", "baseline_predictions"),
+                Step(
                     training.run_sweep,
                     f"sample split_manifest inputs synthetic_spectra baseline_predictions {fits}",
                     COMPARISON,
                 ),
-                step(
+                Step(
                     audit.audit_published_recipe,
                     f"sample stacked_spectra params:audit {fits}",
                     "audit audit_sentences",
                 ),
-                step(
+                Step(
                     training.fit_final_network,
                     "sample measurements split_manifest inputs synthetic_spectra "
                     "validation_predictions outcome sweep",
@@ -81,32 +81,32 @@ def create_pipeline() -> Pipeline:
                 ),
             ],
             "reporting": [
-                step(
+                Step(
                     reporting.score_configurations,
                     "split_manifest sample network_predictions inner_scores permutations "
                     "baseline_predictions sweep outcome params:reporting",
                     "success_rates predictions selection arms class_scores rare_class "
                     "success_by_snr",
                 ),
-                step(
+                Step(
                     explanation.explain_by_occlusion,
                     "sample prepared_spectra split_manifest classifier "
                     "classifier_description params:reporting",
                     "occlusion",
                 ),
-                step(
+                Step(
                     reporting.measure_synthetic_quality,
                     "sample split_manifest prepared_spectra synthetic_spectra synthetic "
                     "classifier classifier_description sweep",
                     "synthetic_quality synthetic_lines",
                 ),
-                step(reporting.write_workbooks, "sample predictions measurements", "workbooks"),
-                step(
+                Step(reporting.write_workbooks, "sample predictions measurements", "workbooks"),
+                Step(
                     reporting.model_info,
                     "sample rejected split_manifest synthetic generator_history sweep outcome",
                     "model_info",
                 ),
-                step(
+                Step(
                     reporting.write_report,
                     "sample rejected prepared_spectra split_manifest success_rates arms "
                     "class_scores rare_class success_by_snr predictions learning_curves "
@@ -115,7 +115,7 @@ def create_pipeline() -> Pipeline:
                     f"{FIGURES} report summary",
                     by_name=True,
                 ),
-                step(
+                Step(
                     reporting.describe_runs,
                     "sample split_manifest success_rates predictions inner_scores "
                     "learning_curves audit sweep outcome summary",
@@ -137,26 +137,26 @@ def create_prediction_pipeline() -> Pipeline:
         NAME,
         "prediction",
         [
-            step(
+            Step(
                 prediction.ingest_unlabelled_spectra,
                 "observations params:ingestion",
                 "stars stacked_spectra rejected",
             ),
-            step(prediction.classify_spectra, "stars stacked_spectra classifier", "classes sheets"),
-            step(summarise_classes, "classes rejected classifier", "workbook summary"),
+            Step(prediction.classify_spectra, "stars stacked_spectra classifier", "classes sheets"),
+            Step(summarise_classes, "classes rejected classifier", "workbook summary"),
         ],
     )
 
 
 def create_download_pipeline() -> Pipeline:
     """The spectra of a list of observation ids, from the archive."""
-    fetch = step(download.fetch_spectra, "source_list params:folder params:archive", "manifest")
+    fetch = Step(download.fetch_spectra, "source_list params:folder params:archive", "manifest")
     return wiring.side_pipeline(NAME, "download", [fetch])
 
 
 def create_catalogue_pipeline() -> Pipeline:
     """A catalogue of millions of rows split by spectral class and sampled."""
-    split = step(
+    split = Step(
         download.split_and_sample, "params:sources params:folder params:catalogue", "counts"
     )
     return wiring.side_pipeline(NAME, "catalogue", [split])
@@ -164,7 +164,7 @@ def create_catalogue_pipeline() -> Pipeline:
 
 def create_generation_pipeline() -> Pipeline:
     """Made spectra of the rare class, written as FITS files and as one table."""
-    make = step(
+    make = Step(
         generation.make_spectra,
         "generators params:features params:augmentation params:generation",
         "made_spectra made_table",
