@@ -76,7 +76,7 @@ def by_object(score, predictions):
 
 
 def scores_of(score, name, chance, predictions, rng):
-    low, high = bootstrap_interval(by_object(score, predictions).to_numpy(), rng)
+    low, high = bootstrap_interval(by_object(score, predictions).dropna().to_numpy(), rng)
     value = score(predictions)
     ends = {f"{name}_low": min(low, value), f"{name}_high": max(high, value)}
     known = {"n_objects": predictions["id"].nunique(), "n_seeds": predictions["seed"].nunique()}

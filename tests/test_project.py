@@ -163,6 +163,7 @@ def test_every_documented_parameter_is_read_somewhere(root, study):
     from skyloom.nets.alhassan import alhassan
     from skyloom.nets.star_cnn import star_cnn
     from skyloom.simulate import hi_profiles, radio_galaxies, stellar_spectra
+    from skyloom.spectra.optical.jitter import changed_copies
 
     folder = root / "src" / "skyloom" / "pipelines" / study
     code = "\n".join(p.read_text() for p in folder.glob("*.py") if p.name != "parameters.py")
@@ -178,7 +179,7 @@ def test_every_documented_parameter_is_read_somewhere(root, study):
         for function in (
             hi_profiles.draw_truth, radio_galaxies.draw_truth, search_procedure, alhassan,
             read_sources, download_cut_outs, stellar_spectra.draw_truth, split_catalogue,
-            download_spectra, star_cnn,
+            download_spectra, star_cnn, changed_copies,
         )
         for name in inspect.signature(function).parameters
     }  # fmt: skip

@@ -183,14 +183,20 @@ def test_angles_are_predicted_for_every_tested_source_that_has_one(finished):
     sample = pd.read_csv(project / f"data/03_primary/{STUDY}/sample.csv")
     tested = manifest.loc[manifest["role"] == "test", "id"].unique()
     expected = sample[sample["id"].isin(tested) & sample["bending_angle"].notna()]["id"]
-    for (_, _), part in table.groupby(["arm", "seed"]):
+    for (_, _), part in table.groupby(["configuration", "seed"]):
         assert sorted(part["id"]) == sorted(expected)
-    scores = reported(project, "angle_scores.csv").set_index("arm")
-    assert sorted(scores.index) == sorted(
+    scores = reported(project, "angle_scores.csv").set_index("configuration")
+    assert scores["kind"].tolist() == ["nested", *["network"] * 3, *["baseline"] * 2]
+    assert sorted(scores.index[1:]) == sorted(
         ["real", "real + geometric", "geometric", "predict the mean", "image moments"]
     )
-    own = table[table["arm"] == "real"]
-    error = (own["predicted"] - own["angle"]).abs()
+    baselines = pd.read_csv(
+        project / f"data/07_model_output/{STUDY}/angle_baseline_predictions.csv"
+    )
+    for _, part in baselines.groupby(["configuration", "seed"]):
+        assert sorted(part["id"]) == sorted(expected)
+    own = table[table["configuration"] == "real"]
+    error = (own["predicted"] - own["target"]).abs()
     assert scores.loc["real", "mae"] == pytest.approx(error.groupby(own["id"]).mean().mean())
 
 
@@ -203,10 +209,12 @@ def test_mlflow_has_a_child_for_each_configuration(finished):
     runs = client.search_runs([experiment.experiment_id])
     children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
     names = {run.data.tags["mlflow.runName"] for run in children}
-    angles = {f"bending angle: {arm}" for arm in reported(project, "angle_scores.csv")["arm"]}
+    angles = {
+        f"bending angle: {name}" for name in reported(project, "angle_scores.csv")["configuration"]
+    }
     assert names == {*ARMS, *BASELINES, *angles, "nested: best of the inner folds"}
     (regression,) = (r for r in children if r.data.tags["mlflow.runName"] == "bending angle: real")
-    scores = reported(project, "angle_scores.csv").set_index("arm")
+    scores = reported(project, "angle_scores.csv").set_index("configuration")
     assert regression.data.metrics["bending_mae"] == pytest.approx(scores.loc["real", "mae"])
     trained = SMALL["bending"] | {"n_copies": "None"}
     for key in ("epochs", "steps_per_epoch", "n_copies"):
@@ -323,8 +331,8 @@ def test_a_catalogue_of_angles_without_classes_teaches_the_regressor(finished, t
     assert "too few labelled sources to train and test a classifier" in shown
     assert "Bending angle, mean absolute error (deg): " in shown
     root = project / "data/real"
-    scores = pd.read_csv(root / f"08_reporting/{STUDY}/angle_scores.csv").set_index("arm")
-    assert scores["n_sources"].between(len(known) // 4, len(known) // 2).all()
+    scores = pd.read_csv(root / f"08_reporting/{STUDY}/angle_scores.csv").set_index("configuration")
+    assert scores["n_objects"].between(len(known) // 4, len(known) // 2).all()
     assert {"real", "real + geometric", "geometric"} <= set(scores.index)
     split = pd.read_csv(root / f"05_model_input/{STUDY}/angle_split_manifest.csv")
     kept = pd.read_csv(root / f"03_primary/{STUDY}/sample.csv").query("keep")["id"]

@@ -63,10 +63,10 @@ ARMS = pd.DataFrame(
      "difference_low": [0, 0.05], "difference_high": [0, 0.15]}
 )  # fmt: skip
 ANGLES = pd.DataFrame(
-    {"arm": np.repeat(["real", "image moments"], 20), "id": np.tile(np.arange(20), 2),
-     "angle": np.tile(np.linspace(0, 90, 20), 2), "predicted": np.linspace(0, 90, 40)}
+    {"configuration": np.repeat(["real", "image moments"], 20), "id": np.tile(np.arange(20), 2),
+     "target": np.tile(np.linspace(0, 90, 20), 2), "predicted": np.linspace(0, 90, 40)}
 )  # fmt: skip
-KINDS = pd.DataFrame({"arm": ["real", "image moments"], "kind": ["network", "baseline"]})
+KINDS = pd.DataFrame({"configuration": ["real", "image moments"], "kind": ["network", "baseline"]})
 MEASURES = {"histogram_error": ("error", 1.0), "diversity": ("diversity", 0.2)}
 HISTORY = pd.DataFrame(
     {"kind": ["dcgan", "dcgan", "vae"], "fold": 0, "class": "all", "epoch": [1, 2, 1],
@@ -74,11 +74,11 @@ HISTORY = pd.DataFrame(
      "diversity": [np.nan, 0.9, 0.8], "chosen": [False, True, True]}
 )  # fmt: skip
 CURVES = pd.DataFrame(
-    {"arm": "real", "epoch": [1, 2], "loss": [9.0, 4.0], "val_loss": [9.0, 5.0],
+    {"configuration": "real", "epoch": [1, 2], "loss": [9.0, 4.0], "val_loss": [9.0, 5.0],
      "mae": [3.0, 2.0], "val_mae": [3.0, 2.2]}
 )  # fmt: skip
 UNMEASURED = pd.DataFrame(
-    {"class": ["FRI", "bent", "bent"], "arm": "geometric", "predicted": [5.0, 50.0, 70.0]}
+    {"class": ["FRI", "bent", "bent"], "configuration": "geometric", "predicted": [5.0, 50.0, 70.0]}
 )
 
 
@@ -126,9 +126,9 @@ def test_nothing_to_show_is_a_figure_too(figure):
 def test_angles_stand_at_their_place():
     left, right = plots.angles_figure(ANGLES, KINDS, n_bins=2).axes
     first = left.lines[0]
-    own = ANGLES[ANGLES["arm"] == "real"]
-    np.testing.assert_allclose(first.get_xdata(), own["angle"])
+    own = ANGLES[ANGLES["configuration"] == "real"]
+    np.testing.assert_allclose(first.get_xdata(), own["target"])
     np.testing.assert_allclose(first.get_ydata(), own["predicted"])
-    error = (own["predicted"] - own["angle"]).abs()
-    low = own["angle"] < 45
+    error = (own["predicted"] - own["target"]).abs()
+    low = own["target"] < 45
     np.testing.assert_allclose(right.lines[0].get_ydata(), [error[low].mean(), error[~low].mean()])

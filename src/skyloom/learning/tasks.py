@@ -110,7 +110,7 @@ def code_digest(work: Callable[..., Result]) -> str:
     Parameters
     ----------
     work : callable
-        A function of a module of this package.
+        A function of a module of this package, or a partial of one.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def code_digest(work: Callable[..., Result]) -> str:
         or not, also inside of functions; but for figures. Nothing is listed by hand, so that
         nothing can be forgotten.
     """
-    return _digest_of_module(work.__module__)
+    return _digest_of_module(getattr(work, "func", work).__module__)
 
 
 @functools.cache

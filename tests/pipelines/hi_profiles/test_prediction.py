@@ -58,6 +58,7 @@ def description_of(sample, **features):
         "configuration": base.model_dump(mode="json"),
         "class_names": NAMES,
         "class_values": [0, 1, 3],
+        "objects": "galaxies",
         "n_objects": 300,
         "temperature": 1.0,
         "sample": sample,
@@ -274,7 +275,5 @@ def test_the_workbook_holds_classes_and_rejections(summary):
 
 
 def test_nothing_rejected_is_said(sample, classified, likeness):
-    _, words = summarise_classes(
-        classified[1], sample[4][:0], (None, description_of(likeness))
-    )
+    _, words = summarise_classes(classified[1], sample[4][:0], (None, description_of(likeness)))
     assert "0 rejected (none)." in words

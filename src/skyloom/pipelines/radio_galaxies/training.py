@@ -289,9 +289,9 @@ def angle_child(child: dict[str, Any]) -> dict[str, Any]:
     return child | {
         "name": name,
         "params": child["params"] | {"configuration": name},
-        **{
-            kind: {f"bending_{key}": value for key, value in child[kind].items()}
-            for kind in ("metrics", "curves")
+        "metrics": {f"bending_{key}": value for key, value in child["metrics"].items()},
+        "curves": {
+            key.replace("epoch_", "epoch_bending_"): value for key, value in child["curves"].items()
         },
     }
 
