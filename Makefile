@@ -13,8 +13,12 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 run: $(VENV)/installed       ## simulate a sample and run the whole HI-profile study
 	$(BIN)/kedro run
 
+# In two parts, each with workers of its own: TensorFlow gives no memory back.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/installed      ## all tests
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) tests/test_*.py
+	$(PYTEST) tests/*/
 
 lint: $(VENV)/installed      ## style, formatting and import rules
 	$(BIN)/ruff check .

@@ -31,7 +31,8 @@ ROOT = Path(__file__).parents[1]
 
 def pytest_collection_modifyitems(items):
     """Whole studies first: a worker that has a long file left at the end would work alone."""
-    items.sort(key=lambda item: item.path.parent != ROOT / "tests")
+    studies = {item.path for item in items if "shared_project" in item.fixturenames}
+    items.sort(key=lambda item: item.path not in studies)
 
 
 @pytest.fixture(scope="session")
