@@ -93,8 +93,8 @@ def sign(app, what, name, obj, options, signature, returns):
 
 def skip(app, what, name, obj, skip, options):
     """Leave out attributes of classes, which stand in their docstrings."""
-    if inspect.isclass(obj) and obj.__name__ != name:
-        return True  # a generic model with its types
+    if inspect.isclass(obj) and ("[" in name or obj.__name__ != name):
+        return True  # a generic model with its types: pydantic adds it to the module, "[" and all
     if what == "class" and not (inspect.isroutine(obj) and obj.__doc__):
         return not isinstance(obj, property)
     return None

@@ -69,8 +69,11 @@ def finished(study):
 
 def test_the_page_has_all_files_of_a_study(files):
     folder = f"src/skyloom/pipelines/{STUDY}"
-    modules = ("parameters", "ingestion", "features", "fitting", "training", "reporting")
-    expected = {f"{folder}/{name}.py" for name in (*modules, "pipeline")}
+    modules = (
+        "parameters", "simulation", "ingestion", "features", "augmentation", "fitting", "training",
+        "reporting", "prediction", "pipeline",
+    )  # fmt: skip
+    expected = {f"{folder}/{name}.py" for name in modules}
     expected |= {f"{folder}/report.html.jinja"}
     expected |= {f"conf/base/{STUDY}/{name}.yml" for name in ("catalog", "parameters")}
     assert set(files) == expected
@@ -128,6 +131,16 @@ def test_new_images_are_measured_and_broken_ones_are_listed(finished, tmp_path):
     truth = pd.read_csv(project / f"data/01_raw/{STUDY}/truth.csv").set_index("id")["brightness"]
     assert table["id"].tolist() == ["S001", "S002"]
     np.testing.assert_allclose(table["brightness"], truth.loc[table["id"]], atol=0.25)
+    assert pd.read_csv(folder / "rejected.csv")["file"].tolist() == ["broken.fits"]
+
+
+def test_a_folder_of_broken_images_gives_an_empty_table_and_the_reasons(finished, tmp_path):
+    project, _ = finished
+    (tmp_path / "broken.fits").write_bytes(b"SIMPLE")
+    run(project, ".prediction", folder=str(tmp_path))
+    folder = project / f"data/08_reporting/{STUDY}/prediction"
+    assert pd.read_csv(folder / "classes.csv").columns.tolist() == ["id", "file", "brightness"]
+    assert pd.read_csv(folder / "classes.csv").empty
     assert pd.read_csv(folder / "rejected.csv")["file"].tolist() == ["broken.fits"]
 
 

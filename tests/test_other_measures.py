@@ -353,7 +353,7 @@ def logged(study, resumed, scored):
         summary=words(study, scores), params={}, children=children,
     )  # fmt: skip
     config = {
-        "tracking_uri": f"sqlite:///{study.folder}/mlflow.db", "experiment": study.name,
+        "tracking_uri": "sqlite:///mlflow.db", "experiment": study.name,
         "artefacts": "files",
     }  # fmt: skip
     parent = ParentRun.start(config, study.folder, tags={})

@@ -108,7 +108,11 @@ _ANNOUNCEMENT = re.compile(rb"I\d{4} |WARNING: All log messages before absl::Ini
 
 @contextmanager
 def _no_announcements() -> Iterator[None]:
-    """Leave TensorFlow's information out of what is written to the standard error, also by C."""
+    """Leave TensorFlow's information out of what is written to the standard error, also by C.
+
+    What C says before it aborts the whole process, as on a processor without the instructions that
+    it was built for, is lost with it; ``python -c "import tensorflow"`` shows it.
+    """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as written:
         original = os.dup(2)
@@ -157,6 +161,8 @@ def connect(parameters: ClusterParameters, image_size: int) -> Iterator[tuple[An
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "4 GiB"})
 
     class _Quiet(WorkerPlugin):  # of workers that come later, too
+        name = "skyloom-quiet"  # else a scheduler that lives on gets one more with each run
+
         def setup(self, **_) -> None:
             quieten_tensorflow()
 

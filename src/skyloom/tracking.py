@@ -268,7 +268,7 @@ class ParentRun:
             try:
                 self.client.create_registered_model(name)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
                     raise
             version = self.client.create_model_version(
                 name,
@@ -279,6 +279,9 @@ class ParentRun:
                 model_id=logged.model_id,
             ).version
             self.client.set_registered_model_alias(name, alias, version)
+            # By which its page leads to the registered version.
+            versions = json.dumps([{"name": name, "version": version}])
+            self.client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": versions})
         return f"models:/{name}@{alias}"
 
     def _batch(self, run_id, *, params=None, tags=None, metrics=None, curves=None):

@@ -183,6 +183,21 @@ def test_more_seeds_are_no_more_objects():
         assert once[name] == pytest.approx(often[name])
 
 
+def test_a_network_that_says_nothing_of_some_objects_is_not_the_better_for_it():
+    truth = np.array([60.0, 90.0, np.nan])
+    said = np.array([[60.0], [np.nan], [120.0]]) / 90
+    assert np.isnan(ANGLES.score(ANGLES.table(truth, said)))
+    said[1] = 91 / 90
+    assert ANGLES.score(ANGLES.table(truth, said)) == pytest.approx(-0.5)  # of the known two
+
+
+def test_of_no_objects_there_is_an_empty_table_and_no_score():
+    table = ANGLES.table(np.empty(0), np.empty((0, 8)))
+    assert table.columns.tolist() == list(ANGLES.table_columns)
+    assert table.empty
+    assert np.isnan(ANGLES.score(table))
+
+
 def test_errors_are_compared_object_by_object():
     generator = np.random.default_rng(4)
     truth = generator.uniform(60, 120, 80)

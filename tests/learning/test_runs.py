@@ -191,7 +191,7 @@ def test_the_run_says_what_was_compared_on_which_data(classes):
         "name": "brightness", "source": "a table", "digest": fingerprint[:32],
     }  # fmt: skip
     params = run["params"]
-    assert (params["n_objects"], params["n_classes"], params["seeds"]) == (N, 2, [0, 1])
+    assert (params["n_in_split"], params["n_classes"], params["seeds"]) == (N, 2, [0, 1])
     assert (params["n_folds"], params["n_inner_folds"]) == (2, 2)
     assert (params["best_baseline"], params["colour"]) == (LINE, "red")
     assert "one\ntwo" in run["description"]
@@ -205,6 +205,15 @@ def test_parameters_that_are_varied_are_told_as_varied_and_the_others_as_they_ar
     assert values["widths"] == "varied"
     assert values["architecture"] == "ring_cnn"
     assert values["size"] == 32
+
+
+def test_an_axis_of_one_value_is_told_by_its_value():
+    grid = {"network.widths": [[4], [4, 8]], "training.epochs": [7]}
+    values = base_parameters(Sweep.lay_out(SweepParameters(grid=grid), SWEEP.base))
+    assert (values["widths"], values["epochs"]) == ("varied", 7)
+    space = {"training.epochs": [7, 9]}
+    search = Sweep.lay_out(SweepParameters(search={"n_trials": 2, "space": space}), SWEEP.base)
+    assert base_parameters(search)["epochs"] == "varied"
 
 
 @pytest.mark.parametrize("measure", ["classes", "numbers"])
@@ -240,5 +249,5 @@ def test_a_run_with_nothing_trained_has_neither_metrics_nor_children():
     assert json.loads(json.dumps(run)) == run
     assert run["children"] == []
     assert run["metrics"] == {}
-    assert run["params"]["n_objects"] == 0
+    assert run["params"]["n_in_split"] == 0
     assert run["params"]["best_baseline"] == run["tags"]["label_source"] == "none"

@@ -181,6 +181,14 @@ def test_what_a_module_imports_is_followed_also_inside_of_functions():
     assert all(name.partition(".")[0] == "skyloom" for name in modules)
 
 
+def test_a_relative_import_is_refused_since_nobody_would_follow_it(monkeypatch):
+    from skyloom.learning import tasks
+
+    monkeypatch.setattr(tasks, "_source", lambda _: "from .fitting import predict\n")
+    with pytest.raises(ImportError, match=r"skyloom\.anything imports relatively in line 1"):
+        imported_modules("skyloom.anything")
+
+
 def test_what_parameters_import_has_no_part_in_a_result():
     name = "skyloom.pipelines.hi_profiles.parameters"
     assert imported_modules(name) == {name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -317,7 +318,8 @@ def _scaled(scale, truth):
 
 
 def _number_table(scale, limits, truth, prediction):
-    values = prediction.reshape(len(truth), -1) * scale
+    # Not -1, which has no answer where there are no objects.
+    values = prediction.reshape(len(truth), math.prod(prediction.shape[1:])) * scale
     mean = values.mean(axis=1)
     return pd.DataFrame(
         {
@@ -329,7 +331,10 @@ def _number_table(scale, limits, truth, prediction):
 
 
 def _minus_error(table):
-    return -float((table["predicted"] - table["target"]).abs().mean())
+    known = _known(table)
+    # With its NaN: a network that says nothing of some objects is not the better for it.
+    error = (known["predicted"] - known["target"]).abs().mean(skipna=False)
+    return -float(error)
 
 
 def _known(predictions):

@@ -142,6 +142,7 @@ def compare_configurations(
     log: Callable[[dict[str, Any]], None],
     truth: np.ndarray | None = None,
     n_inner_folds: int = 1,
+    about: str = "sweep",
 ) -> Comparison:
     """Cross-validate every configuration, and where it is asked for the whole on shuffled classes.
 
@@ -174,6 +175,8 @@ def compare_configurations(
         Of the rows of the shared arrays; by default the classes of the manifest.
     n_inner_folds : int
         Of the manifest, for the shuffles.
+    about : str
+        What the bar in the terminal is called.
 
     Returns
     -------
@@ -199,7 +202,7 @@ def compare_configurations(
         shuffled = permuted_manifest(manifest, n_inner_folds, sweep.parameters.seed + number)
         procedures += _procedures(sweep, splits_of(shuffled, row_of), fit, measure, number)
 
-    progress = _Progress(measure)
+    progress = _Progress(measure, about)
     gathered = _Gathered(measure, ids, type(sweep.base), score, log)
     for outcome in run_all(
         procedures, work, shared, store, cluster,
@@ -215,8 +218,9 @@ def compare_configurations(
 class _Gathered:
     """What came of the configurations, in whatever order they are finished."""
 
-    def __init__(self, measure, ids, study, score, log) -> None:
-        self._measure, self._ids, self._study = measure, ids, study
+    def __init__(self, measure, ids, configuration_type, score, log) -> None:
+        self._measure, self._ids = measure, ids
+        self._configuration_type = configuration_type
         self._score, self._log = score, log
         self._nothing = no_comparison(measure)
         self._tables = {
@@ -236,7 +240,7 @@ class _Gathered:
         self._configurations[name] = configuration and configuration.model_dump(mode="json")
         if outcome.error:
             self._failed[name] = outcome.error
-            self._log(failed_run(self._study, configuration, name, outcome.error))
+            self._log(failed_run(self._configuration_type, configuration, name, outcome.error))
             return None
         table, self._validations[name] = (
             part.assign(configuration=name, id=self._ids[part["row"]]).drop(columns="row")
@@ -328,10 +332,10 @@ def _procedures(sweep: Sweep, splits: list[Split], fit, measure, permutation: in
 class _Progress:
     """Bar with the best configuration so far, by inner scores, and the chance level."""
 
-    def __init__(self, measure: Measure) -> None:
+    def __init__(self, measure: Measure, about: str) -> None:
         self._measure = measure
         self._best = (-np.inf, "")
-        self._bar = tqdm(desc="sweep", unit="fit", total=0)
+        self._bar = tqdm(desc=about, unit="fit", total=0)
         self._show()
 
     def task(self, done: int, known: int) -> None:

@@ -15,13 +15,16 @@ from skyloom.learning.results import NESTED, best_baseline, file_name
 
 
 def run_parameters(
-    study: type[Configuration], configuration: Configuration | None, name: str, kind: str
+    configuration_type: type[Configuration],
+    configuration: Configuration | None,
+    name: str,
+    kind: str,
 ) -> dict[str, Any]:
     """Parameters of a child run; the same keys for networks and baselines.
 
     Parameters
     ----------
-    study : type of Configuration
+    configuration_type : type of Configuration
         The study's own.
     configuration : Configuration or None
         None for a baseline.
@@ -33,7 +36,7 @@ def run_parameters(
     dict of str to value
     """
     values = {"configuration": name, "kind": kind}
-    for section, names in study.swept.items():
+    for section, names in configuration_type.swept.items():
         for field in names:
             value = getattr(getattr(configuration, section), field) if configuration else "none"
             values[field] = "-".join(map(str, value)) if isinstance(value, tuple) else value
@@ -41,13 +44,16 @@ def run_parameters(
 
 
 def failed_run(
-    study: type[Configuration], configuration: Configuration | None, name: str, error: str
+    configuration_type: type[Configuration],
+    configuration: Configuration | None,
+    name: str,
+    error: str,
 ) -> dict[str, Any]:
     """Child run of a configuration that failed or was pruned.
 
     Parameters
     ----------
-    study : type of Configuration
+    configuration_type : type of Configuration
         The study's own.
     configuration : Configuration or None
         None where its values did not go together.
@@ -63,7 +69,7 @@ def failed_run(
     pruned = error == "pruned"
     return {
         "name": name,
-        "params": run_parameters(study, configuration, name, "network"),
+        "params": run_parameters(configuration_type, configuration, name, "network"),
         "metrics": {},
         "curves": {},
         "tags": {"error": error},
@@ -113,7 +119,7 @@ def network_run(
 
 
 def describe_children(
-    study: type[Configuration],
+    configuration_type: type[Configuration],
     measure: Measure,
     scores: pd.DataFrame,
     inner: pd.DataFrame,
@@ -124,7 +130,7 @@ def describe_children(
 
     Parameters
     ----------
-    study : type of Configuration
+    configuration_type : type of Configuration
         The study's own.
     measure : Measure
         What was asked.
@@ -147,16 +153,19 @@ def describe_children(
         name = row["configuration"]
         metrics = {key: float(value) for key, value in row.items() if key not in text}
         if row["kind"] == "network":
-            own = (table[table["configuration"] == name] for table in (inner, curves))
-            known = study.model_validate(outcome["configurations"][name])
-            child = network_run(known, measure, metrics, *own)
+            of_it = (table[table["configuration"] == name] for table in (inner, curves))
+            configuration = configuration_type.model_validate(outcome["configurations"][name])
+            child = network_run(configuration, measure, metrics, *of_it)
         else:
-            params = run_parameters(study, None, name, row["kind"])
+            params = run_parameters(configuration_type, None, name, row["kind"])
             child = {"name": name, "params": params, "metrics": metrics, "curves": {}}
         children.append(child | {"file": file_name(name)})
     for name, error in outcome["failed"].items():
-        content = outcome["configurations"][name]
-        child = failed_run(study, content and study.model_validate(content), name, error)
+        # None where no configuration of the name could even be made.
+        configuration = outcome["configurations"][name]
+        if configuration is not None:
+            configuration = configuration_type.model_validate(configuration)
+        child = failed_run(configuration_type, configuration, name, error)
         children.append(child | {"file": file_name(name)})
     return children
 
@@ -218,7 +227,7 @@ def describe_run(
             "skyloom_version": skyloom.__version__,
         },
         "params": {
-            "n_objects": manifest["id"].nunique(),
+            "n_in_split": manifest["id"].nunique(),
             "n_classes": manifest["class"].nunique() if measure.has_classes else 0,
             "n_folds": manifest["fold"].nunique(),
             "n_inner_folds": manifest["inner"].nunique(),
@@ -248,9 +257,11 @@ def base_parameters(sweep: Sweep) -> dict[str, Any]:
     dict of str to value
         By the name of the parameter; ``varied`` in place of a value that the sweep varies.
     """
-    values = run_parameters(type(sweep.base), sweep.base, "all", "parent")
-    axes = sweep.parameters.axes
-    varied = {axis.partition(".")[2]: "varied" for axis in axes}
+    # A grid may set one value in place of that of the base.
+    first = sweep.configurations[0] if sweep.configurations else sweep.base
+    values = run_parameters(type(first), first, "all", "parent")
+    axes, grid = sweep.parameters.axes, sweep.parameters.grid or {}
+    varied = {axis.partition(".")[2]: "varied" for axis in axes if len(grid.get(axis, ())) != 1}
     return {"sweep": ", ".join(axes), **values, **varied}
 
 

@@ -162,7 +162,11 @@ def _imports(module: str) -> list[str]:
     for node in ast.walk(ast.parse(_source(module))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            if module.partition(".")[0] == package:
+                msg = f"{module} imports relatively in line {node.lineno}; name the module in full"
+                raise ImportError(msg)
+        elif isinstance(node, ast.ImportFrom):
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     # What is imported from a module may be a function of it.
     return [

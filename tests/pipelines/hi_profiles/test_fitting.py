@@ -1,7 +1,5 @@
 """One fit, and what it is given, on toy images with a strong signal."""
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -137,25 +135,9 @@ def test_the_code_of_a_fit_is_that_of_its_networks_and_of_its_training_and_of_no
     assert "skyloom.pipelines.hi_profiles.reporting" not in modules
 
 
-def code_of(work, *arguments):
-    """Modules of this package that run while a function does."""
-    modules = set()
-
-    def note(frame, event, _):
-        if event == "call" and frame.f_code.co_name != "<module>":
-            modules.add(frame.f_globals.get("__name__", ""))
-
-    sys.setprofile(note)
-    try:
-        work(*arguments, threads=1)
-    finally:
-        sys.setprofile(None)
-    return {name for name in modules if name.partition(".")[0] == "skyloom"}
-
-
 @pytest.mark.parametrize("start", ["scratch", "fine_tuned"])
 @pytest.mark.parametrize("architecture", ["ring_cnn", "folded_cnn"])
-def test_a_fit_runs_no_code_that_is_not_in_its_key(architecture, start):
+def test_a_fit_runs_no_code_that_is_not_in_its_key(code_of, architecture, start):
     base = base_of(
         augmentation={"n_copies": 1},
         network={"architecture": architecture, "widths": [5]},  # compiled anew
@@ -171,7 +153,7 @@ def test_a_fit_runs_no_code_that_is_not_in_its_key(architecture, start):
     assert modules <= imported_modules(fitting.__name__)
 
 
-def test_a_pretraining_runs_no_code_that_is_not_in_its_key():
+def test_a_pretraining_runs_no_code_that_is_not_in_its_key(code_of):
     base = base_of(training={"start": "fine_tuned"})
     settings = {"network": base.network.model_dump(mode="json"), "quadrant": True, "seed": 0}
     settings |= {"images": "images", "epochs": 1, "batch_size": 16, "learning_rate": 1e-3}

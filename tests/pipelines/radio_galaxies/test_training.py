@@ -4,7 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skyloom.compute import ClusterParameters
 from skyloom.learning.generative import maker_with
+from skyloom.learning.results import NESTED
+from skyloom.learning.tasks import ResultStore, imported_modules
+from skyloom.pipelines.radio_galaxies import fitting
 from skyloom.pipelines.radio_galaxies.fitting import (
     ANGLE_SCALE,
     ANGLES,
@@ -16,12 +20,21 @@ from skyloom.pipelines.radio_galaxies.fitting import (
 )
 from skyloom.pipelines.radio_galaxies.parameters import (
     AugmentationParameters,
+    BendingParameters,
     Configuration,
     FeatureParameters,
     NetworkParameters,
+    ReportingParameters,
+    Sweep,
+    SweepParameters,
     TrainingParameters,
 )
-from skyloom.pipelines.radio_galaxies.training import angle_manifest
+from skyloom.pipelines.radio_galaxies.reporting import score_bending_angles
+from skyloom.pipelines.radio_galaxies.training import (
+    angle_child,
+    angle_manifest,
+    fit_bending_angles,
+)
 
 SIZE = 16
 RNG = np.random.default_rng(0)
@@ -189,6 +202,16 @@ def test_angles_are_learnt_in_degrees_and_say_how_they_change_by_turning():
     )  # both in degrees
 
 
+def test_a_fit_runs_no_code_that_is_not_in_its_key(code_of):
+    rows = {"train": np.arange(24), "validation": np.arange(24, 32), "test": np.arange(32, 40)}
+    for task, n_outputs, targets in ((fit_task, 2, CLASSES), (fit_angle_task, 1, TRUTH / 90)):
+        settings, shared = given("real + geometric", n_outputs, network__widths=(5,))
+        told = {f"{role}_targets": targets[rows[role]] for role in ("train", "validation")}
+        modules = code_of(task, settings, rows | told, shared)
+        assert "skyloom.nets.alhassan" in modules
+        assert modules <= imported_modules(fitting.__name__)
+
+
 def test_without_observed_angles_some_synthetic_ones_stop_the_training():
     settings, shared = given("geometric", n_outputs=1)
     none = {"train": np.arange(0), "validation": np.arange(0)}
@@ -227,6 +250,50 @@ def test_sources_without_an_angle_are_predicted_once_a_seed_and_learnt_from_neve
     )
 
 
+def test_where_nobody_has_measured_an_angle_simulated_ones_teach_it_and_nothing_is_scored(tmp_path):
+    ids = np.array([f"S{number:02d}" for number in range(40)])
+    sample = pd.DataFrame(
+        {"id": ids, "group": ids, "sha256": ids, "keep": True, "class": "bent",
+         "bending_angle": np.nan}
+    )  # fmt: skip
+    split = sample[["id", "group", "sha256"]].assign(
+        seed=0, fold=0, inner=0, role=np.resize(["train", "validation", "test"], 40), **{"class": 0}
+    )
+    measured = sample[["id"]].assign(bending_angle=np.linspace(0, 90, 40))
+    base = configuration()
+    sweep = Sweep.lay_out(SweepParameters(grid={"augmentation.arm": ["real"]}, bending=True), base)
+    pool = fit_settings([configuration("geometric")], 0, 0, n_outputs=1)["synthetic"]
+    made = pd.DataFrame(
+        {"pool": pool, "class": POOL["class"], "bending_angle": POOL["angle"] * ANGLE_SCALE}
+    )
+    predictions, baselines, inner, curves, outcome, networks = fit_bending_angles(
+        sample, split, measured, {base.input_variant: lambda: IMAGES},
+        {pool: lambda: POOL["images"]}, made, sweep, ResultStore(tmp_path),
+        BendingParameters(epochs=1, steps_per_epoch=1), ClusterParameters(n_workers=0),
+    )  # fmt: skip
+    assert outcome["failed"] == {}
+    assert outcome["chosen"]["augmentation"]["arm"] == "geometric"  # the others need observed ones
+    assert set(predictions["id"]) == set(ids)
+    assert predictions["target"].isna().all()
+    assert predictions["predicted"].between(0, 180).all()
+    assert curves["epoch"].tolist() == [1]
+    assert len(inner) == len(networks) == 1
+    scores, angles, unmeasured = score_bending_angles(
+        predictions, baselines, inner, sample, ReportingParameters(seed=0)
+    )
+    assert set(angles["configuration"]) >= {"geometric", NESTED}
+    assert scores["mae"].isna().all()
+    assert set(unmeasured["id"]) == set(ids)
+
+
+def test_a_run_of_the_angles_has_no_workbook_of_the_classes():
+    child = {"name": NESTED, "file": "nested", "params": {}, "metrics": {}, "curves": {}}
+    told = angle_child(child)
+    assert told["name"] == f"bending angle: {NESTED}"
+    assert told["file"] not in (child["file"], "")
+    assert "bending" in told["file"]
+
+
 # --- generators -----------------------------------------------------------------------------------
 
 
@@ -253,6 +320,18 @@ def test_pieces_of_a_training_are_the_training(kind):
         np.concatenate([first["history"], second["history"]]), whole["history"], rtol=1e-4
     )
     np.testing.assert_allclose(second["frame"], whole["frame"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["dcgan", "vae"])
+def test_a_generator_runs_no_code_that_is_not_in_its_key(code_of, kind):
+    arguments = (
+        generator_settings(kind=kind, width=24),
+        {"classes": CLASSES},
+        {"all": IMAGES},
+    )  # compiled anew
+    modules = code_of(train_generator_task, *arguments)
+    assert f"skyloom.nets.{kind}" in modules
+    assert modules <= imported_modules(fitting.__name__)
 
 
 def test_a_network_from_a_checkpoint_makes_the_images_of_the_checkpoint():

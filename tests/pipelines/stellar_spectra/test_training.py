@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from skyloom.learning.fitting import TrainingParameters
+from skyloom.learning.tasks import imported_modules
+from skyloom.pipelines.stellar_spectra import fitting
 from skyloom.pipelines.stellar_spectra.audit import (
     AUDIT_COLUMNS,
     audit_in_words,
@@ -105,6 +107,17 @@ def test_a_fit_learns_lines_and_comes_out_the_same_twice():
     np.testing.assert_array_equal(first["test_prediction"], second["test_prediction"])
 
 
+def test_a_fit_runs_no_code_that_is_not_in_its_key(code_of):
+    settings = settings_of("class weights") | {"epochs": [1]}
+    classes = np.tile([0, 1, 2], 20).astype(np.int32)
+    rows = {"train": np.arange(30), "validation": np.arange(30, 45), "test": np.arange(45, 60)}
+    told = {f"{role}_targets": classes[rows[role]] for role in ("train", "validation")}
+    shared = {settings["spectra"]: stars(classes)[..., None]}
+    modules = code_of(fit_task, settings, rows | told, shared)
+    assert "skyloom.nets.star_cnn" in modules
+    assert modules <= imported_modules(fitting.__name__)
+
+
 def generator_settings(**changes):
     return {
         "images": "O", "kind": "spectral_gan", "n_classes": 1, "size": N, "latent": 4, "width": 16,
@@ -127,6 +140,15 @@ def test_a_generator_taken_up_again_goes_on_as_if_it_had_not_stopped():
     assert whole["frame"].shape == (6, N)
     assert float(whole["spectrum_error"]) > 0
     assert float(whole["diversity"]) > 0
+
+
+def test_a_generator_runs_no_code_that_is_not_in_its_key(code_of):
+    shared = {"O": 1 + stars(np.zeros(24, int))[..., None]}
+    classes = {"classes": np.zeros(24, np.int32)}
+    settings = generator_settings(last=1, width=24)  # compiled anew
+    modules = code_of(train_generator_task, settings, classes, shared)
+    assert "skyloom.nets.spectral_gan" in modules
+    assert modules <= imported_modules(fitting.__name__)
 
 
 def test_made_spectra_are_drawn_from_all_folds_in_turn():

@@ -127,8 +127,8 @@ def create_pipeline() -> Pipeline:
                     reporting.write_report,
                     "sample rejected images success_rates arms predictions learning_curves "
                     "selection generator_history synthetic_quality synthetic_histograms "
-                    "angles angle_scores angle_curves angles_of_unmeasured sweep outcome "
-                    "model_info params:reporting",
+                    "angles angle_scores angle_curves angles_of_unmeasured angle_outcome sweep "
+                    "outcome model_info params:reporting",
                     f"{FIGURES} report summary",
                     by_name=True,
                 ),

@@ -309,6 +309,7 @@ def write_report(
     angle_scores: pd.DataFrame,
     angle_curves: pd.DataFrame,
     angles_of_unmeasured: pd.DataFrame,
+    angle_outcome: dict[str, Any],
     sweep: Sweep,
     outcome: dict[str, Any],
     model_info: dict[str, str],
@@ -367,7 +368,8 @@ def write_report(
         unused=unused.assign(reason=unused["reason"] + ": " + unused["value"].astype(str)),
         info=model_info,
         selection=selection,
-        failed=outcome["failed"],
+        failed=outcome["failed"]
+        | {f"bending angle: {name}": error for name, error in angle_outcome["failed"].items()},
         quality=synthetic_quality,
         angles=_angles_as_shown(angle_scores),
     )

@@ -24,7 +24,7 @@ from skyloom.evaluation.splits import MANIFEST_COLUMNS
 from skyloom.images.moments import moment_features
 from skyloom.learning.comparison import Comparison, compare_configurations, no_comparison
 from skyloom.learning.final import describe_classifier, fit_final, rows_and_classes, untrained
-from skyloom.learning.results import scorer
+from skyloom.learning.results import file_name, scorer
 from skyloom.learning.tasks import ResultStore
 from skyloom.pipelines.radio_galaxies.features import (
     class_names,
@@ -180,10 +180,12 @@ def fit_bending_angles(
         truth=truth,
         score=scorer(baselines, reference, ANGLES),
         log=lambda child: tracking.log_child(angle_child(child)),
+        about="bending angles",
     )
     chosen = Configuration.model_validate(compared.outcome["chosen"])
     first = int(manifest["fold"].min())
     settings = fit_settings([chosen], first, sweep.parameters.seed, n_outputs=1)
+    settings["real_share"] = 1.0  # nothing is left out, whatever a learning curve did
     rows = np.flatnonzero(sample["id"].isin(manifest["id"]) & np.isfinite(truth))
     network, _ = fit_final(
         settings, shared, rows, ANGLES.target(truth[rows]),
@@ -288,6 +290,7 @@ def angle_child(child: dict[str, Any]) -> dict[str, Any]:
     name = f"bending angle: {child['name']}"
     return child | {
         "name": name,
+        "file": file_name(name),  # else the workbook of the classes would be attached
         "params": child["params"] | {"configuration": name},
         "metrics": {f"bending_{key}": value for key, value in child["metrics"].items()},
         "curves": {

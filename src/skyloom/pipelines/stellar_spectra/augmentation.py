@@ -263,7 +263,6 @@ def draw_synthetic_spectra(
             if "repeats" in sweep.arms and len(members):
                 made["repeats"] = flux
             if "jitter" in sweep.arms and len(members):
-                changes = synthetic.jitter
                 step = features.step if features.preparation == "corrected" else LAMOST_STEP
                 changes = synthetic.jitter.model_dump()
                 made["jitter"] = changed_copies(
