@@ -251,7 +251,7 @@ def test_new_cut_outs_are_classified(finished, tmp_path):
     assert list(book) == ["classes", "rejected"]
 
 
-def test_another_study_of_the_same_sample_is_one_command(finished):
+def test_another_sweep_of_the_same_sample_is_one_command(finished):
     project, _ = finished
     before = (project / f"data/08_reporting/{STUDY}/success_rates.csv").read_bytes()
     changed = {STUDY: {"sweeps": {"named": {"image_size": {"grid": {"features.size": [16, 24]}}}}}}

@@ -462,3 +462,24 @@ def test_the_cluster_is_on_this_machine_unless_told_otherwise():
         if path.exists():
             parameters = yaml.safe_load(path.read_text())
             assert ClusterParameters(**parameters["cluster"]) == ClusterParameters()
+
+
+class HighestValue:
+    """A trial of Optuna that takes the last of what it is offered."""
+
+    def suggest_categorical(self, _name, choices):
+        return choices[-1]
+
+
+def test_what_a_search_asks_for_has_been_drawn_and_pre_trained():
+    space = {
+        "features.size": [8, 16], "augmentation.n_copies": [0, 2], "network.widths": [[4], [4, 8]],
+        "training.start": ["scratch", "fine_tuned"],
+    }  # fmt: skip
+    sections = ("features", "augmentation", "network", "training")
+    base = Configuration(name="base", **{section: MODELS[section]() for section in sections})
+    sweep = Sweep.lay_out(SweepParameters(search={"space": space}), base)
+    asked = sweep.suggest(HighestValue(), "0.0.01")
+    assert asked.variant in sweep.variants
+    assert asked.training.start == "fine_tuned"
+    assert asked.pretrained_name in sweep.pretrained
