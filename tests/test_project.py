@@ -139,6 +139,21 @@ def test_arguments_of_node_functions_bear_the_names_of_their_entries(registered,
             assert argument == name, f"{node.name}: {entry}"
 
 
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+@pytest.mark.parametrize("runtime_params", [{}, {"sweep": "copies"}])
+def test_prediction_takes_the_network_that_a_run_of_the_same_words_registers(
+    root, environment, runtime_params
+):
+    loader = OmegaConfigLoader(
+        str(root / "conf"), env=environment, runtime_params=runtime_params, **CONFIG_LOADER_ARGS
+    )
+    catalog = loader["catalog"]
+    registered = catalog["{study}.classifier"]["metadata"]["skyloom"]
+    taken = catalog["{study}.prediction.classifier"]["model"]
+    assert taken == f"models:/{registered['name']}@{registered['alias']}"
+    assert ("copies" in taken) == bool(runtime_params)
+
+
 def test_which_pattern_of_the_catalog_serves_an_entry(root, registered):
     """``{study}.x`` also matches ``hi_profiles.prediction.x``: the more specific one has to win."""
     config = load(root, "base", "catalog")

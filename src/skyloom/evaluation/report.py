@@ -127,20 +127,26 @@ def results_table(
     return pd.DataFrame(table)
 
 
-def differences(scores: pd.DataFrame) -> list[str]:
+def differences(scores: pd.DataFrame, measure: Measure) -> list[str]:
     """Paired difference of each configuration to the reference, with its 95 % interval.
 
     Parameters
     ----------
     scores : pandas.DataFrame
         From `skyloom.learning.results.score_comparison`.
+    measure : Measure
+        Whose headline has as many digits.
 
     Returns
     -------
     list of str
     """
     names = ("minus_baseline", "minus_baseline_low", "minus_baseline_high")
-    return ["{:+.3f} ({:+.3f} to {:+.3f})".format(*row) for row in scores[list(names)].to_numpy()]
+    form = f"+{measure.headline.form}"
+    return [
+        f"{format(difference, form)} ({format(low, form)} to {format(high, form)})"
+        for difference, low, high in scores[list(names)].to_numpy()
+    ]
 
 
 class Panel(NamedTuple):
@@ -213,7 +219,7 @@ def render_report(
     results = pd.DataFrame()
     if len(scores):
         results = results_table(scores, measure, names=names)
-        results[f"minus {reference} (95 %)"] = differences(scores)
+        results[f"minus {reference} (95 %)"] = differences(scores, measure)
     return page.render(
         pictures=pictures, version=skyloom.__version__, nan=float("nan"), scores=scores,
         results=results, measure=measure, names=names, reference=reference, **content,

@@ -408,7 +408,7 @@ def _angles_as_shown(scores):
     if scores.empty:
         return scores
     table = results_table(scores, ANGLES)
-    table["minus the better baseline (deg, 95 %)"] = differences(scores)
+    table["minus the better baseline (deg, 95 %)"] = differences(scores, ANGLES)
     return table.assign(sources=scores["n_objects"].astype(str))
 
 
