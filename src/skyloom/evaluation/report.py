@@ -248,10 +248,11 @@ def summarise_classes(
     summary : str
         For the terminal.
     """
-    names = classes["class"].fillna("")  # as it comes back from a file
+    # From a file a column without a word comes back as missing numbers.
+    names = classes["class"].astype(object).fillna("")
     counts = names[names != ""].value_counts()
-    known = {"n_objects": "many", "objects": "objects"} | classifier[1]
-    training = f"the {known['n_objects']} {known['objects']} of the training"
+    description = {"n_objects": "many", "objects": "objects"} | classifier[1]
+    training = f"the {description['n_objects']} {description['objects']} of the training"
     words = [
         f"{len(classes) + len(rejected)} files: {int(counts.sum())} classified, "
         f"{int((names == '').sum())} without a usable fit, {len(rejected)} rejected "
@@ -261,8 +262,8 @@ def summarise_classes(
         "their probabilities mean little.",
     ]
     if "warning" in classes:
-        warned = classes["warning"].fillna("")
-        reasons = _counted(warned[warned != ""].str.partition(":")[0])
+        warnings = classes["warning"].dropna().astype(str)
+        reasons = _counted(warnings[warnings != ""].str.split(":").str[0])
         if reasons:
             words.append(f"A sample for training would not have had: {reasons}.")
     return {"classes": classes, "rejected": rejected}, "\n".join(words) + "\n"

@@ -348,7 +348,7 @@ class _Progress:
 
     def _show(self) -> None:
         (score, name), chance = self._best, self._measure.chance
-        best = f"{score:.3f} ({name})" if name else "none yet"
+        best = f"{score:.3f} ({name})" if np.isfinite(score) else "not known"
         known = f", chance {chance:.3f}" if np.isfinite(chance) else ""
         self._bar.set_postfix_str(f"best inner {self._measure.words} {best}{known}")
 

@@ -1078,7 +1078,7 @@ def test_the_run_says_which_data_and_labels_it_used_and_survives_json(sample):
     assert json.loads(json.dumps(runs)) == runs
     assert runs["tags"]["data_fingerprint"] == data_fingerprint(sample.profiles)
     assert runs["tags"]["label_source"] == "label table"
-    assert runs["params"]["n_objects"] == 24
+    assert runs["params"]["n_in_split"] == 24
     assert (runs["params"]["n_folds"], runs["params"]["n_inner_folds"]) == (3, 2)
     assert runs["params"]["seeds"] == [0, 1]
     best = {name: value for name, value in runs["params"].items() if name.startswith("audit")}
