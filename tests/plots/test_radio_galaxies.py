@@ -123,6 +123,12 @@ def test_nothing_to_show_is_a_figure_too(figure):
     figure().canvas.draw()
 
 
+def test_a_class_without_an_unmeasured_source_has_no_place():
+    figure = plots.angles_by_class_figure(UNMEASURED, ["compact", *UNMEASURED["class"].unique()])
+    shown = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert shown == UNMEASURED["class"].unique().tolist()
+
+
 def test_angles_stand_at_their_place():
     left, right = plots.angles_figure(ANGLES, KINDS, n_bins=2).axes
     first = left.lines[0]

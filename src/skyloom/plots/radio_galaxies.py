@@ -269,7 +269,7 @@ def angles_by_class_figure(angles: pd.DataFrame, names: Sequence[str]) -> Figure
         ``class`` (name), ``configuration`` and ``predicted`` (deg), one row for each source and
         configuration.
     names : sequence of str
-        Classes in the order in which they are shown.
+        Classes in the order in which they are shown; those without such a source are left out.
 
     Returns
     -------
@@ -277,6 +277,7 @@ def angles_by_class_figure(angles: pd.DataFrame, names: Sequence[str]) -> Figure
     """
     figure = new_figure(7, 4)
     axis = figure.subplots()
+    names = [name for name in names if (angles["class"] == name).any()]
     arms = list(dict.fromkeys(angles["configuration"]))
     width = 0.8 / max(1, len(arms))
     for number, arm in enumerate(arms):
