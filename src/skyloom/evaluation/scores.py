@@ -211,6 +211,41 @@ def confusion_table(
     )
 
 
+def confusion_tables(
+    predictions: pd.DataFrame,
+    n_classes: int,
+    *,
+    shown: Sequence[str],
+    hidden: Sequence[str],
+    by: Literal["true", "predicted"] = "true",
+) -> dict[str, pd.DataFrame]:
+    """Confusion matrices of some networks and of the baselines.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Of all configurations, with ``configuration`` and ``kind``.
+    n_classes : int
+        Number of classes.
+    shown : sequence of str
+        Networks that have one; baselines always do.
+    hidden : sequence of str
+        Configurations that have none, whatever they are.
+    by : {"true", "predicted"}
+        As in `confusion_table`.
+
+    Returns
+    -------
+    dict of str to pandas.DataFrame
+        By configuration.
+    """
+    return {
+        name: confusion_table(part, n_classes, by=by)
+        for name, part in predictions.groupby("configuration", sort=False)
+        if name not in hidden and (name in shown or part["kind"].iloc[0] == "baseline")
+    }
+
+
 def class_scores(
     predictions: pd.DataFrame, shares: Sequence[float], *, level: float = 0.95
 ) -> pd.DataFrame:

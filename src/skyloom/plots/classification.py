@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skyloom.evaluation.report import Panel
-from skyloom.evaluation.scores import confusion_table
+from skyloom.evaluation.scores import confusion_tables
 from skyloom.plots.style import (
     BLACK,
     BLUE,
@@ -438,7 +438,7 @@ def _empty(figure: Figure, axis: Axes, text: str) -> Figure:
 
 def class_panels(
     scores: pd.DataFrame,
-    arms: pd.DataFrame,
+    arms: pd.DataFrame | None,
     predictions: pd.DataFrame,
     curves: pd.DataFrame,
     names: Sequence[str],
@@ -452,7 +452,7 @@ def class_panels(
     Parameters
     ----------
     scores, arms, predictions : pandas.DataFrame
-        From `skyloom.learning.results`.
+        From `skyloom.learning.results`; ``arms`` is None where there are none to be compared.
     curves : pandas.DataFrame
         Of the trainings.
     names : sequence of str
@@ -469,19 +469,16 @@ def class_panels(
     dict of str to skyloom.evaluation.report.Panel
         By the name of the figure.
     """
-    matrices = {
-        name: confusion_table(part, len(names))
-        for name, part in predictions.groupby("configuration", sort=False)
-        if name not in hidden and (name in shown or part["kind"].iloc[0] == "baseline")
-    }
-    minus = arms["minus"].unique()
-    references = minus[0] if len(minus) == 1 else "its reference (see the table)"
+    matrices = confusion_tables(predictions, len(names), shown=shown, hidden=hidden)
     drawn = predictions[predictions["configuration"].isin(shown)]
-    return {
-        "success_rate_figure": Panel("Success rates", success_rate_figure(scores, objects)),
-        "arms_figure": Panel(
+    panels = {"success_rate_figure": Panel("Success rates", success_rate_figure(scores, objects))}
+    if arms is not None:
+        minus = arms["minus"].unique()
+        references = minus[0] if len(minus) == 1 else "its reference (see the table)"
+        panels["arms_figure"] = Panel(
             f"Networks and baselines on the same test {objects}", arms_figure(arms, references)
-        ),
+        )
+    return panels | {
         "learning_curves_figure": Panel(
             "Learning curves", learning_curves_figure(curves[curves["configuration"].isin(shown)])
         ),

@@ -12,7 +12,6 @@ import pandas as pd
 from skyloom.evaluation.audit import best_of, published_workbooks
 from skyloom.evaluation.measures import classification, classification_of
 from skyloom.evaluation.report import Panel, data_fingerprint, render_report, summary_text
-from skyloom.evaluation.scores import confusion_table
 from skyloom.learning.nested import nested_statistic, procedure_p_value
 from skyloom.learning.results import NESTED, score_comparison, scorer, workbooks_of
 from skyloom.learning.runs import describe_children, describe_run
@@ -352,29 +351,10 @@ def _score_panels(scores, predictions, curves, names):
     if len(networks):
         networks = networks.sort_values("inner_score", ascending=False, kind="stable")
     best = networks["configuration"].tolist()[:_N_SHOWN]
-    shown = [NESTED, *best]
-    matrices = {
-        name: confusion_table(part, len(names))
-        for name, part in predictions.groupby("configuration", sort=False)
-        if name != MAJORITY_BASELINE and (name in shown or part["kind"].iloc[0] == "baseline")
-    }
-    return {
-        "success_rate_figure": Panel(
-            "Success rates", figures.success_rate_figure(scores, "galaxies")
-        ),
-        "learning_curves_figure": Panel(
-            "Learning curves",
-            figures.learning_curves_figure(curves[curves["configuration"].isin(best)]),
-        ),
-        "confusion_figure": Panel(
-            "Confusion matrices, normalised by true class",
-            figures.confusion_figure(matrices, names),
-        ),
-        "reliability_figure": Panel(
-            "Reliability of the probabilities",
-            figures.reliability_figure(predictions[predictions["configuration"].isin(shown)]),
-        ),
-    }
+    return figures.class_panels(
+        scores, None, predictions, curves, names,
+        objects="galaxies", shown=[NESTED, *best], hidden=(MAJORITY_BASELINE,),
+    )  # fmt: skip
 
 
 def _examples(profiles, images, predictions, names, n):

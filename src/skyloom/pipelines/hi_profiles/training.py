@@ -14,7 +14,7 @@ from skyloom.compute import ClusterParameters
 from skyloom.evaluation.baselines import compare_baselines, logistic_regression, majority
 from skyloom.evaluation.measures import classification_of, n_classes_of
 from skyloom.evaluation.novelty import describe_sample
-from skyloom.learning.comparison import Comparison, compare_configurations, no_comparison
+from skyloom.learning.comparison import Comparison, compare_configurations
 from skyloom.learning.final import describe_classifier, fit_final, untrained
 from skyloom.learning.fitting import prepare_process, unpack
 from skyloom.learning.results import scorer
@@ -148,8 +148,6 @@ def run_sweep(
     Comparison
     """
     measure = classification_of(split_manifest)
-    if split_manifest.empty:
-        return no_comparison(measure)
     return compare_configurations(
         sweep,
         split_manifest,

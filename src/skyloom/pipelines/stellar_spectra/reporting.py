@@ -15,7 +15,7 @@ from skyloom.evaluation.measures import classification_of
 from skyloom.evaluation.report import Panel, data_fingerprint, render_report, summary_text
 from skyloom.evaluation.scores import (
     class_scores,
-    confusion_table,
+    confusion_tables,
     paired_difference,
     success_along,
 )
@@ -399,11 +399,7 @@ def write_report(
     networks = success_rates.loc[success_rates["kind"] == "network", "configuration"]
     shown = networks.tolist()[:_N_SHOWN]
     hidden = (MAJORITY_BASELINE, NESTED)
-    by_named = {
-        name: confusion_table(part, len(names), by="predicted")
-        for name, part in predictions.groupby("configuration", sort=False)
-        if name not in hidden and (name in shown or part["kind"].iloc[0] == "baseline")
-    }
+    by_named = confusion_tables(predictions, len(names), shown=shown, hidden=hidden, by="predicted")
     along, axis = along_axis(arms, sweep, outcome["configurations"])
     panels = class_plots.class_panels(
         success_rates, arms, predictions, learning_curves, names,
