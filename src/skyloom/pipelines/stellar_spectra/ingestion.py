@@ -24,7 +24,8 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     Sweep,
     SweepsParameters,
 )
-from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, file_stem, load_bytes
+from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, load_bytes
+from skyloom.raw_files.names import file_stem
 from skyloom.spectra.optical.preparation import stack_spectra
 from skyloom.spectra.optical.readers import read_spectrum
 from skyloom.spectra.optical.spectral_types import parse_spectral_type

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import gzip
 import io
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -75,21 +74,6 @@ class RawFile:
         if not self.is_fits:
             return None
         return next((hdu for hdu in self.hdus if hdu.is_image and hdu.data is not None), None)
-
-
-def file_stem(name: str) -> str:
-    """What a file is called, without folder and endings.
-
-    Parameters
-    ----------
-    name : str
-        Path of a file, or an observation id.
-
-    Returns
-    -------
-    str
-    """
-    return re.sub(r"\.(fits?|csv|txt)(\.gz)?$", "", str(name).strip().rpartition("/")[2])
 
 
 def load_bytes(read: Callable[[], bytes]) -> bytes:

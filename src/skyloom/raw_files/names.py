@@ -1,0 +1,63 @@
+"""What files are called, and which object a row of a table means."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+# Only endings of formats that astronomers' files have: the end of J0123+45.6 is none.
+_ENDING = re.compile(
+    r"\.(fits?|fts|fz|csv|tsv|txt|dat|asc|ascii|ecsv|tbl|spec|vot|votable|xml|npy|npz"
+    r"|png|jpe?g|tiff?|gif|gz|bz2|xz|z|zip)$",
+    re.IGNORECASE,
+)
+
+
+def file_stem(name: str) -> str:
+    """What a file is called, without folder and endings.
+
+    Parameters
+    ----------
+    name : str
+        Path of a file, or an observation id.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> file_stem("a/NGC628.FITS.GZ"), file_stem("J0123+45.6")
+    ('NGC628', 'J0123+45.6')
+    """
+    stem = str(name).strip().rpartition("/")[2]
+    while (shorter := _ENDING.sub("", stem)) != stem and shorter:
+        stem = shorter
+    return stem
+
+
+def object_ids(files: Iterable[str]) -> dict[str, str]:
+    """Ids of the objects in files: their stems, with the folder where names restart in each.
+
+    Parameters
+    ----------
+    files : iterable of str
+        Paths within the folder of observations.
+
+    Returns
+    -------
+    dict of str to str
+        Id by path. Files that differ only in their endings have the same one.
+
+    Examples
+    --------
+    >>> object_ids(["a/1.fits", "b/1.fits", "b/2.fits"])
+    {'a/1.fits': 'a/1', 'b/1.fits': 'b/1', 'b/2.fits': '2'}
+    """
+    parts = {file: (str(file).rpartition("/")[0], file_stem(file)) for file in files}
+    folders = Counter(stem for _, stem in set(parts.values()))
+    return {
+        file: f"{folder}/{stem}" if folder and folders[stem] > 1 else stem
+        for file, (folder, stem) in parts.items()
+    }
