@@ -1,0 +1,173 @@
+"""What FITS headers tell, however their cards are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from skyloom.raw_files.files import UnusableError
+from skyloom.raw_files.units import unit_factor
+
+_SI = {"F": "Hz", "V": "m/s", "W": "m", "A": "m"}  # of FREQ, VRAD and VOPT, WAVE, AWAV
+
+
+def number_of(text: Any) -> float:
+    """A number, or NaN.
+
+    Parameters
+    ----------
+    text : object
+        A number or text such as ``5000.0``, ``1.0D+03``, ``'5,5'``.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> number_of("1.5D+03"), number_of("0,5"), number_of("none")
+    (1500.0, 0.5, nan)
+    """
+    word = str(text).strip().strip("'\"").strip()
+    word = re.sub(r"(?<=[\d.])[dD](?=[+-]?\d)", "e", word)
+    word = re.sub(r"^([+-]?\d*),(\d+)(?=$|[eE])", r"\1.\2", word)
+    try:
+        return float(word)
+    except ValueError:
+        return np.nan
+
+
+def header_number(header: Mapping[str, Any], *names: str) -> float:
+    """The first of some header values that is a number.
+
+    Parameters
+    ----------
+    header : mapping
+        Of a FITS file.
+    *names : str
+        Keywords, first choice first.
+
+    Returns
+    -------
+    float
+        NaN where none is one.
+    """
+    numbers = (number_of(header[name]) for name in names if name in header)
+    return next((number for number in numbers if np.isfinite(number)), np.nan)
+
+
+def header_text(header: Mapping[str, Any], name: str) -> str:
+    """A header value as text; empty where there is none.
+
+    Parameters
+    ----------
+    header : mapping
+        Of a FITS file.
+    name : str
+        Keyword.
+
+    Returns
+    -------
+    str
+    """
+    return str(header.get(name, "") or "").strip()
+
+
+def long_axis(shape: Sequence[int]) -> int:
+    """Number of the only axis with more than one pixel, as FITS counts them.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the array.
+
+    Returns
+    -------
+    int
+        From 1 on, the last axis of the array first.
+
+    Raises
+    ------
+    UnusableError
+        If several axes are long.
+    """
+    longer = [len(shape) - k for k, size in enumerate(shape) if size > 1]
+    if len(longer) > 1:
+        raise UnusableError("not a single spectrum", f"shape {tuple(shape)}")
+    return longer[0] if longer else 1
+
+
+def axis_step(header: Mapping[str, Any], axis: int) -> float:
+    """Step of an axis of an image from one pixel to the next.
+
+    Parameters
+    ----------
+    header : mapping
+        Of a FITS image.
+    axis : int
+        Its number, from 1.
+
+    Returns
+    -------
+    float
+        In the unit of the axis; NaN where the header tells none.
+
+    References
+    ----------
+    Greisen & Calabretta (2002), A&A 395, 1061: CDi_j stands in place of CDELTi, PCi_j beside it.
+    """
+    step = header_number(header, f"CD{axis}_{axis}")
+    if np.isfinite(step) and step:
+        return step
+    rotation = header_number(header, f"PC{axis}_{axis}")
+    return header_number(header, f"CDELT{axis}") * (rotation if np.isfinite(rotation) else 1.0)
+
+
+def axis_values(header: Mapping[str, Any], axis: int, n: int) -> np.ndarray:
+    """World coordinates of the pixels along an axis.
+
+    Parameters
+    ----------
+    header : mapping
+        Of a FITS image.
+    axis : int
+        Its number, from 1.
+    n : int
+        Pixels.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n,)
+        In the unit of the axis.
+
+    Raises
+    ------
+    UnusableError
+        If the header tells no value or no step.
+
+    References
+    ----------
+    Greisen et al. (2006), A&A 446, 747: axes that are not linear, such as ``VOPT-F2W``.
+    """
+    start, step = header_number(header, f"CRVAL{axis}"), axis_step(header, axis)
+    pixel = header_number(header, f"CRPIX{axis}")
+    pixel = 1.0 if np.isnan(pixel) else pixel
+    if not (np.isfinite(start) and np.isfinite(step) and step):
+        msg = f"CRVAL{axis} {start:g}, step {step:g}"
+        raise UnusableError("no values along the axis", msg)
+    kind = header_text(header, f"CTYPE{axis}").upper()
+    if not re.fullmatch(r"[A-Z]{4}-[A-Z]2[A-Z]", kind):
+        return start + (np.arange(n) + 1 - pixel) * step
+    from astropy.wcs import WCS
+
+    # The library takes and gives SI units; a header may spell its own in any way.
+    unit = header_text(header, f"CUNIT{axis}")
+    factor = unit_factor(unit, _SI[kind[0]]) if unit else 1.0
+    cards = {"CTYPE1": kind, "CRVAL1": start * factor, "CDELT1": step * factor, "CRPIX1": pixel}
+    for name, standard in (("RESTFREQ", "RESTFRQ"), ("RESTFRQ", "RESTFRQ"), ("RESTWAV",) * 2):
+        if np.isfinite(value := header_number(header, name)):
+            cards[standard] = value
+    return WCS(cards).wcs_pix2world(np.arange(n), 0)[0] / factor
