@@ -128,7 +128,7 @@ def test_the_terminal_shows_the_table_the_report_and_the_run(opened, catalog, tm
         "success rate 0.75",
         "Look at:",
         "report.html",
-        "MLflow: run run-1 in sqlite:///somewhere (make ui)",
+        "MLflow: run run-1 in sqlite:///somewhere (make ui STORE=sqlite:///somewhere)",
         "this run: http://127.0.0.1:5000/#/experiments/1/runs/run-1",
     ]
 

@@ -125,7 +125,10 @@ class ResultHooks:
             for path in shown:
                 print(f"  {self._relative(path)}")
         if self._parent is not None:
-            print(f"  MLflow: run {self._parent.run_id} in {self._parent.address} (make ui)")
+            from skyloom.tracking import how_to_open
+
+            command = how_to_open(self._parent.address, self._project_path)
+            print(f"  MLflow: run {self._parent.run_id} in {self._parent.address} ({command})")
             for link, content in self._parent.links.items():
                 print(f"    {content}: {link}")
             print()
