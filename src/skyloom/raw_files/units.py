@@ -17,12 +17,13 @@ _SPELLED = {
     "beam": "beam", "bm": "beam",
     "hz": "Hz", "khz": "kHz", "mhz": "MHz", "ghz": "GHz",
     "angstrom": "Angstrom", "angstroms": "Angstrom", "ang": "Angstrom", "aa": "Angstrom",
-    "\N{ANGSTROM SIGN}": "Angstrom", "\N{LATIN CAPITAL LETTER A WITH RING ABOVE}".lower(): "Angstrom",
+    "\N{ANGSTROM SIGN}": "Angstrom", "\N{LATIN SMALL LETTER A WITH RING ABOVE}": "Angstrom",
     "nm": "nm", "nanometer": "nm", "nanometers": "nm", "nanometre": "nm", "nanometres": "nm",
     "um": "um", "micron": "um", "microns": "um", "micrometer": "um", "micrometers": "um",
     "\N{MICRO SIGN}m": "um", "\N{GREEK SMALL LETTER MU}m": "um",
     "k": "K", "kelvin": "K", "ta": "K", "ta*": "K", "tmb": "K", "tr*": "K",
-    "deg": "deg", "degree": "deg", "degrees": "deg", "rad": "rad", "radian": "rad", "radians": "rad",
+    "deg": "deg", "degree": "deg", "degrees": "deg",
+    "rad": "rad", "radian": "rad", "radians": "rad",
 }  # fmt: skip
 _WORD = re.compile(r"[^\W\d_]+\*?")
 # As these stand they mean something else: a megajansky, and an ampere where no length is sought.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -126,7 +125,6 @@ _COMMENT = "#%!;/"
 _HEADING_CELL = re.compile(r"[^\s\[(]*\s*[\[(][^\])]*[\])]|\S+")
 _MISSING = {"", "-", "--", "nan", "null", "none", "na", "n/a", "inf", "-inf", "*", "..."}
 _AXIS_LABEL = re.compile(r"([xy])\s*label\s*[:=]\s*(.*)", re.IGNORECASE)
-_FEWEST_ROWS = 3
 
 
 def text_columns(file: RawFile) -> Columns | None:
@@ -147,10 +145,8 @@ def text_columns(file: RawFile) -> Columns | None:
     UnusableError
         If a row is damaged: names the line.
     """
-    if (
-        file.is_fits
-        or b"\x00" in file.content[:1000]
-        and not file.content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if file.is_fits or (
+        b"\x00" in file.content[:1000] and not file.content.startswith((b"\xff\xfe", b"\xfe\xff"))
     ):
         return None
     try:
@@ -228,7 +224,7 @@ def _first_row(lines):
                 continue
             cells = _cells(line, separator)
             numbers = _numbers(cells)
-            if numbers is not None and np.isfinite(numbers).sum() >= 2:
+            if numbers is not None and len(cells) > 1 and np.isfinite(numbers).any():
                 return start, separator, len(cells)
     return None
 
@@ -246,7 +242,7 @@ def _headings(heads, separator, n):
         if cells is None:
             continue
         below = heads[len(heads) - k :]
-        units = next((u for u in map(lambda x: _units_row(x, separator, n), below) if u), blank)
+        units = next(filter(None, (_units_row(each, separator, n) for each in below)), blank)
         if _units_row(line, separator, n):
             if k + 1 < len(heads) and _heading_cells(heads[-k - 2], separator, n):
                 continue  # names stand above

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from skyloom.spectra.optical.spectral_types import parse_spectral_type
 from skyloom.raw_files.names import object_name
+from skyloom.spectra.optical.spectral_types import parse_spectral_type
 from skyloom.spectra.optical.star_tables import star_table, table_key
 
 MILES = """Name                  MILES   CaT   SpT            Teff   log g   [Fe/H]  Refs

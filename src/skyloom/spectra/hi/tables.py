@@ -1,6 +1,8 @@
-"""Tables of integrated 21-cm spectra: FITS, VOTable and text, with a row a channel or a spectrum."""
+"""Tables of integrated 21-cm spectra: FITS, VOTable and text, a row a channel or a spectrum."""
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 
@@ -9,7 +11,7 @@ from skyloom.raw_files.headers import axis_values, header_number, header_text
 from skyloom.raw_files.missing import without_missing
 from skyloom.raw_files.units import stated_unit
 from skyloom.spectra.columns import Columns, fits_columns, text_columns
-from skyloom.spectra.constants import SPEED_OF_LIGHT
+from skyloom.spectra.constants import REST_FREQUENCY, SPEED_OF_LIGHT
 from skyloom.spectra.hi.spectrum import (
     Spectrum,
     SpectrumFile,
@@ -29,6 +31,11 @@ FLUX_COLUMNS = (
 )  # fmt: skip
 _WEIGHT_COLUMNS = ("weight", "weights", "wt")
 _AXIS_COLUMNS = (*VELOCITY_COLUMNS, *FREQUENCY_COLUMNS)
+_TEMPERATURE = re.compile(r"t_?a\b|t_?mb|t_?sys|temp")
+_CONVENTIONS = {
+    "radio": r"\bv_?rad|radi-|radio[ _]vel|vel\w*[ _]radio",
+    "optical": r"\bv_?opt|opti-|optical[ _]vel|vel\w*[ _]opt|\bcz\b",
+}
 _FREQUENCY_UNITS = ("Hz", "kHz", "MHz", "GHz")
 
 
@@ -96,18 +103,12 @@ def _read_text(file: SpectrumFile) -> Spectrum:
 def _from_columns(columns: Columns, file: SpectrumFile, layout, header) -> Spectrum:
     """A spectrum of the columns that are named; of the first two where none is."""
     axis_at, flux_at = columns.find(_AXIS_COLUMNS), columns.find(FLUX_COLUMNS)
-    if flux_at is None and len(columns.values) == 2 and (layout == "text" or axis_at is not None):
-        flux_at = 1 - (axis_at or 0)  # whatever the other one is called
-    if axis_at is None and flux_at is not None and len(columns.values) == 2:
-        axis_at = 1 - flux_at
-    if axis_at is None and flux_at is None and layout == "text" and not any(columns.names):
-        # A third column without a name is an error or a weight: nothing tells which.
-        axis_at, flux_at = (0, 1) if len(columns.values) in (2, 3) else (None, None)
+    if layout == "text" and (axis_at is None or flux_at is None):
+        axis_at, flux_at = _by_place(columns, axis_at, flux_at)
     if axis_at is None or flux_at is None:
         found = ", ".join(filter(None, columns.written or columns.names)) or "no names"
         what = "no flux column" if axis_at is not None else "no velocity and flux column"
-        value = f"columns {found} ({len(columns.values)}); sought {_AXIS_COLUMNS[0]} or " \
-            f"{FREQUENCY_COLUMNS[0]}, and {FLUX_COLUMNS[0]}"  # fmt: skip
+        value = f"{len(columns.values)} columns: {found}; velocity or frequency, and flux sought"
         raise UnusableError(what, value)
     values, name = columns.values[axis_at], columns.names[axis_at]
     unit = columns.units[axis_at]
@@ -120,12 +121,28 @@ def _from_columns(columns: Columns, file: SpectrumFile, layout, header) -> Spect
         unit = unit or stated_unit(columns.notes, "km/s") or file.velocity_unit
     rest = header_number(header, "RESTFRQ", "RESTFREQ") / 1e6
     velocity = optical_velocity(values, convention, unit, rest_frequency=rest)
+    if _TEMPERATURE.match(columns.names[flux_at]):
+        raise UnusableError("wrong units", f"column {columns.written[flux_at]!r}, expected mJy")
     flux_unit = columns.units[flux_at] or stated_unit(columns.notes, "mJy") or file.flux_unit
     flux = columns.values[flux_at] * flux_factor(flux_unit)
     weight_at = columns.find(_WEIGHT_COLUMNS)
     if weight_at is not None and columns.values[weight_at].shape == flux.shape:
         flux = np.where(columns.values[weight_at] > 0, flux, np.nan)
     return make_spectrum(velocity, flux, layout, header=header, convention=convention)
+
+
+def _by_place(columns, axis_at, flux_at):
+    """Columns of the axis and the flux where their names do not tell."""
+    n = len(columns.values)
+    if n == 2:  # whatever they are called
+        if axis_at is None:
+            axis_at = 0 if flux_at is None else 1 - flux_at
+        return axis_at, 1 - axis_at
+    if n == 3 and not any(columns.names):
+        first = columns.values[0]
+        counted = np.array_equal(first - first[0], np.arange(len(first))) and first[0] in (0, 1)
+        return (1, 2) if counted else (0, 1)  # numbered rows, else the last one is an error
+    return axis_at, flux_at
 
 
 def _convention(told):
@@ -145,8 +162,6 @@ def _convention(told):
 
 def _frequency_unit(values):
     """Unit of frequencies without one: the only one in which the line can be among them."""
-    from skyloom.spectra.constants import REST_FREQUENCY
-
     middle = float(np.nanmedian(np.abs(values)))
     factors = dict(zip(_FREQUENCY_UNITS, (1e-6, 1e-3, 1.0, 1e3), strict=True))
     possible = [
