@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from skyloom.raw_files.files import UnusableError
+from skyloom.raw_files.positions import position
 from skyloom.raw_files.units import unit_factor
 
 _SI = {"F": "Hz", "V": "m/s", "W": "m", "A": "m"}  # of FREQ, VRAD and VOPT, WAVE, AWAV
@@ -171,3 +172,22 @@ def axis_values(header: Mapping[str, Any], axis: int, n: int) -> np.ndarray:
         if np.isfinite(value := header_number(header, name)):
             cards[standard] = value
     return WCS(cards).wcs_pix2world(np.arange(n), 0)[0] / factor
+
+
+def header_position(header: Mapping[str, Any], *names: tuple[str, str]) -> tuple[float, float]:
+    """The first position of some cards that is one.
+
+    Parameters
+    ----------
+    header : mapping
+        Of a FITS file.
+    *names : tuple of (str, str)
+        Keywords of right ascension and declination, first choice first.
+
+    Returns
+    -------
+    ra, dec : float
+        deg; NaN where there is none. Numbers are degrees, sexagesimal text is hours and degrees.
+    """
+    places = (position(header[ra], header[dec]) for ra, dec in names if {ra, dec} <= set(header))
+    return next((place for place in places if np.isfinite(place[0])), (np.nan, np.nan))

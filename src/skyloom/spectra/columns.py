@@ -120,6 +120,36 @@ def fits_columns(file: RawFile, wanted: Sequence[str]) -> tuple[Columns, Any] | 
     return None
 
 
+def by_place(
+    columns: Columns, axis_at: int | None, flux_at: int | None
+) -> tuple[int | None, int | None]:
+    """Columns of the axis and the flux of a text table where their names do not tell.
+
+    Parameters
+    ----------
+    columns : Columns
+        Of text.
+    axis_at, flux_at : int or None
+        Those that names tell.
+
+    Returns
+    -------
+    axis_at, flux_at : int or None
+        Of two columns the first and the second, whatever they are called; of three without names
+        likewise, unless the first one numbers the rows. None where nothing tells.
+    """
+    n = len(columns.values)
+    if n == 2:
+        if axis_at is None:
+            axis_at = 0 if flux_at is None else 1 - flux_at
+        return axis_at, 1 - axis_at
+    if n == 3 and not any(columns.names):
+        first = columns.values[0]
+        numbered = first[0] in (0, 1) and np.array_equal(first - first[0], np.arange(len(first)))
+        return (1, 2) if numbered else (0, 1)  # the last one is an error
+    return axis_at, flux_at
+
+
 # --- text ----------------------------------------------------------------------------------------
 _COMMENT = "#%!;/"
 _HEADING_CELL = re.compile(r"[^\s\[(]*\s*[\[(][^\])]*[\])]|\S+")
@@ -127,13 +157,15 @@ _MISSING = {"", "-", "--", "nan", "null", "none", "na", "n/a", "inf", "-inf", "*
 _AXIS_LABEL = re.compile(r"([xy])\s*label\s*[:=]\s*(.*)", re.IGNORECASE)
 
 
-def text_columns(file: RawFile) -> Columns | None:
+def text_columns(file: RawFile, wanted: Sequence[str]) -> Columns | None:
     """Columns of a text table.
 
     Parameters
     ----------
     file : RawFile
         Any.
+    wanted : sequence of str
+        Names of columns, in lower case: a comment is a heading only if it has one of them.
 
     Returns
     -------
@@ -172,8 +204,12 @@ def text_columns(file: RawFile) -> Columns | None:
             raise UnusableError("damaged text", f"line {number}: {line[:60]!r}")
         rows.append(cells)
     values = without_missing(np.array(rows)).T
-    heads = [line.strip().lstrip(_COMMENT).strip() for line in lines[:start] if line.strip()]
+    above = [line.strip() for line in lines[:start] if line.strip()]
+    heads = [line.lstrip(_COMMENT).strip() for line in above]
     names, units, written = _headings(heads, separator, n)
+    is_comment = bool(above) and all(line[0] in _COMMENT for line in above)
+    if is_comment and not set(names) & set(wanted) and "" not in names:
+        names = written = ("",) * n  # words of a comment that are as many as the columns
     return Columns(names, units, tuple(values), tuple(heads), written)
 
 

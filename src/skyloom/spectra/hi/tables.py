@@ -10,7 +10,7 @@ from skyloom.raw_files import Reader, UnusableError
 from skyloom.raw_files.headers import axis_values, header_number, header_text
 from skyloom.raw_files.missing import without_missing
 from skyloom.raw_files.units import stated_unit
-from skyloom.spectra.columns import Columns, fits_columns, text_columns
+from skyloom.spectra.columns import Columns, by_place, fits_columns, text_columns
 from skyloom.spectra.constants import REST_FREQUENCY, SPEED_OF_LIGHT
 from skyloom.spectra.hi.spectrum import (
     Spectrum,
@@ -37,6 +37,7 @@ _CONVENTIONS = {
     "optical": r"\bv_?opt|opti-|optical[ _]vel|vel\w*[ _]opt|\bcz\b",
 }
 _FREQUENCY_UNITS = ("Hz", "kHz", "MHz", "GHz")
+_NAMES = (*_AXIS_COLUMNS, *FLUX_COLUMNS)
 
 
 def _is_single_dish(file: SpectrumFile) -> bool:
@@ -92,19 +93,19 @@ def _read_table(file: SpectrumFile) -> Spectrum:
 
 
 def _is_text(file: SpectrumFile) -> bool:
-    return text_columns(file) is not None
+    return text_columns(file, _NAMES) is not None
 
 
 def _read_text(file: SpectrumFile) -> Spectrum:
     """Columns of text, with names and units above them or units as given."""
-    return _from_columns(text_columns(file), file, "text", {})
+    return _from_columns(text_columns(file, _NAMES), file, "text", {})
 
 
 def _from_columns(columns: Columns, file: SpectrumFile, layout, header) -> Spectrum:
     """A spectrum of the columns that are named; of the first two where none is."""
     axis_at, flux_at = columns.find(_AXIS_COLUMNS), columns.find(FLUX_COLUMNS)
     if layout == "text" and (axis_at is None or flux_at is None):
-        axis_at, flux_at = _by_place(columns, axis_at, flux_at)
+        axis_at, flux_at = by_place(columns, axis_at, flux_at)
     if axis_at is None or flux_at is None:
         found = ", ".join(filter(None, columns.written or columns.names)) or "no names"
         what = "no flux column" if axis_at is not None else "no velocity and flux column"
@@ -129,20 +130,6 @@ def _from_columns(columns: Columns, file: SpectrumFile, layout, header) -> Spect
     if weight_at is not None and columns.values[weight_at].shape == flux.shape:
         flux = np.where(columns.values[weight_at] > 0, flux, np.nan)
     return make_spectrum(velocity, flux, layout, header=header, convention=convention)
-
-
-def _by_place(columns, axis_at, flux_at):
-    """Columns of the axis and the flux where their names do not tell."""
-    n = len(columns.values)
-    if n == 2:  # whatever they are called
-        if axis_at is None:
-            axis_at = 0 if flux_at is None else 1 - flux_at
-        return axis_at, 1 - axis_at
-    if n == 3 and not any(columns.names):
-        first = columns.values[0]
-        counted = np.array_equal(first - first[0], np.arange(len(first))) and first[0] in (0, 1)
-        return (1, 2) if counted else (0, 1)  # numbered rows, else the last one is an error
-    return axis_at, flux_at
 
 
 def _convention(told):
