@@ -165,7 +165,7 @@ def text_columns(file: RawFile, wanted: Sequence[str]) -> Columns | None:
     file : RawFile
         Any.
     wanted : sequence of str
-        Names of columns, in lower case: a comment is a heading only if it has one of them.
+        Names of columns, in lower case: a comment is a heading only if it has two of them.
 
     Returns
     -------
@@ -208,8 +208,9 @@ def text_columns(file: RawFile, wanted: Sequence[str]) -> Columns | None:
     heads = [line.lstrip(_COMMENT).strip() for line in above]
     names, units, written = _headings(heads, separator, n)
     is_comment = bool(above) and all(line[0] in _COMMENT for line in above)
-    if is_comment and not set(names) & set(wanted) and "" not in names:
-        names = written = ("",) * n  # words of a comment that are as many as the columns
+    # The words of a comment may be as many as the columns: "wavelengths in nm".
+    if is_comment and len(set(names) & set(wanted)) < 2:
+        names = written = ("",) * n
     return Columns(names, units, tuple(values), tuple(heads), written)
 
 
