@@ -7,12 +7,14 @@ import functools
 import gzip
 import io
 import lzma
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 _BLOCK = 2880  # bytes, of FITS
+_AXIS_CARD = re.compile(r"(CTYPE|CRVAL|CRPIX|CDELT|CROTA|CUNIT)\d$|(CD|PC)\d_\d$")
 
 
 class UnusableError(ValueError):
@@ -81,6 +83,27 @@ class RawFile:
         if not self.is_fits:
             return None
         return next((hdu for hdu in self.hdus if hdu.is_image and hdu.data is not None), None)
+
+    @functools.cached_property
+    def image_header(self):
+        """Header of `image_hdu`, with what an extension inherits of the primary one.
+
+        Raises
+        ------
+        AttributeError
+            If there is no image.
+        """
+        own, primary = self.image_hdu.header, self.hdus[0].header
+        if own is primary:
+            return own
+        # Axes are inherited as a whole: a step beside another's reference would be nobody's.
+        axes = any(_AXIS_CARD.match(name) for name in own)
+        inherited = primary.copy(strip=True)
+        for name in list(inherited):
+            if axes and _AXIS_CARD.match(name):
+                inherited.remove(name, ignore_missing=True, remove_all=True)
+        inherited.update(own)
+        return inherited
 
 
 def load_bytes(read: Callable[[], bytes]) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skyloom.raw_files.files import UnusableError
-from skyloom.raw_files.positions import position
+from skyloom.raw_files.positions import degrees, position
 from skyloom.raw_files.units import unit_factor
 
 _SI = {"F": "Hz", "V": "m/s", "W": "m", "A": "m"}  # of FREQ, VRAD and VOPT, WAVE, AWAV
@@ -172,6 +172,61 @@ def axis_values(header: Mapping[str, Any], axis: int, n: int) -> np.ndarray:
         if np.isfinite(value := header_number(header, name)):
             cards[standard] = value
     return WCS(cards).wcs_pix2world(np.arange(n), 0)[0] / factor
+
+
+_WCS_NUMBER = re.compile(
+    r"((CRVAL|CRPIX|CDELT|CROTA)\d|(CD|PC|PV)\d_\d+|LONPOLE|LATPOLE|EQUINOX|EPOCH)$"
+)
+
+
+def celestial_wcs(header: Mapping[str, Any]) -> Any:
+    """Where on the sky the pixels of an image are.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        Of a FITS image. Its numbers may be written as text, its right ascension in hours.
+
+    Returns
+    -------
+    wcs : astropy.wcs.WCS or None
+        Of the two celestial axes; None where a value or a step of theirs is missing, which the
+        library would take for 0 or 1.
+
+    Raises
+    ------
+    UnusableError
+        If the cards contradict each other, or are of no place on the sky.
+    """
+    from astropy.wcs import WCS
+
+    cards = header.copy()
+    for name in list(header):
+        if _WCS_NUMBER.match(name) and isinstance(header[name], str):
+            is_ra = header_text(header, f"CTYPE{name[-1]}").upper().startswith("RA")
+            number = degrees(header[name], hours=is_ra)
+            cards[name] = number_of(header[name]) if np.isnan(number) else number
+            if np.isnan(cards[name]):
+                cards.remove(name)
+    for name in cards:
+        is_latitude = re.match(r"DEC-|.LAT", header_text(cards, f"CTYPE{name[5:]}").upper())
+        if name.startswith("CRVAL") and is_latitude and abs(header_number(cards, name)) > 90:
+            raise UnusableError("impossible position", f"{name} {cards[name]:g}")
+    try:
+        wcs = WCS(cards)
+    except Exception as error:
+        # astropy raises many kinds of exception on headers that contradict themselves.
+        raise UnusableError("wrong WCS", f"{type(error).__name__}: {error}") from error
+    if not wcs.has_celestial:
+        return None
+    for axis in (wcs.wcs.lng + 1, wcs.wcs.lat + 1):
+        steps = [axis_step(cards, axis)]
+        steps += [header_number(cards, f"CD{axis}_{other}") for other in range(1, wcs.naxis + 1)]
+        if not np.isfinite(header_number(cards, f"CRVAL{axis}")) or not np.any(
+            np.nan_to_num(steps)
+        ):
+            return None
+    return wcs.celestial
 
 
 def header_position(header: Mapping[str, Any], *names: tuple[str, str]) -> tuple[float, float]:

@@ -106,7 +106,7 @@ def unit_factor(written: Any, target: str) -> float:
         return float(unit.to(wanted))
     except u.UnitConversionError as error:
         if unit.is_equivalent("K"):
-            msg = f"{str(written).strip()!r} is an antenna temperature, expected {target}"
+            msg = f"{str(written).strip()!r} is a temperature, expected {target}"
         else:
             msg = f"{str(written).strip()!r}, expected {target}"
         raise UnusableError("wrong units", msg) from error
