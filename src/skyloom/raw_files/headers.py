@@ -243,6 +243,20 @@ def header_position(header: Mapping[str, Any], *names: tuple[str, str]) -> tuple
     -------
     ra, dec : float
         deg; NaN where there is none. Numbers are degrees, sexagesimal text is hours and degrees.
+
+    Raises
+    ------
+    UnusableError
+        If a position is no place on the sky.
     """
-    places = (position(header[ra], header[dec]) for ra, dec in names if {ra, dec} <= set(header))
-    return next((place for place in places if np.isfinite(place[0])), (np.nan, np.nan))
+    for ra, dec in names:
+        if not {ra, dec} <= set(header):
+            continue
+        place = position(header[ra], header[dec])
+        if np.isfinite(place[0]):
+            return place
+        beyond = abs(degrees(header[dec]))
+        # Numbers such as -99 and -999 stand for none.
+        if np.isfinite(degrees(header[ra], hours=True)) and 90 < beyond <= 180 and beyond != 99:
+            raise UnusableError("impossible position", f"{dec} {header[dec]}")
+    return np.nan, np.nan

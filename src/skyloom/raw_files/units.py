@@ -61,7 +61,7 @@ def parse_unit(written: Any, *, a_is_angstrom: bool = False) -> Any:
         return _SPELLED.get(word.lower(), word)
 
     text = str(written).strip()
-    whole = _SPELLED.get(re.sub(r"\s", "", text).lower())
+    whole = None if text in _AS_WRITTEN else _SPELLED.get(re.sub(r"\s", "", text).lower())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of spellings that are out of use
         for attempt in filter(None, (whole, _WORD.sub(spelled, text), text)):
@@ -143,7 +143,7 @@ def split_heading(heading: str) -> tuple[str, str]:
             if name and len(last) > 1 and parse_unit(last) is not None:
                 text, unit = name, last
                 break
-    return re.sub(r"[\s_]+", "_", text.strip()).strip("_").lower(), unit
+    return re.sub(r"[\s_'\"]+", "_", text).strip("_").lower(), unit
 
 
 def stated_unit(notes: Iterable[str], target: str) -> str:
