@@ -280,7 +280,7 @@ def test_descending_wavelengths_are_turned_with_all_that_belongs_to_them():
         ("12:34:56.7", "-00:12:15", (188.73625, -0.2041667)),
         ("12 34 56.7", "-00 12 15", (188.73625, -0.2041667)),
         ("188.73625", "-0.2041667", (188.73625, -0.2041667)),
-        (10.0, 127.0, (np.nan, np.nan)),
+        (-999.0, -999.0, (np.nan, np.nan)),
         ("unknown", "", (np.nan, np.nan)),
     ],
 )
@@ -288,6 +288,12 @@ def test_positions_as_headers_have_them(ra, dec, place):
     for content in (one_dimensional(RA=ra, DEC=dec), lamost(RA=ra, DEC=dec)):
         read = read_spectrum("a.fits", content)
         np.testing.assert_allclose((read.ra, read.dec), place, atol=1e-6)
+
+
+def test_a_declination_beyond_the_pole_is_refused():
+    for content in (one_dimensional(RA=10.0, DEC=127.0), lamost(RA=10.0, DEC=127.0)):
+        with pytest.raises(UnusableError, match=r"impossible position: DEC 127\.0"):
+            read_spectrum("a.fits", content)
 
 
 def test_stelib_alone_has_radians():

@@ -23,7 +23,7 @@ _CELESTIAL = ("RA", "DEC", "GLON", "GLAT", "STOKES")
 def _image_flux(hdu, file: SpectrumFile) -> np.ndarray:
     """Fluxes in mJy of an image that holds a single spectrum."""
     long_axis(hdu.data.shape)  # raises where there are several
-    unit = header_text(hdu.header, "BUNIT") or file.flux_unit
+    unit = header_text(file.image_header, "BUNIT") or file.flux_unit
     return without_missing(np.ravel(hdu.data)) * flux_factor(unit)
 
 
@@ -33,7 +33,7 @@ def _has_no_axis(header, axis) -> bool:
 
 def _is_flux_only(file: SpectrumFile) -> bool:
     hdu = file.image_hdu
-    return hdu is not None and _has_no_axis(hdu.header, 1) and np.squeeze(hdu.data).ndim == 1
+    return hdu is not None and _has_no_axis(file.image_header, 1) and np.squeeze(hdu.data).ndim == 1
 
 
 def _read_flux_only(file: SpectrumFile) -> Spectrum:
@@ -41,7 +41,7 @@ def _read_flux_only(file: SpectrumFile) -> Spectrum:
     hdu = file.image_hdu
     flux = _image_flux(hdu, file)
     return make_spectrum(
-        np.arange(flux.size, dtype=float), flux, "flux only", "channel", hdu.header
+        np.arange(flux.size, dtype=float), flux, "flux only", "channel", file.image_header
     )
 
 
@@ -52,7 +52,7 @@ def _is_image(file: SpectrumFile) -> bool:
 def _read_image(file: SpectrumFile) -> Spectrum:
     """An image with one long axis, wherever it stands: of velocity or frequency."""
     hdu = file.image_hdu
-    axis, flux, header = long_axis(hdu.data.shape), _image_flux(hdu, file), hdu.header
+    axis, flux, header = long_axis(hdu.data.shape), _image_flux(hdu, file), file.image_header
     kind = header_text(header, f"CTYPE{axis}").upper()
     convention = _convention(kind, header)
     if convention is None:

@@ -28,7 +28,7 @@ def _read_lamost_image(file: RawFile) -> OpticalSpectrum:
     In place of the wavelength the pilot survey has the flux without continuum, and then the header
     tells the wavelengths.
     """
-    header, rows = file.image_hdu.header, file.image_hdu.data.astype(float)
+    header, rows = file.image_header, file.image_hdu.data.astype(float)
     flux, inverse_variance, third, and_mask, _ = rows
     if (np.diff(third) > 0).all() and third[0] > WAVELENGTHS[0]:
         return _lamost(file, header, third, flux, inverse_variance, and_mask, "LAMOST image")

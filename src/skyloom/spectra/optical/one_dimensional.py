@@ -35,25 +35,25 @@ def _is_one_dimensional(file: RawFile) -> bool:
     hdu = file.image_hdu
     if hdu is None or np.squeeze(hdu.data).ndim != 1:
         return False
-    return f"CRVAL{long_axis(hdu.data.shape)}" in hdu.header
+    return f"CRVAL{long_axis(hdu.data.shape)}" in file.image_header
 
 
 def _read_one_dimensional(file: RawFile) -> OpticalSpectrum:
     """MILES, STELIB and others: a linear or logarithmic axis, at rest, in air unless it says so."""
-    header, flux = file.image_hdu.header, np.squeeze(file.image_hdu.data).astype(float)
+    header, flux = file.image_header, np.squeeze(file.image_hdu.data).astype(float)
     wavelength, kind = _wavelengths(header, long_axis(file.image_hdu.data.shape), len(flux))
     return _spectrum(file, wavelength, kind, flux, np.full(len(flux), np.nan), "1-D image")
 
 
 def _is_multiband(file: RawFile) -> bool:
     hdu = file.image_hdu
-    return hdu is not None and hdu.data.ndim in (2, 3) and "BANDID1" in hdu.header
+    return hdu is not None and hdu.data.ndim in (2, 3) and "BANDID1" in file.image_header
 
 
 def _read_multiband(file: RawFile) -> OpticalSpectrum:
     """IRAF's ``apall``: the extracted spectrum, then others of the same pixels, such as sigma."""
     hdu = file.image_hdu
-    header, bands = hdu.header, hdu.data.reshape(-1, *hdu.data.shape[-2:]).astype(float)
+    header, bands = file.image_header, hdu.data.reshape(-1, *hdu.data.shape[-2:]).astype(float)
     if hdu.data.ndim == 2:  # one spectrum in each band
         bands = hdu.data[:, None].astype(float)
     if bands.shape[1] != 1:
@@ -68,7 +68,7 @@ def _read_multiband(file: RawFile) -> OpticalSpectrum:
 
 
 def _spectrum(file, wavelength, kind, flux, error, layout):
-    header = file.image_hdu.header
+    header = file.image_header
     ra, dec = header_position(header, ("RA", "DEC"), ("RA_TARG", "DEC_TARG"), ("RAOBJ", "DECOBJ"))
     if "STARIDEN" in header and abs(ra) <= 2 * np.pi and abs(dec) <= np.pi / 2:
         ra, dec = np.degrees(ra), np.degrees(dec)  # STELIB, which is known by this card

@@ -58,14 +58,14 @@ def _is_early_sdss(file: RawFile) -> bool:
         hdu is not None
         and hdu.data.ndim == 2
         and hdu.data.shape[0] in (3, 4, 5)
-        and {"COEFF0", "COEFF1"} <= set(hdu.header)
-        and "SDSS" in header_text(hdu.header, "TELESCOP").upper()
+        and {"COEFF0", "COEFF1"} <= set(file.image_header)
+        and "SDSS" in header_text(file.image_header, "TELESCOP").upper()
     )
 
 
 def _read_early_sdss(file: RawFile) -> OpticalSpectrum:
     """``spSpec-*`` to DR7: rows of flux, flux without continuum, error, mask, sky."""
-    header, rows = file.image_hdu.header, file.image_hdu.data.astype(float)
+    header, rows = file.image_header, file.image_hdu.data.astype(float)
     flux, _, error = rows[:3]
     usable = np.isfinite(error) & (error > 0)
     start, step = header_number(header, "COEFF0"), header_number(header, "COEFF1")
