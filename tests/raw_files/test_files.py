@@ -47,6 +47,15 @@ def test_zeros_that_fill_the_last_block_may_be_left_out():
         _ = RawFile("a", cut[:-1]).hdus
 
 
+def test_compressed_images_are_read_and_their_truncation_is_seen():
+    image = np.random.default_rng(0).integers(0, 9, (256, 256), np.int16)
+    whole = as_bytes(fits.CompImageHDU(image))
+    np.testing.assert_array_equal(RawFile("a", whole).image_hdu.data, image)
+    assert len(whole) < image.nbytes
+    with pytest.raises(UnusableError, match="truncated"):
+        _ = RawFile("a", whole[:-2880]).hdus
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

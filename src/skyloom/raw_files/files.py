@@ -60,15 +60,20 @@ class RawFile:
         size = len(self.content)
         # Many programs leave out the zeros that fill the last block: nothing is lost without them.
         padded = self.content + bytes(-size % _BLOCK)
+        read = functools.partial(fits.open, memmap=False, lazy_load_hdus=False)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what is truncated, which is checked here
-                hdus = fits.open(io.BytesIO(padded), memmap=False, lazy_load_hdus=False)
+                # Sizes are those in the file, so compressed images stay the tables that they are.
+                hdus = read(io.BytesIO(padded), disable_image_compression=True)
                 for number, hdu in enumerate(hdus):
                     needed = hdu.fileinfo()["datLoc"] + hdu.size
                     if needed > size:
                         what = f"{size} bytes of at least {needed}, in HDU {number}"
                         raise UnusableError("truncated", what)
+                if any("ZIMAGE" in hdu.header for hdu in hdus):
+                    hdus = read(io.BytesIO(padded))
+                for hdu in hdus:
                     _ = hdu.data
         except UnusableError:
             raise

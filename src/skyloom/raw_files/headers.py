@@ -32,7 +32,10 @@ def number_of(text: Any) -> float:
     >>> number_of("1.5D+03"), number_of("0,5"), number_of("none")
     (1500.0, 0.5, nan)
     """
-    word = str(text).strip().strip("'\"").strip()
+    try:
+        return float(text)
+    except (ValueError, TypeError):
+        word = str(text).strip().strip("'\"").strip()
     word = re.sub(r"(?<=[\d.])[dD](?=[+-]?\d)", "e", word)
     word = re.sub(r"^([+-]?\d*),(\d+)(?=$|[eE])", r"\1.\2", word)
     try:

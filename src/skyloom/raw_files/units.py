@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import warnings
@@ -30,12 +31,13 @@ _WORD = re.compile(r"[^\W\d_]+\*?")
 _AS_WRITTEN = {"MJy"}
 
 
-def parse_unit(written: Any, *, a_is_angstrom: bool = False) -> Any:
+@functools.lru_cache(maxsize=4096)  # astropy is slow where a word is no unit
+def parse_unit(written: str, *, a_is_angstrom: bool = False) -> Any:
     """Understand a unit.
 
     Parameters
     ----------
-    written : object
+    written : str
         As in a file: ``JY/BEAM``, ``KM/S``, ``km s-1``, ``ANGSTROMS``, ``micron`` ...
     a_is_angstrom : bool
         Whether an ``A`` is no ampere.
@@ -60,7 +62,7 @@ def parse_unit(written: Any, *, a_is_angstrom: bool = False) -> Any:
             return "Angstrom"
         return _SPELLED.get(word.lower(), word)
 
-    text = str(written).strip()
+    text = written.strip()
     whole = None if text in _AS_WRITTEN else _SPELLED.get(re.sub(r"\s", "", text).lower())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of spellings that are out of use
@@ -72,12 +74,12 @@ def parse_unit(written: Any, *, a_is_angstrom: bool = False) -> Any:
     return None
 
 
-def unit_factor(written: Any, target: str) -> float:
+def unit_factor(written: str, target: str) -> float:
     """Factor from a unit as written in a file to another.
 
     Parameters
     ----------
-    written : object
+    written : str
         As the file writes it.
     target : str
         As astropy writes it.
@@ -101,14 +103,14 @@ def unit_factor(written: Any, target: str) -> float:
     wanted = u.Unit(target)
     unit = parse_unit(written, a_is_angstrom=wanted.is_equivalent("m"))
     if unit is None:
-        raise UnusableError("wrong units", f"{str(written).strip()!r}, expected {target}")
+        raise UnusableError("wrong units", f"{written.strip()!r}, expected {target}")
     try:
         return float(unit.to(wanted))
     except u.UnitConversionError as error:
         if unit.is_equivalent("K"):
-            msg = f"{str(written).strip()!r} is a temperature, expected {target}"
+            msg = f"{written.strip()!r} is a temperature, expected {target}"
         else:
-            msg = f"{str(written).strip()!r}, expected {target}"
+            msg = f"{written.strip()!r}, expected {target}"
         raise UnusableError("wrong units", msg) from error
 
 
