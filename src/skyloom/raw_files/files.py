@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-REJECTION_COLUMNS = ("file", "reason", "value")
-
 
 class UnusableError(ValueError):
     """An observation cannot be used; says why and which value failed.
@@ -95,6 +93,8 @@ def load_bytes(read: Callable[[], bytes]) -> bytes:
     """
     try:
         return read()
+    except UnusableError:
+        raise
     except Exception as error:
         # Each file system has its own exceptions.
         raise UnusableError("unreadable", f"{type(error).__name__}: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 # Only endings of formats that astronomers' files have: the end of J0123+45.6 is none.
 _ENDING = re.compile(
@@ -37,25 +37,55 @@ def file_stem(name: str) -> str:
     return stem
 
 
-def object_ids(files: Iterable[str]) -> dict[str, str]:
-    """Ids of the objects in files: their stems, with the folder where names restart in each.
+# What systems leave in folders and archives, beside hidden files.
+_OF_SYSTEMS = {
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin",
+    "system volume information",
+}  # fmt: skip
+
+
+def is_of_user(path: str) -> bool:
+    """Whether a file is one that somebody put there, neither hidden nor a system's own.
+
+    Parameters
+    ----------
+    path : str
+        Within a folder or an archive.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> [is_of_user(path) for path in ("a/1.fits", "a/.DS_Store", "__MACOSX/a/_1", "Thumbs.db")]
+    [True, False, False, False]
+    """
+    parts = path.split("/")
+    return not any(part.startswith(".") or part.lower() in _OF_SYSTEMS for part in parts)
+
+
+def object_ids(files: Iterable[str], name_of: Callable[[str], str] = file_stem) -> dict[str, str]:
+    """Ids of the objects in files: their names, with the folder where names restart in each.
 
     Parameters
     ----------
     files : iterable of str
         Paths within the folder of observations.
+    name_of : callable
+        What a file is called, by its path.
 
     Returns
     -------
     dict of str to str
-        Id by path. Files that differ only in their endings have the same one.
+        Id by path. Files of one folder that differ only in their endings have the same one.
 
     Examples
     --------
     >>> object_ids(["a/1.fits", "b/1.fits", "b/2.fits"])
     {'a/1.fits': 'a/1', 'b/1.fits': 'b/1', 'b/2.fits': '2'}
     """
-    parts = {file: (str(file).rpartition("/")[0], file_stem(file)) for file in files}
+    parts = {file: (str(file).rpartition("/")[0], name_of(file)) for file in files}
     folders = Counter(stem for _, stem in set(parts.values()))
     return {
         file: f"{folder}/{stem}" if folder and folders[stem] > 1 else stem

@@ -57,7 +57,7 @@ def test_every_file_is_a_star_or_listed_with_its_reason():
 
 
 def test_nothing_usable_is_one_clear_error():
-    with pytest.raises(ValueError, match=r"none of 1 files holds a usable spectrum: \{"):
+    with pytest.raises(ValueError, match="none of 1 files holds a usable spectrum: 1 "):
         ingest_spectra(files_of(**{"a.fits": b"no"}), NOTHING, PARAMETERS)
 
 
@@ -148,5 +148,5 @@ def test_one_star_is_known_by_position_name_or_content():
 
 def test_files_of_one_name_in_two_folders_are_not_mixed_up():
     stars, _, rejected = ingest(files_of(**{"m/a.fits": contents(0), "n/a.fits": contents(1)}))
-    assert len(stars) == 1
-    assert rejected[["file", "reason"]].to_numpy().tolist() == [["n/a.fits", "duplicate id"]]
+    assert stars["file"].to_dict() == {"m/a": "m/a.fits", "n/a": "n/a.fits"}
+    assert rejected.empty

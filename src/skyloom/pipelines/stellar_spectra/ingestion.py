@@ -24,8 +24,8 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     Sweep,
     SweepsParameters,
 )
-from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, load_bytes
-from skyloom.raw_files.names import file_stem
+from skyloom.raw_files import UnusableError, load_bytes, tabulate_rejections
+from skyloom.raw_files.names import file_stem, object_ids
 from skyloom.spectra.optical.preparation import stack_spectra
 from skyloom.spectra.optical.readers import read_spectrum
 from skyloom.spectra.optical.spectral_types import parse_spectral_type
@@ -78,16 +78,19 @@ def ingest_spectra(
 
     Raises
     ------
+    skyloom.raw_files.NothingUsableError
+        If no spectrum was read.
     ValueError
-        If no spectrum was read, or the label table is none of stars.
+        If the label table is none of stars.
     """
     spectra, tables = _sort_out(observations, labels)
+    ids = object_ids(spectra)
     rows, rejected, taken = [], [], {}
     for file in tqdm(spectra, desc="reading spectra", unit="file"):
         try:
             content = load_bytes(observations[file])
             spectrum = read_spectrum(file, content)
-            row = _row(file, content, spectrum, tables)
+            row = {"id": ids[file]} | _row(file, content, spectrum, tables)
             if row["id"] in taken:
                 raise UnusableError("duplicate id", f"{row['id']}, as {taken[row['id']]}")
         except UnusableError as error:
@@ -95,14 +98,7 @@ def ingest_spectra(
             continue
         taken[row["id"]] = file
         rows.append(row)
-    refused = pd.DataFrame(rejected, columns=list(REJECTION_COLUMNS))
-    if not rows:
-        reasons = refused["reason"].value_counts().to_dict()
-        msg = (
-            f"none of {len(observations)} files holds a usable spectrum: "
-            f"{reasons or 'no observations'}"
-        )
-        raise ValueError(msg)
+    refused = tabulate_rejections(rejected, len(rows), "a usable spectrum")
     stars = pd.DataFrame(rows)
     group = same_objects(
         stars["ra"], stars["dec"], ingestion.duplicate_radius,
@@ -179,7 +175,7 @@ def _row(file, content, read, tables):
     """What the file and the tables say of a spectrum."""
     stem = file_stem(file)
     row = {
-        "id": stem, "file": file, "sha256": hashlib.sha256(content).hexdigest(),
+        "file": file, "sha256": hashlib.sha256(content).hexdigest(),
         "survey": file.partition("/")[0] if "/" in file else read.layout, "layout": read.layout,
         "name": _star(read, stem), "spectral_type": read.spectral_type,
         "velocity": read.radial_velocity, "ra": read.ra, "dec": read.dec, "snr": read.snr,
