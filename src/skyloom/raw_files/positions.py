@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 # Any minus that a text editor, a web page or a typesetter makes.
-_MINUS = str.maketrans(
+MINUS = str.maketrans(
     dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}\N{HYPHEN}\N{NON-BREAKING HYPHEN}", "-")
 )
 
@@ -35,7 +35,7 @@ def degrees(value: Any, *, hours: bool = False) -> float:
     >>> round(degrees("12:34:56.7", hours=True), 5), degrees("-0,25"), degrees("none")
     (188.73625, -0.25, nan)
     """
-    text = str(value).strip().strip("'\"").translate(_MINUS)
+    text = str(value).strip().strip("'\"").translate(MINUS)
     if re.fullmatch(r"[+-]?\d+,\d+", text):
         text = text.replace(",", ".")
     try:
