@@ -2,7 +2,7 @@
 
 import pytest
 
-from skyloom.raw_files.names import file_stem, is_of_user, object_ids
+from skyloom.raw_files.names import file_stem, is_of_user, names_an_object, object_ids
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,19 @@ def test_names_may_be_told_otherwise():
 )
 def test_hidden_files_and_those_of_systems_are_nobodys(path, of_user):
     assert is_of_user(path) == of_user
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["HD 2857", "hd002857", "1021", "NGC 6205", "AGC 12345", "Sky Islands", "BD+17 4708", "A 1"],
+)
+def test_names_of_objects(name):
+    assert names_an_object(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "-", "--", "???", "none", "N/A", "Unknown", "STD,FLUX", "sky", "SKY_03", "Test 1"],
+)
+def test_what_observers_write_in_place_of_a_name(name):
+    assert not names_an_object(name)

@@ -65,6 +65,41 @@ def is_of_user(path: str) -> bool:
     return not any(part.startswith(".") or part.lower() in _OF_SYSTEMS for part in parts)
 
 
+# What observers write in place of a name.
+_NO_NAMES = {
+    "none", "unknown", "null", "nan", "na", "noname", "unnamed", "anonymous", "undefined",
+    "untitled", "default", "tbd", "xxx", "star", "object", "obj", "target", "source", "science",
+    "sci", "field", "test", "sky", "blank", "offset", "background", "standard", "std", "flux",
+    "telluric", "spec", "spectrum", "image", "galaxy", "fiber", "fibre", "calibration", "calib",
+    "cal", "lamp", "arc", "comp", "bias", "dark", "flat", "twilight", "dome", "focus",
+}  # fmt: skip
+
+
+def names_an_object(name: str) -> bool:
+    """Whether a name can be that of one object.
+
+    Parameters
+    ----------
+    name : str
+        As a header or a table has it.
+
+    Returns
+    -------
+    bool
+        False where there is neither a letter nor a digit, or no other word than those which
+        observers write in place of a name.
+
+    Examples
+    --------
+    >>> [names_an_object(name) for name in ("HD 2857", "1021", "STD,FLUX", "sky 3", "n/a", "-")]
+    [True, True, False, False, False, False]
+    """
+    words = re.findall(r"[^\W\d_]+", name.lower())
+    if not words:
+        return any(character.isdigit() for character in name)
+    return not (set(words) <= _NO_NAMES or "".join(words) in _NO_NAMES)
+
+
 def object_ids(files: Iterable[str], name_of: Callable[[str], str] = file_stem) -> dict[str, str]:
     """Ids of the objects in files: their names, with the folder where names restart in each.
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from skyloom.evaluation.splits import same_objects
+from skyloom.evaluation.splits import names_in_one_place, same_objects
 from skyloom.learning.fitting import TrainingParameters
 from skyloom.pipelines.stellar_spectra.parameters import (
     AugmentationParameters,
@@ -25,7 +25,7 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     SweepsParameters,
 )
 from skyloom.raw_files import UnusableError, load_bytes, tabulate_rejections
-from skyloom.raw_files.names import file_stem, object_ids
+from skyloom.raw_files.names import file_stem, names_an_object, object_ids
 from skyloom.spectra.optical.preparation import stack_spectra
 from skyloom.spectra.optical.readers import read_spectrum
 from skyloom.spectra.optical.spectral_types import parse_spectral_type
@@ -38,6 +38,9 @@ STAR_TABLE_COLUMNS = (
 logger = logging.getLogger(__name__)
 
 _CHUNK = 256
+# Barnard's star, which moves fastest, takes eleven years for as much, 61 Cygni 23; members of a
+# cluster that bear its name are further apart. arcsec
+_NAME_RADIUS = 120.0
 _SPECTRA = (".fits", ".fit", ".gz")  # what else has text may be a table
 
 
@@ -101,8 +104,8 @@ def ingest_spectra(
     refused = tabulate_rejections(rejected, len(rows), "a usable spectrum")
     stars = pd.DataFrame(rows)
     group = same_objects(
-        stars["ra"], stars["dec"], ingestion.duplicate_radius,
-        stars["name"].map(star_name), stars["sha256"],
+        stars["ra"], stars["dec"], ingestion.duplicate_radius, _names_that_link(stars),
+        stars["sha256"],
     )  # fmt: skip
     stars["group"] = stars["id"].to_numpy()[group]
     _judge(stars, ingestion)
@@ -114,6 +117,22 @@ def ingest_spectra(
             sum(map(len, tables)), tables[0].index[0], stars["id"].iloc[0],
         )  # fmt: skip
     return stars[list(STAR_TABLE_COLUMNS)], _read_when_saved(stars, observations), refused
+
+
+def _names_that_link(stars):
+    """Names by which spectra are of one star; empty where a name is none, or that of many."""
+    names = stars["name"].map(star_name)
+    one = names_in_one_place(names, stars["ra"], stars["dec"], _NAME_RADIUS)
+    one &= stars["name"].map(names_an_object)
+    shared = names[~one & (names != "")].value_counts()
+    shared = shared[shared > 1]
+    if len(shared):
+        logger.warning(
+            "%d names are not taken for those of one star, as they are no names, or positions of "
+            "their spectra are more than %g arcmin off: %s", len(shared), _NAME_RADIUS / 60,
+            ", ".join(f"{name!r} ({number} spectra)" for name, number in shared[:5].items()),
+        )  # fmt: skip
+    return names.where(one, "")
 
 
 _one_at_a_time = threading.Lock()  # threads would mix up the warnings by which files are judged
