@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from skyloom.raw_files.files import UnusableError
-from skyloom.raw_files.text import decode
+from skyloom.raw_files.text import MINUS, decode
 
 DAMAGED_COLUMNS = ("row", "reason", "value")
 """Columns of the table of damaged rows: line of the file, what is wrong, and the line."""
@@ -46,10 +46,13 @@ _USUAL = re.compile(
     r"|bending_angle|angle)"
 )
 _UNITS = frozenset(
-    "deg degree degrees h m s hms dms h:m:s d:m:s hr min sec arcsec arcmin mas km/s km.s-1 km s-1"
-    " kms-1 mag jy mjy mjy/beam jy/beam yr mpc kpc pc nm angstrom k [-] char string double float"
-    " int".split(" ")
-)
+    {
+        "deg", "degree", "degrees", "arcsec", "arcmin", "mas", "h", "m", "s", "hr", "min", "sec",
+        "hms", "dms", "h:m:s", "d:m:s", "km/s", "km s-1", "km.s-1", "mag", "jy", "mjy", "jy/beam",
+        "mjy/beam", "yr", "mpc", "kpc", "pc", "nm", "angstrom", "k", "[-]", "char", "string",
+        "double", "float", "int",
+    }
+)  # fmt: skip
 
 
 class _Layout(NamedTuple):
@@ -60,7 +63,7 @@ class _Layout(NamedTuple):
 
 
 def read_table(name: str, content: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read a table, whatever wrote it.
+    r"""Read a table, whatever wrote it.
 
     Parameters
     ----------
@@ -91,7 +94,7 @@ def read_table(name: str, content: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Examples
     --------
-    >>> table, damaged = read_table("a.csv", b"# mine\\nid; class\\n007; 1\\n8;2;3\\n")
+    >>> table, damaged = read_table("a.csv", b"# mine\nid; class\n007; 1\n8;2;3\n")
     >>> table
         id class
     0  007     1
@@ -179,9 +182,7 @@ def _of_text(name, text):
         if not re.fullmatch(r'"?sep=.?"?', line.strip(), re.IGNORECASE)  # for Excel
     ]  # fmt: skip
     comments = list(itertools.takewhile(lambda each: _COMMENT.match(each[1]), lines))
-    body = _whole_rows(
-        [each for each in lines[len(comments) :] if not _COMMENT.match(each[1])]
-    )
+    body = _whole_rows([each for each in lines[len(comments) :] if not _COMMENT.match(each[1])])
     body = [(number, line) for number, line in body if not _RULE.fullmatch(line)]
     if not body:
         raise UnusableError("no table", f"{name} has no heading and no rows")
@@ -397,7 +398,9 @@ def _of_sheets(name, sheets):
         start = _heading(cells, 0, widths.most_common(1)[0][0])
         found.append((sum(map(_is_usual, cells[start])), title, start, rows))
     if not found:
-        words = ", ".join(f"{title!r} ({sum(map(any, rows))} rows)" for title, rows in sheets.items())
+        words = ", ".join(
+            f"{title!r} ({sum(map(any, rows))} rows)" for title, rows in sheets.items()
+        )
         raise UnusableError("no table", f"{name} has no heading with rows in its sheets {words}")
     _, title, start, rows = max(found, key=lambda each: each[0])  # the first of equals
     width = max(len(_without_end(row)) for _, row in rows[start:])
@@ -483,11 +486,9 @@ def numbers(cells: pd.Series) -> pd.Series:
 
     Examples
     --------
-    >>> numbers(pd.Series(["9000,5", "\N{MINUS SIGN}3", ""])).tolist()
+    >>> numbers(pd.Series(["9000,5", "−3", ""])).tolist()
     [9000.5, -3.0, nan]
     """
-    from skyloom.raw_files.positions import MINUS
-
     text = cells.map(lambda cell: "" if is_missing(cell) else str(cell).strip().translate(MINUS))
     commas = text[text.str.contains(",", regex=False)]
     grouped = commas.str.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
