@@ -56,8 +56,8 @@ def labels_by_id(labels: pd.DataFrame, id_column: str, columns: Sequence[str]) -
     Returns
     -------
     pandas.DataFrame
-        Indexed by `label_key`, with the columns as they were asked for; NaN where a cell tells
-        nothing. Of rows that tell the same there is one.
+        Indexed by `label_key`, with these columns as they were asked for, NaN where a cell tells
+        nothing, and the others. Of rows that tell the same there is one.
 
     Raises
     ------
@@ -80,7 +80,8 @@ def labels_by_id(labels: pd.DataFrame, id_column: str, columns: Sequence[str]) -
         )
         raise ValueError(msg)
     table = labels.rename(columns={found: name for name, found in names.items()}).astype(object)
-    table = table.mask(table.map(is_missing))
+    used = [id_column, *columns]  # elsewhere a lone dash may be the sign of a declination
+    table[used] = table[used].mask(table[used].map(is_missing))
     table = table.dropna(subset=[id_column])
     keys = pd.Index([label_key(value) for value in table[id_column]], name=id_column, dtype=object)
     return one_row_an_id(table.set_index(keys), columns)
@@ -112,9 +113,7 @@ def one_row_an_id(
     repeated = table[table.index.duplicated(keep=False)]
     for key, rows in repeated.groupby(level=0, sort=False):
         for column in columns:
-            different = list(
-                {_as_compared(value): value for value in rows[column].dropna()}.values()
-            )
+            different = {_as_compared(value): value for value in rows[column].dropna()}
             if len(different) > 1:
                 msg = (
                     f"the {name} has more than one row for {key!r}, and they contradict each "
