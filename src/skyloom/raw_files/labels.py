@@ -168,7 +168,7 @@ def _without_zeros(name):
     return f"{folder}{slash}{int(stem) if re.fullmatch(r'[0-9]+', stem) else stem}"
 
 
-def match_ids(ids: Iterable[str], keys: Iterable[str]) -> dict[str, str]:
+def match_ids(ids: Iterable[str], keys: Iterable[str]) -> dict[str, str | None]:
     """Which key of a table means which object, however people and Excel write it.
 
     Parameters
@@ -180,26 +180,26 @@ def match_ids(ids: Iterable[str], keys: Iterable[str]) -> dict[str, str]:
 
     Returns
     -------
-    dict of str to str
-        Key by id, of those that have one. The same text comes first; then without endings of
+    dict of str to (str or None)
+        Key by id, None of those that have none. The same text comes first; then without endings of
         files; then without zeros before a number and without case; then all of it without the
         folder. What could mean two objects, or two rows, means none.
 
     Examples
     --------
     >>> match_ids(["00012", "sym/1", "asym/1", "UGC7"], ["12", "ugc7.fits", "asym/0001", "1"])
-    {'00012': '12', 'asym/1': 'asym/0001', 'UGC7': 'ugc7.fits'}
+    {'00012': '12', 'sym/1': None, 'asym/1': 'asym/0001', 'UGC7': 'ugc7.fits'}
     """
-    ids, keys = list(dict.fromkeys(map(str, ids))), list(dict.fromkeys(map(str, keys)))
-    found: dict[str, str] = {}
+    keys = list(dict.fromkeys(map(str, keys)))
+    found: dict[str, str | None] = dict.fromkeys(map(str, ids))
     for writing in _WRITINGS:
         taken = set(found.values())
         key_of, n_keys = _by_writing((key for key in keys if key not in taken), writing)
         # All ids count: a name that has its own row already is no name of another.
-        _, n_ids = _by_writing(ids, writing)
-        for name in ids:
+        _, n_ids = _by_writing(found, writing)
+        for name in found:
             written = writing(name)
-            if name not in found and n_ids[written] == 1 and n_keys.get(written) == 1:
+            if found[name] is None and n_ids[written] == 1 and n_keys[written] == 1:
                 found[name] = key_of[written]
     return found
 
@@ -230,7 +230,7 @@ def match_rows(
     list of str or None
     """
     matched = match_ids(ids, table.index)
-    keys = [matched.get(name) for name in ids]
+    keys = [matched[str(name)] for name in ids]
     places = table[["ra", "dec"]].dropna()
     rest = [k for k, key in enumerate(keys) if key is None and abs(dec[k]) <= 90]
     if places.empty or not rest:

@@ -277,7 +277,7 @@ def test_rows_that_contradict_each_other_stop_and_those_that_repeat_do_not():
     profiles, _, _ = ingest(three_files(), labels, **BY_NUMBER)
     assert profiles["class"].tolist() == [0, 1, pd.NA]
     labels.loc[2, "Class"] = 0
-    with pytest.raises(ValueError, match="more than one row for '2', .* Class is 1 and 0"):
+    with pytest.raises(ValueError, match=r"more than one row for '2', .* Class is 1 and 0"):
         ingest(three_files(), labels, **BY_NUMBER)
 
 
