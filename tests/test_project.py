@@ -271,7 +271,12 @@ def test_paths_on_the_command_line_may_be_numbers_or_below_the_home_folder(
     catalog = loader["catalog"]
     for name in ("{study}.observations@files", "{study}.prediction.observations"):
         assert catalog[name]["path"] == path
-    for name in ("{study}.labels", "radio_galaxies.review", "{study}.download.source_list"):
+    for name in (
+        "{study}.labels",
+        "radio_galaxies.review",
+        "{study}.download.source_list",
+        "radio_galaxies.download.source_list",
+    ):
         assert catalog[name]["filepath"] == path
 
 

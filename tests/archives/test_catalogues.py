@@ -1,12 +1,12 @@
 import numpy as np
-import pandas as pd
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyloom.archives.catalogues import labels_by_id, read_sources
+from skyloom.archives.catalogues import read_sources
+from skyloom.raw_files.tables import read_table
 
 PLACE = (188.7375, -1.39583)
 
@@ -20,6 +20,11 @@ LAYOUTS = {
     "tabs": "ra\tdec\ttype\n12 34 57.0\t-01 23 45.0\tFRI\n",
     "CDS columns": "RAh,RAm,RAs,DE-,DEd,DEm,DEs,type\n12,34,57.0,-,01,23,45.0,FRI\n",
     "comments": "# from a paper\n# ra dec type\n188.7375 -1.39583 FRI\n",
+    "VizieR": (
+        "#\n#   VizieR Astronomical Server\n#Coosys\tJ2000\n#\n_RAJ2000\t_DEJ2000\ttype\n"
+        "deg\tdeg\t \n----------\t----------\t----\n188.7375\t-01.39583\tFRI\n"
+    ),
+    "decimal commas": "\ufeffRA;DEC;type\r\n188,7375;-1,39583;FRI\r\n",
     "fixed width": (
         "|   ra     |   dec    | type |\n| 188.7375 | -1.39583 | FRI  |\n"
         "| 10.5     | 41.25    | FRII |\n"
@@ -27,9 +32,13 @@ LAYOUTS = {
 }
 
 
+def sources_of(text, **columns):
+    return read_sources(read_table("list.txt", text.encode())[0], **columns)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_coordinates_are_read_however_they_are_written(layout):
-    sources, rejected = read_sources(LAYOUTS[layout], class_column="type")
+    sources, rejected = sources_of(LAYOUTS[layout], class_column="type")
     assert tuple(sources.loc[0, ["ra", "dec"]]) == pytest.approx(PLACE, abs=2e-5)
     assert sources["class"][0] == "FRI"
     assert sources["id"][0] == "J123457.0-012345"
@@ -45,21 +54,21 @@ def test_a_position_comes_back_from_any_spelling(ra, dec):
         degrees = place.dec.to_string(
             u.deg, sep="dms" if sep == "hms" else sep, precision=3, pad=True, alwayssign=True
         )
-        sources, _ = read_sources(f'ra,dec\n"{hours}","{degrees}"\n')
+        sources, _ = sources_of(f'ra,dec\n"{hours}","{degrees}"\n')
         found = SkyCoord(sources["ra"][0], sources["dec"][0], unit=u.deg)
         assert found.separation(place) < 0.005 * u.arcsec
 
 
 def test_minus_zero_degrees_is_south():
-    sources, _ = read_sources("ra,dec\n10:00:00,-00:30:00\n")
+    sources, _ = sources_of("ra,dec\n10:00:00,-00:30:00\n")
     assert sources["dec"][0] == pytest.approx(-0.5)
-    sources, _ = read_sources("RAh,RAm,RAs,DE-,DEd,DEm,DEs\n10,0,0,-,0,30,0\n")
+    sources, _ = sources_of("RAh,RAm,RAs,DE-,DEd,DEm,DEs\n10,0,0,-,0,30,0\n")
     assert sources["dec"][0] == pytest.approx(-0.5)
 
 
 def test_lines_without_coordinates_are_listed():
     text = "id,ra,dec\na,10,20\nb,,20\nc,12:61:00,1\nd,400,1\ne,10,-91\nf,nan,3\ng,11,21\n"
-    sources, rejected = read_sources(text, id_column="id")
+    sources, rejected = sources_of(text, id_column="id")
     assert sources["id"].tolist() == ["a", "g"]
     assert rejected["row"].tolist() == [2, 3, 4, 5, 6]
     assert rejected["value"][1] == "'12:61:00', '1'"
@@ -67,16 +76,14 @@ def test_lines_without_coordinates_are_listed():
 
 
 def test_ids_and_classes_stay_text():
-    sources, _ = read_sources(
-        "id,ra,dec,c\n007,1,2,1\n010,3,4,2\n", id_column="id", class_column="c"
-    )
+    sources, _ = sources_of("id,ra,dec,c\n007,1,2,1\n010,3,4,2\n", id_column="id", class_column="c")
     assert sources["class"].tolist() == ["1", "2"]
     assert sources["id"].tolist() == ["007", "010"]
 
 
 def test_columns_can_be_named():
     text = "x,y,ra,dec\n10.0,20.0,1.0,2.0\n"
-    sources, _ = read_sources(text, ra_column="x", dec_column="y")
+    sources, _ = sources_of(text, ra_column="x", dec_column="y")
     np.testing.assert_allclose(sources[["ra", "dec"]], [[10, 20]])
 
 
@@ -86,27 +93,9 @@ def test_columns_can_be_named():
         ("a,b\n1,2\n", {}, "no column for ra among a, b: name it in the parameters"),
         ("ra,b\n1,2\n", {}, "no column for dec among ra, b"),
         ("ra,dec\n1,2\n", {"class_column": "type"}, "no column 'type', only ra, dec"),
-        ("ra,dec\n1,2\n", {"ra_column": "RA"}, "no column 'RA', only ra, dec"),
-        ("", {}, "the source list is not a table: ''"),
+        ("ra,dec\n1,2\n", {"ra_column": "x"}, "no column 'x', only ra, dec"),
     ],
 )
 def test_what_is_missing_is_named(text, options, message):
     with pytest.raises(ValueError, match=message):
-        read_sources(text, **options)
-
-
-def test_labels_are_found_by_id_however_it_is_written():
-    table = pd.DataFrame({"name": [7, 8.0, "A", None], "class": list("abcd")})
-    assert labels_by_id(table, "name", ["class"])["class"].to_dict() == {
-        "7": "a",
-        "8": "b",
-        "A": "c",
-    }
-
-
-def test_a_label_table_without_its_column_or_with_an_id_twice_is_refused():
-    table = pd.DataFrame({"name": ["7", "7.0"], "class": ["a", "b"]})
-    with pytest.raises(ValueError, match=r"more than one row for \['7'\]"):
-        labels_by_id(table, "name", ["class"])
-    with pytest.raises(ValueError, match=r"no column \['kind'\]; its columns are"):
-        labels_by_id(table, "name", ["class", "kind"])
+        sources_of(text, **options)

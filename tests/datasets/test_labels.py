@@ -7,7 +7,8 @@ from kedro.io import DatasetError
 
 from skyloom.datasets import LabelTableDataset
 
-TABLE = pd.DataFrame({"cig": [1, 2], "Class": [0, 2], "note": ["a, b", "c"]})
+# Cells are text, whatever a program would take them for.
+TABLE = pd.DataFrame({"cig": [1, 2], "Class": [0, 2], "note": ["a, b", "c"]}).astype(str)
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
@@ -29,12 +30,16 @@ def test_excel(tmp_path):
     pd.testing.assert_frame_equal(loaded, TABLE)
 
 
-def test_load_arguments_reach_pandas(tmp_path):
+def test_ids_keep_their_zeros(tmp_path):
     (tmp_path / "labels.csv").write_text("id;class\n007;1\n")
-    dataset = LabelTableDataset(
-        filepath=tmp_path / "labels.csv", load_args={"dtype": {"id": str}, "sep": ";"}
-    )
-    assert dataset.load()["id"].tolist() == ["007"]
+    assert LabelTableDataset(filepath=tmp_path / "labels.csv").load()["id"].tolist() == ["007"]
+
+
+def test_damaged_rows_are_named(tmp_path, caplog):
+    (tmp_path / "labels.csv").write_text("id,class\na,1\nb,2,3\n")
+    assert LabelTableDataset(filepath=tmp_path / "labels.csv").load()["id"].tolist() == ["a"]
+    assert "1 of 2 rows of labels.csv are damaged" in caplog.text
+    assert "line 3: 3 cells instead of 2 in 'b,2,3'" in caplog.text
 
 
 def test_round_trip_on_any_file_system(memory):

@@ -1,18 +1,22 @@
-"""A label table that may not be there."""
+"""A table of labels or sources that may not be there."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from kedro.io import DatasetError
 
 from skyloom.datasets._base import _FileDataset
+from skyloom.raw_files.tables import read_table, warn_of_damaged
 
 
 class LabelTableDataset(_FileDataset):
-    """A table of labels in CSV (any delimiter) or Excel; empty where no file is given.
+    """A table of labels or sources of any layout; empty where no file is given.
+
+    Cells are text: ids keep their leading zeros. A warning names rows that are damaged.
 
     Parameters
     ----------
@@ -39,8 +43,9 @@ class LabelTableDataset(_FileDataset):
 
         Returns
         -------
-        pandas.DataFrame
-            Without rows or columns where no file was given.
+        pandas.DataFrame of str
+            As of `skyloom.raw_files.tables.read_table`; without rows or columns where no file
+            was given.
 
         Raises
         ------
@@ -50,13 +55,11 @@ class LabelTableDataset(_FileDataset):
         return super().load() if self._is_given else pd.DataFrame()
 
     def _read(self, path: str) -> pd.DataFrame:
-        if path.endswith((".xlsx", ".xls")):
-            table = pd.read_excel(path, **self._load_args)
-        else:
-            # The Python engine finds out the delimiter.
-            table = pd.read_csv(path, **{"sep": None, "engine": "python"} | self._load_args)
+        file = Path(path)
+        table, damaged = read_table(file.name, file.read_bytes())
+        warn_of_damaged(file.name, table, damaged)
         if table.empty:
-            msg = "the label table has no rows"
+            msg = f"the table has no rows ({table.attrs['origin']})"
             raise ValueError(msg)
         return table
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from skyloom.archives.catalogues import labels_by_id
 from skyloom.evaluation.splits import same_objects
 from skyloom.images.cutouts import label_islands
+from skyloom.raw_files.labels import labels_by_id, match_ids
 
 
 def inspect_cut_outs(
@@ -143,10 +143,12 @@ def apply_review(sample: pd.DataFrame, review: pd.DataFrame) -> None:
     if review.empty:
         return
     verdict = labels_by_id(review, "id", ["keep"])["keep"].astype(str).str.strip().str.lower()
-    unknown = sorted(set(verdict.index) - set(sample["id"]))
+    id_of = {key: name for name, key in match_ids(sample["id"], verdict.index).items()}
+    unknown = [key for key in verdict.index if key not in id_of]
     if unknown:
         msg = f"the review names sources that there are not: {unknown[:5]}"
         raise ValueError(msg)
+    verdict.index = verdict.index.map(id_of)
     words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
     wrong = sorted(set(verdict) - set(words))
     if wrong:

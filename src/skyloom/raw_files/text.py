@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 
 from skyloom.raw_files.files import UnusableError
+
+# Any minus that a text editor, a web page or a typesetter makes.
+MINUS = str.maketrans(
+    dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}\N{HYPHEN}\N{NON-BREAKING HYPHEN}", "-")
+)
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -13,6 +19,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_NO_TEXT = ("Cc", "Cs", "Co", "Cn")  # control characters, and those which are none
 _BREAKS = frozenset("\t\n\r\f\v\x1a")  # the last one ends a file of DOS
 
 
@@ -46,6 +53,6 @@ def decode(content: bytes) -> str:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if all(mark in _BREAKS or mark.isprintable() or mark.isspace() for mark in set(text)):
+        if all(mark in _BREAKS or unicodedata.category(mark) not in _NO_TEXT for mark in set(text)):
             return text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\x1a")
     raise UnusableError("no text", f"{content[:16]!r}")

@@ -272,10 +272,31 @@ def test_missing_column_of_the_label_table_is_named(column):
         ingest(three_files(), labels, label_velocity_column="V", **BY_NUMBER)
 
 
-def test_ids_twice_in_the_label_table_are_named():
+def test_rows_that_contradict_each_other_stop_and_those_that_repeat_do_not():
     labels = pd.DataFrame({"cig": [1, 2, 2.0], "Class": [0, 1, 1]})
-    with pytest.raises(ValueError, match=r"more than one row for \['2'\]"):
+    profiles, _, _ = ingest(three_files(), labels, **BY_NUMBER)
+    assert profiles["class"].tolist() == [0, 1, pd.NA]
+    labels.loc[2, "Class"] = 0
+    with pytest.raises(ValueError, match=r"more than one row for '2', .* Class is 1 and 0"):
         ingest(three_files(), labels, **BY_NUMBER)
+
+
+def test_rows_and_files_that_do_not_match_are_counted(caplog):
+    labels = pd.DataFrame({"id": ["a", "other"], "class": ["1", "odd"]})
+    options = {"label_id_column": "id", "label_class_column": "class"}
+    ingest({"a.csv": GOOD, "b.csv": spectrum(2)}, labels, **options)
+    assert (
+        "1 of 2 rows of the label table are of none of the spectra, such as 'other'" in caplog.text
+    )
+    assert "1 of 2 spectra have no row in the label table, such as 'b'" in caplog.text
+    assert "1 labels are no class, expected a whole number from 0: 'odd' (1)" in caplog.text
+
+
+def test_a_systemic_velocity_with_a_decimal_comma_guides_the_search():
+    labels = three_labels().assign(V=["", "2850,5", "9000,5"])
+    profiles, _, rejected = ingest(three_files(), labels, label_velocity_column="V", **BY_NUMBER)
+    assert profiles["number"].tolist() == [1, 2]
+    assert reasons(rejected) == {"CIG3.csv": "systemic velocity outside the spectrum"}
 
 
 @pytest.mark.parametrize("value", [1.5, "lopsided", np.nan, -1, np.inf, None], ids=str)

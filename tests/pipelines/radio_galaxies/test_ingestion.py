@@ -2,11 +2,13 @@
 
 import io
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from astropy.coordinates import Angle
 from astropy.io import fits
 from PIL import Image
 from pydantic import ValidationError
@@ -21,6 +23,14 @@ PARAMETERS = IngestionParameters(size=64)
 SPLIT = IngestionParameters(
     size=64,
     file_pattern=r"(?P<role>train|test)/(?P<class>\w+)/(?P<id>(?P<ra>[\d.]+)_(?P<dec>-?[\d.]+)_\w+)\.png$",
+)
+
+CONF = Path(__file__).parents[3] / "conf"
+OF_USER = IngestionParameters(
+    size=64,
+    file_pattern=yaml.safe_load((CONF / "real/radio_galaxies/parameters.yml").read_text())[
+        "radio_galaxies"
+    ]["ingestion"]["file_pattern"],
 )
 
 
@@ -158,7 +168,9 @@ def test_a_catalogue_of_angles_needs_no_classes(caplog):
 def test_labels_of_no_cut_out_are_counted(caplog):
     table = pd.concat([labels(), pd.DataFrame({"id": ["other"], "class": ["FRI"]})])
     ingest_cut_outs(fits_files(), table, PARAMETERS)
-    assert "1 of 7 rows of the label table are of no cut-out, such as 'other'" in caplog.text
+    assert (
+        "1 of 7 rows of the label table are of none of the cut-outs, such as 'other'" in caplog.text
+    )
 
 
 def test_impossible_angles_count_as_missing_and_are_said(caplog):
@@ -166,6 +178,74 @@ def test_impossible_angles_count_as_missing_and_are_said(caplog):
     sources, _, _ = ingest_cut_outs(fits_files(), table, PARAMETERS)
     np.testing.assert_array_equal(sources["bending_angle"], [np.nan] * 3 + [0, 180, np.nan])
     assert "3 bending angles are not between 0 and 180 deg" in caplog.text
+
+
+def test_the_class_of_another_place_is_not_taken_and_both_positions_are_said(caplog):
+    shifted = labels().assign(ra=np.roll(TRUTH["ra"], 1), dec=TRUTH["dec"])
+    shifted.loc[3, "ra"] = TRUTH["ra"][3]
+    sources, _, _ = ingest_cut_outs(fits_files(), shifted, PARAMETERS)
+    assert sources["class"].tolist() == ["", "", "", TRUTH["class"][3], "", ""]
+    np.testing.assert_allclose(sources["ra"], TRUTH["ra"], atol=1e-3)
+    assert sources["label_source"][0] == "the label table has another position"
+    assert "5 rows of the label table are not taken" in caplog.text
+    first = f"SIM000001: {shifted['ra'][0]:.4f}, {shifted['dec'][0]:.4f} in the table, "
+    assert first + f"{TRUTH['ra'][0]:.4f}, {TRUTH['dec'][0]:.4f} of the image" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"RAdeg": "{ra:.5f}", "DEdeg": "{dec:.5f}"},
+        {"_RAJ2000": "{ra:.5f}", "_DEJ2000": "{dec:.5f}"},
+        {"RA": "{ra:.5f}", "DEC": "{dec:.5f}"},
+        {"ra": "{comma_ra}", "dec": "{comma_dec}"},
+        {"RA (J2000)": "{hours}", "Dec (J2000)": "{degrees}"},
+    ],
+    ids=lambda columns: " ".join(columns.values()),
+)
+def test_positions_of_the_label_table_are_as_catalogues_write_them(columns):
+    table = labels().assign(id=[f"S{k}" for k in range(6)])
+    for name, form in columns.items():
+        table[name] = [
+            form.format(
+                ra=ra, dec=dec, comma_ra=f"{ra:.5f}".replace(".", ","),
+                comma_dec=f"{dec:.5f}".replace(".", ",").replace("-", "−"),
+                hours=Angle(ra, "deg").to_string("hourangle", sep=":"),
+                degrees=Angle(dec, "deg").to_string("deg", sep=":"),
+            )
+            for ra, dec in TRUTH[["ra", "dec"]].to_numpy()
+        ]  # fmt: skip
+    sources, _, _ = ingest_cut_outs(fits_files(), table, PARAMETERS)
+    assert sources["class"].tolist() == TRUTH["class"].tolist()
+
+
+CLASS_NAMES = {
+    "FRI": ("FR I", "FR-I", "fri", "FR_1", "Fr1", "FANAROFF-RILEY I"),
+    "FRII": ("FR-II", "fr ii", "FR 2", "FRII"),
+    "bent": ("BENT", "wide-angle tail", "WAT", "Wide Angle Tail", "nat", "Head–Tail"),
+    "compact": ("Compact", "point source"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "written"), [(name, word) for name, words in CLASS_NAMES.items() for word in words]
+)
+def test_classes_are_called_as_people_call_them(name, written):
+    content = as_fits(IMAGES[0])
+    sources, _, _ = ingest_cut_outs(files(**{f"{written}/a.fits": content}), NO_LABELS, OF_USER)
+    assert sources["class"].tolist() == [name]
+    table = pd.DataFrame({"id": ["a"], "class": [written]})
+    sources, _, _ = ingest_cut_outs(files(**{"a.fits": content}), table, PARAMETERS)
+    assert sources["class"].tolist() == [name]
+
+
+def test_folders_that_are_no_class_are_counted(caplog):
+    content = as_fits(IMAGES[0])
+    ingest_cut_outs(
+        files(**{f"{n}.fits": content for n in ("blob/a", "blob/b", "FR I/c")}), NO_LABELS,
+        OF_USER,
+    )  # fmt: skip
+    assert "2 labels are no class, expected FRI, FRII, bent, compact: 'blob' (2)" in caplog.text
 
 
 def test_a_catalogue_without_our_ids_is_matched_by_position():
@@ -188,9 +268,9 @@ def test_a_position_of_the_table_counts_only_as_a_pair():
     table = labels().assign(ra=1.0)
     sources, _, _ = ingest_cut_outs(fits_files(), table, PARAMETERS)
     np.testing.assert_allclose(sources["ra"], TRUTH["ra"], atol=1e-3)
-    both = labels().assign(ra=1.0, dec=[2.0] * 5 + [np.nan])
+    both = labels().assign(ra=TRUTH["ra"], dec=[*TRUTH["dec"][:5] + 1 / 60, np.nan])
     sources, _, _ = ingest_cut_outs(fits_files(), both, PARAMETERS)
-    assert sources["ra"].tolist()[:5] == [1.0] * 5
+    assert sources["dec"].tolist()[:5] == both["dec"].tolist()[:5]
     assert sources["ra"].iloc[5] == pytest.approx(TRUTH["ra"].iloc[5], abs=1e-3)
 
 
@@ -285,7 +365,7 @@ def test_a_role_that_means_nothing_is_rejected_and_a_class_is_none():
         PARAMETERS.model_copy(update={"file_pattern": pattern}),
     )
     assert sources["class"].tolist() == ["FRI", ""]
-    assert sources["label_source"].iloc[1].startswith("class 'blob' is none of ['Bent', 'Compact'")
+    assert sources["label_source"].iloc[1].startswith("class 'blob' is none of FRI, FRII")
     assert rejected["reason"].tolist() == ["unknown role"]
     assert rejected["value"].iloc[0].startswith("'dev', expected ['test', 'train'")
 

@@ -117,7 +117,10 @@ def test_a_label_table_without_types_is_an_error():
 
 def test_a_table_that_names_none_of_the_spectra_is_told(caplog):
     ingest(files_of(**{"a.fits": contents(), "t.csv": b"filename,subclass\nelse,F5\n"}))
-    assert "none of the 1 rows of the tables of stars is of a spectrum" in caplog.text
+    assert (
+        "1 of 1 rows of the table t.csv are of none of the spectra, such as 'else'" in caplog.text
+    )
+    assert "1 of 1 spectra have no row in the tables of stars, such as 'a'" in caplog.text
 
 
 @pytest.mark.parametrize(

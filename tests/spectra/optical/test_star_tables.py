@@ -17,7 +17,7 @@ NGC 7789 875(873) Cl   0983   154    HB             4952   2.62    -0.13   1    
 
 
 def test_the_parameters_of_miles_name_stars_types_and_numbers():
-    table = star_table(MILES)
+    table, _ = star_table("params.txt", MILES.encode())
     assert table["name"].tolist() == ["BD+002058A", "HD002857", "NGC 7789 875(873) Cl"]
     assert table["type"].tolist() == ["sd:F", "07Ia", "HB"]
     assert table["file"].tolist() == ["miles 0272", "miles 0021", "miles 0983"]
@@ -31,11 +31,12 @@ def test_a_catalogue_of_spectra_has_types_velocities_and_places(delimiter):
         "obsid|rv|ra|dec|subclass|filename\n"
         "7|-12.5|10.25|-3|A1V|spec-1.fits.gz\n8|-9999|11||dM2|spec-2.fits\n"
     ).replace("|", delimiter)
-    table = star_table(text)
+    table, _ = star_table("a.csv", text.encode())
     assert table["file"].tolist() == ["spec-1", "spec-2"]
     assert table["type"].tolist() == ["A1V", "dM2"]
     np.testing.assert_array_equal(table["velocity"], [-12.5, np.nan])
-    np.testing.assert_array_equal(table["ra"], [10.25, 11])
+    # A right ascension alone is no position.
+    np.testing.assert_array_equal(table["ra"], [10.25, np.nan])
     np.testing.assert_array_equal(table["dec"], [-3, np.nan])
     assert (table["name"] == "").all()
 
@@ -45,7 +46,7 @@ def test_a_catalogue_of_spectra_has_types_velocities_and_places(delimiter):
     ["", "one column\n1\n", "FLUX,WAVELENGTH\n1,4000\n", "a,subclass\n1,G2\n", "<html>,</html>"],
 )
 def test_other_text_is_no_table_of_stars(text):
-    assert star_table(text) is None
+    assert star_table("a.csv", text.encode()) is None
 
 
 @pytest.mark.parametrize(
@@ -64,10 +65,10 @@ def test_different_stars_have_different_names():
 
 def test_real_tables_name_the_real_files(real_observations):
     folder = real_observations.parent / "stellar_spectra"
-    miles = star_table((folder / "miles/paramsMILES_v9.1.txt").read_text())
+    miles, _ = star_table("params", (folder / "miles/paramsMILES_v9.1.txt").read_bytes())
     files = [table_key(path.name) for path in folder.glob("miles/*.fits")]
     assert len(set(files) & set(miles["file"])) == len(files) - 1 == 681
-    lamost = star_table((folder / "lamost/my_data3.csv").read_text())
+    lamost, _ = star_table("my_data3.csv", (folder / "lamost/my_data3.csv").read_bytes())
     files = [table_key(path.name) for path in folder.glob("lamost/*.fits")]
     assert len(set(files) & set(lamost["file"])) == 96
     classes = miles["type"].map(lambda text: parse_spectral_type(text).spectral_class)

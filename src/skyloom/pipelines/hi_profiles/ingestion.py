@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from skyloom.archives.catalogues import labels_by_id
 from skyloom.pipelines.hi_profiles.parameters import (
     AugmentationParameters,
     Configuration,
@@ -23,7 +22,9 @@ from skyloom.pipelines.hi_profiles.parameters import (
     TrainingParameters,
 )
 from skyloom.raw_files import UnusableError, load_bytes, tabulate_rejections
+from skyloom.raw_files.labels import labels_by_id, match_ids, warn_of_unmatched, warn_of_words
 from skyloom.raw_files.names import object_ids
+from skyloom.raw_files.tables import numbers
 from skyloom.spectra.hi.preparation import prepare_profile
 from skyloom.spectra.hi.readers import read_spectrum
 
@@ -82,9 +83,10 @@ def ingest_spectra(
     ValueError
         If the label table lacks a column.
     """
-    classes, velocities = _label_columns(labels, ingestion)
-    chosen = ingestion.classes or sorted(set(map(_whole_number, (classes or {}).values())) - {None})
+    table = _label_columns(labels, ingestion)
+    chosen = ingestion.classes or sorted(set(table["class_value"].dropna().astype(int)))
     ids = object_ids(observations)
+    row_of = _rows_of_files(observations, ids, table.index, ingestion)
     accepted, fluxes, rejected, taken = [], [], [], {}
     for file in tqdm(sorted(observations), desc="reading spectra", unit="file"):
         try:
@@ -96,8 +98,8 @@ def ingest_spectra(
                 velocity_unit=ingestion.velocity_unit,
                 flux_unit=ingestion.flux_unit,
             )
-            keys = [key for key in (identifier, number) if key is not None]
-            systemic = next((velocities[str(k)] for k in keys if str(k) in velocities), np.nan)
+            key = row_of.get(file)
+            systemic = np.nan if key is None else table.loc[key, "velocity"]
             profile = prepare_profile(
                 spectrum,
                 systemic_velocity=systemic if np.isfinite(systemic) else spectrum.systemic_velocity,
@@ -117,12 +119,18 @@ def ingest_spectra(
         about |= {"sha256": hashlib.sha256(content).hexdigest(), "layout": spectrum.layout}
         about |= {"axis": spectrum.axis, "velocity_convention": spectrum.convention}
         about |= {"object": spectrum.object_name}
-        accepted.append(about | measured | _label(keys, classes, chosen))
-    table = tabulate_rejections(rejected, len(accepted), "a usable 21-cm line")
+        accepted.append(about | measured | _label(key, table, chosen))
+    refused = tabulate_rejections(rejected, len(accepted), "a usable 21-cm line")
     profiles = pd.DataFrame(accepted, columns=list(PROFILE_COLUMNS))
     profiles["number"] = profiles["number"].astype("Int64")
     profiles[["class", "class_value"]] = profiles[["class", "class_value"]].astype("Int64")
-    return profiles, np.stack(fluxes), table
+    if not labels.empty:
+        by_id = {ids[file]: key for file, key in row_of.items() if key is not None}
+        by_id |= {identifier: row_of[file] for identifier, file in taken.items()}
+        warn_of_unmatched("label table", table.index, by_id, "spectra")
+        words = table.loc[table["class_value"].isna(), "class"].dropna()
+        warn_of_words(words, "a whole number from 0")
+    return profiles, np.stack(fluxes), refused
 
 
 def _identify(
@@ -149,49 +157,58 @@ def _identify(
     return identifier, number
 
 
-def _label_columns(
-    labels: pd.DataFrame, parameters: IngestionParameters
-) -> tuple[dict[str, object] | None, dict[str, float]]:
-    """Classes and systemic velocities by id, both as text; None without a table."""
+def _rows_of_files(files, ids, keys, parameters):
+    """Key of the row of each file by its id, else by its catalogue number; None without one."""
+    numbers_of, ids_of = {}, {}
+    for file in files:
+        try:
+            ids_of[file], numbers_of[file] = _identify(file, ids[file], parameters)
+        except UnusableError:
+            continue  # rejected below
+    by_id = match_ids(ids_of.values(), keys)
+    found = {file: by_id.get(identifier) for file, identifier in ids_of.items()}
+    taken = set(by_id.values())
+    by_number = match_ids(
+        [str(n) for n in numbers_of.values() if n is not None], [k for k in keys if k not in taken]
+    )
+    return {
+        file: by_number.get(str(numbers_of[file])) if key is None else key
+        for file, key in found.items()
+    }
+
+
+def _label_columns(labels: pd.DataFrame, parameters: IngestionParameters) -> pd.DataFrame:
+    """By id what the table says: ``class`` as written, ``class_value`` and ``velocity``."""
     if labels.empty:
-        return None, {}
-    needed = [parameters.label_id_column, parameters.label_class_column]
+        return pd.DataFrame({"class": [], "class_value": [], "velocity": []}, dtype=object)
+    needed = [parameters.label_class_column]
     if parameters.label_velocity_column is not None:
         needed.append(parameters.label_velocity_column)
     labels = labels_by_id(labels, parameters.label_id_column, needed)
-    keys = labels.index
-    classes = dict(zip(keys, labels[parameters.label_class_column], strict=True))
-    velocities = {}
-    if parameters.label_velocity_column is not None:
-        column = pd.to_numeric(labels[parameters.label_velocity_column], errors="coerce")
-        velocities = dict(zip(keys, column, strict=True))
-    # A catalogue number may be written with leading zeros; the id of a file comes first.
-    for table in (classes, velocities):
-        for key in [key for key in table if key.isdecimal()]:
-            table.setdefault(str(int(key)), table[key])
-    return classes, velocities
+    table = pd.DataFrame({"class": labels[needed[0]]}, index=labels.index)
+    table["class_value"] = table["class"].map(_whole_number, na_action="ignore").astype(float)
+    table["velocity"] = numbers(labels[needed[1]]) if len(needed) > 1 else np.nan
+    return table
 
 
-def _whole_number(value: object) -> int | None:
-    """A class as a whole number from 0, or None."""
+def _whole_number(value: object) -> float:
+    """A class as a whole number from 0, or NaN."""
     number = pd.to_numeric(pd.Series([value]), errors="coerce").iloc[0]
-    if not np.isfinite(number) or number < 0 or number != int(number):
-        return None
-    return int(number)
+    return number if number >= 0 and number == np.floor(number) and number < np.inf else np.nan
 
 
-def _label(keys, classes, chosen):
+def _label(key, table, chosen):
     """Index and value of an object's class and where it is from, or why it has none."""
     label = value = pd.NA
-    written = next((classes[str(key)] for key in keys if str(key) in (classes or {})), None)
-    if classes is None:
+    if table.empty:
         source = "no label table"
-    elif written is None:
+    elif key is None:
         source = "not in the label table"
-    elif (number := _whole_number(written)) is None:
-        source = f"class {written!r} is not a whole number"
-    elif number not in chosen:
-        value, source = number, f"class {number} not among the chosen classes"
+    elif np.isnan(number := table.loc[key, "class_value"]):
+        source = f"class {table.loc[key, 'class']!r} is not a whole number"
+    elif int(number) not in chosen:
+        value, source = int(number), f"class {int(number)} not among the chosen classes"
     else:
-        label, value, source = list(chosen).index(number), number, "label table"
+        value = int(number)
+        label, source = list(chosen).index(value), "label table"
     return {"class": label, "class_value": value, "label_source": source}

@@ -11,7 +11,7 @@ from skyloom.pipelines.radio_galaxies.parameters import ArchiveParameters
 
 
 def fetch_cut_outs(
-    source_list: str, folder: str, archive: ArchiveParameters
+    source_list: pd.DataFrame, folder: str, archive: ArchiveParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Fetch the cut-outs of a source list that are not there yet, and write its labels down.
 

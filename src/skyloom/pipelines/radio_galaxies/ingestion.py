@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from skyloom.archives.catalogues import labels_by_id, rows_of_table
 from skyloom.images.cutouts import clip_background, remove_specks, resize, stretch
 from skyloom.images.readers import all_members, read_cut_out, read_when_saved
 from skyloom.images.selection import apply_review, inspect_cut_outs, mark_duplicates
@@ -28,7 +27,16 @@ from skyloom.pipelines.radio_galaxies.parameters import (
     TrainingParameters,
 )
 from skyloom.raw_files import UnusableError, load_bytes, tabulate_rejections
+from skyloom.raw_files.labels import (
+    labels_by_id,
+    match_rows,
+    plain_word,
+    warn_of_unmatched,
+    warn_of_words,
+    with_positions,
+)
 from skyloom.raw_files.names import file_stem, object_ids
+from skyloom.raw_files.tables import find_column, numbers
 from skyloom.simulate.radio_galaxies import CLASSES
 
 SOURCE_COLUMNS = (
@@ -39,6 +47,8 @@ ROLES = {"train": "train", "valid": "validation", "validation": "validation", "t
 logger = logging.getLogger(__name__)
 
 _CHUNK = 128
+# What is further from the middle than a FIRST cut-out is wide is another source. arcmin
+_FAR = 5.0
 _THUMBNAIL = 75  # pixels
 
 
@@ -89,7 +99,11 @@ def ingest_cut_outs(
     """
     table = _labels(labels, ingestion)
     pattern = re.compile(ingestion.file_pattern)
-    class_of = {value: name for name, values in ingestion.class_values.items() for value in values}
+    class_of = {
+        plain_word(word): name
+        for name, words in ingestion.class_values.items()
+        for word in (name, *words)
+    }
     members, rejected = all_members(observations)
     told = {file: found.groupdict() for file in members if (found := pattern.search(file))}
     ids = object_ids(told, lambda file: file_stem(told[file].get("id") or file))
@@ -115,6 +129,9 @@ def ingest_cut_outs(
     refused = tabulate_rejections(rejected, len(rows), "a usable cut-out")
     if table is not None:
         _tell_by_table(rows, table, class_of, ingestion)
+    warn_of_words(
+        pd.Series([row["word"] for row in rows if row["word"]], dtype=object), ", ".join(CLASSES)
+    )
     sources = pd.DataFrame(rows, columns=list(SOURCE_COLUMNS))
     accepted = [(file, members[file]) for file in sources["file"]]
     return sources, read_when_saved(accepted, ingestion.size), refused
@@ -125,16 +142,25 @@ def _labels(labels, parameters):
     if labels.empty:
         return None
     # A catalogue of bending angles needs no classes.
-    needed = (parameters.class_column, parameters.angle_column)
-    if parameters.angle_column in labels.columns:
-        return labels_by_id(labels, parameters.id_column, needed[1:])
-    return labels_by_id(labels, parameters.id_column, needed[:1])
+    optional = (parameters.class_column, parameters.angle_column)
+    there = [name for name in optional if name and find_column(labels, name) is not None]
+    table = labels_by_id(labels, parameters.id_column, there or optional[:1])
+    if parameters.angle_column in there:
+        angles = numbers(table[parameters.angle_column])
+        impossible = angles[~(angles.isna() | angles.between(0, 180))]
+        if len(impossible):
+            logger.warning(
+                "%d bending angles are not between 0 and 180 deg and count as missing, such as "
+                "%s: %g", len(impossible), impossible.index[0], impossible.iloc[0],
+            )  # fmt: skip
+        table[parameters.angle_column] = angles.drop(impossible.index).reindex(table.index)
+    return with_positions(table)
 
 
 def _told_by_name(told, class_of):
     """What the file's name says of the source."""
     row = {"class": "", "role": "", "ra": np.nan, "dec": np.nan}
-    row |= {"bending_angle": np.nan, "label_source": "no label"}
+    row |= {"bending_angle": np.nan, "label_source": "no label", "word": ""}
     if told.get("class"):
         row |= _class_said(told["class"], "file names", class_of)
     if told.get("role"):
@@ -150,49 +176,58 @@ def _told_by_name(told, class_of):
 
 def _class_said(value, source, class_of):
     """Class and where it is from; a source whose class is not among ours has none."""
-    if value in class_of:
-        return {"class": class_of[value], "label_source": source}
-    return {"class": "", "label_source": f"class {value!r} is none of {sorted(class_of)}"}
+    if (found := class_of.get(plain_word(value))) is not None:
+        return {"class": found, "label_source": source, "word": ""}
+    words = f"class {value!r} is none of {', '.join(CLASSES)}"
+    return {"class": "", "label_source": words, "word": value}
 
 
 def _tell_by_table(rows, table, class_of, parameters):
     """Add what the label table says of the sources; it has the last word."""
     ids, ra, dec = ([row[name] for row in rows] for name in ("id", "ra", "dec"))
-    places = np.array(ra, float), np.array(dec, float)
-    keys = rows_of_table(ids, *places, table, parameters.duplicate_radius)
-    impossible = []
+    keys = match_rows(
+        ids, np.array(ra, float), np.array(dec, float), table, parameters.duplicate_radius
+    )
+    elsewhere = []
     for row, key in zip(rows, keys, strict=True):
         if key is None:
             continue
         found = table.loc[key]
+        if _far_apart(row, found):
+            elsewhere.append(
+                f"{row['id']}: {found['ra']:.4f}, {found['dec']:.4f} in the table, "
+                f"{row['ra']:.4f}, {row['dec']:.4f} of the image"
+            )
+            row["label_source"] = "the label table has another position"
+            continue
         if parameters.class_column in table.columns and pd.notna(found[parameters.class_column]):
-            value = str(found[parameters.class_column]).strip()
-            row |= _class_said(value, "label table", class_of)
+            row |= _class_said(str(found[parameters.class_column]), "label table", class_of)
         if parameters.angle_column in table.columns:
-            angle = float(pd.to_numeric(found[parameters.angle_column], errors="coerce"))
-            if not (np.isnan(angle) or 0 <= angle <= 180):
-                impossible.append(f"{row['id']}: {angle:g}")
-                angle = np.nan
-            row["bending_angle"] = angle
-        if {"ra", "dec"} <= set(table.columns):
-            place = pd.to_numeric(found[["ra", "dec"]], errors="coerce")
-            if place.notna().all():
-                row |= {name: float(place[name]) for name in ("ra", "dec")}
-    unused = table.index.difference([key for key in keys if key is not None], sort=False)
-    if len(unused):
+            row["bending_angle"] = float(found[parameters.angle_column])
+        if np.isfinite(found["ra"]):
+            row |= {name: float(found[name]) for name in ("ra", "dec")}
+    warn_of_unmatched("label table", table.index, dict(zip(ids, keys, strict=True)), "cut-outs")
+    if elsewhere:
         logger.warning(
-            "%d of %d rows of the label table are of no cut-out, such as %r; ids of cut-outs are "
-            "like %r", len(unused), len(table), unused[0], rows[0]["id"],
+            "%d rows of the label table are not taken, since their positions are more than %g "
+            "arcmin from those of the images (ids shifted against the other columns?), such as %s",
+            len(elsewhere), _FAR, "; ".join(elsewhere[:3]),
         )  # fmt: skip
     if parameters.class_column not in table.columns:
         logger.warning(
             "the label table has no column %r, so it tells no classes", parameters.class_column
         )
-    if impossible:
-        logger.warning(
-            "%d bending angles are not between 0 and 180 deg and count as missing, such as %s",
-            len(impossible), impossible[0],
-        )  # fmt: skip
+
+
+def _far_apart(row, found):
+    """Whether a row of the table has a position that cannot be that of the image."""
+    from astropy.coordinates import angular_separation
+
+    here, there = (
+        np.deg2rad([row["ra"], row["dec"]]),
+        np.deg2rad(found[["ra", "dec"]].astype(float)),
+    )
+    return np.rad2deg(angular_separation(*here, *there)) * 60 > _FAR
 
 
 def select_sample(

@@ -89,9 +89,14 @@ class IngestionParameters(Parameters):
         "ra and dec (deg)",
     )
     class_values: dict[Literal["FRI", "FRII", "bent", "compact"], tuple[str, ...]] = Field(
-        {"FRI": ("FRI",), "FRII": ("FRII",), "bent": ("bent", "Bent"),
-         "compact": ("compact", "Compact")},
-        description="what the classes are called in file names and in the label table",
+        {"FRI": ("FR1", "FR class I", "Fanaroff-Riley I"),
+         "FRII": ("FR2", "FR class II", "Fanaroff-Riley II"),
+         "bent": ("bent tail", "bent-tailed", "BT", "WAT", "wide-angle tail", "wide-angle-tailed",
+                  "NAT", "narrow-angle tail", "narrow-angle-tailed", "HT", "head tail",
+                  "head-tail", "head-tailed"),
+         "compact": ("compact source", "point", "point source", "unresolved")},
+        description="what else the classes are called in file names and in the label table; case, "
+        "blanks, dashes and underscores do not matter",
     )  # fmt: skip
     id_column: str = Field("id", description="of the label table: id, or id_row of a stack")
     class_column: str = Field("class", description="of the label table")

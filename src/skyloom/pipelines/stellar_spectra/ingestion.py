@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import threading
 from collections.abc import Callable
 from pathlib import PurePosixPath
@@ -24,12 +25,14 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     Sweep,
     SweepsParameters,
 )
-from skyloom.raw_files import UnusableError, load_bytes, tabulate_rejections
+from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, load_bytes, tabulate_rejections
+from skyloom.raw_files.labels import match_ids, one_row_an_id, warn_of_unmatched
 from skyloom.raw_files.names import file_stem, names_an_object, object_ids, object_name
+from skyloom.raw_files.tables import warn_of_damaged
 from skyloom.spectra.optical.preparation import stack_spectra
 from skyloom.spectra.optical.readers import read_spectrum
 from skyloom.spectra.optical.spectral_types import parse_spectral_type
-from skyloom.spectra.optical.star_tables import star_table, table_key
+from skyloom.spectra.optical.star_tables import star_table, stars_of_table, table_key
 
 STAR_TABLE_COLUMNS = (
     "id", "file", "sha256", "survey", "layout", "name", "spectral_type", "class", "subtype",
@@ -38,10 +41,11 @@ STAR_TABLE_COLUMNS = (
 logger = logging.getLogger(__name__)
 
 _CHUNK = 256
+_NUMBERS = ("velocity", "ra", "dec", "snr")  # of a table of stars
 # Barnard's star, which moves fastest, takes eleven years for as much, 61 Cygni 23; members of a
 # cluster that bear its name are further apart. arcsec
 _NAME_RADIUS = 120.0
-_SPECTRA = (".fits", ".fit", ".gz")  # what else has text may be a table
+_FITS = re.compile(r"\.(fits?|fts|fz)(\.\w+)?$", re.IGNORECASE)  # what else may be a table
 
 
 def configure_sweep(
@@ -86,14 +90,17 @@ def ingest_spectra(
     ValueError
         If the label table is none of stars.
     """
-    spectra, tables = _sort_out(observations, labels)
+    spectra, tables, damaged = _sort_out(observations, labels)
     ids = object_ids(spectra)
+    called = {file: _name_in_tables(file, ids[file]) for file in spectra}
+    matched = [match_ids(called.values(), table.index) for table in tables]
     rows, rejected, taken = [], [], {}
     for file in tqdm(spectra, desc="reading spectra", unit="file"):
         try:
             content = load_bytes(observations[file])
             spectrum = read_spectrum(file, content)
-            row = {"id": ids[file]} | _row(file, content, spectrum, tables)
+            keys = [rows_of.get(called[file]) for rows_of in matched]
+            row = {"id": ids[file]} | _row(file, content, spectrum, tables, keys)
             if row["id"] in taken:
                 raise UnusableError("duplicate id", f"{row['id']}, as {taken[row['id']]}")
         except UnusableError as error:
@@ -102,6 +109,7 @@ def ingest_spectra(
         taken[row["id"]] = file
         rows.append(row)
     refused = tabulate_rejections(rejected, len(rows), "a usable spectrum")
+    refused = pd.concat([refused, damaged], ignore_index=True)
     stars = pd.DataFrame(rows)
     group = same_objects(
         stars["ra"], stars["dec"], ingestion.duplicate_radius, _names_that_link(stars),
@@ -109,13 +117,7 @@ def ingest_spectra(
     )  # fmt: skip
     stars["group"] = stars["id"].to_numpy()[group]
     _judge(stars, ingestion)
-    from_tables = set(stars["label_source"]) - {"file header", "no label"}
-    if tables and not from_tables:
-        logger.warning(
-            "none of the %d rows of the tables of stars is of a spectrum: they name files or "
-            "observation ids such as %r, spectra are like %r",
-            sum(map(len, tables)), tables[0].index[0], stars["id"].iloc[0],
-        )  # fmt: skip
+    _warn_of_unmatched(stars, tables)
     return stars[list(STAR_TABLE_COLUMNS)], _read_when_saved(stars, observations), refused
 
 
@@ -163,35 +165,70 @@ def _read(files):
 
 
 def _sort_out(files, labels):
-    """Files that hold spectra, and the tables of stars by what they name, the user's own last."""
-    tables, spectra = [], []
+    """Files that hold spectra, the tables of stars by what they name, and their damaged rows.
+
+    The user's own table is the last.
+    """
+    tables, spectra, damaged = [], [], []
     for file in sorted(files):
-        table = None if file.lower().endswith(_SPECTRA) else star_table(_text(files[file]))
-        if table is None:
+        found = None if _FITS.search(file) else star_table(file, _content(files[file]))
+        if found is None:
             spectra.append(file)
-        else:
-            tables.append(table.assign(source=f"table {PurePosixPath(file).name}"))
+            continue
+        table, lost = found
+        warn_of_damaged(file, table, lost)
+        damaged += [
+            (file, "damaged row", f"line {number}: {reason} in {line!r}")
+            for number, reason, line in lost.itertuples(index=False)
+        ]
+        tables.append(table.assign(source=f"table {PurePosixPath(file).name}"))
     if not labels.empty:
-        of_user = star_table(labels.to_csv(index=False))
+        of_user = stars_of_table(labels)
         if of_user is None:
             msg = (
                 "the label table needs a column of files or observation ids (filename, obsid, id) "
                 f"and one of spectral types (subclass, spectral_type), but has {list(labels)}"
+                + (f" ({origin})" if (origin := labels.attrs.get("origin")) else "")
             )
             raise ValueError(msg)
         tables.append(of_user.assign(source="label table"))
-    return spectra, [each.drop_duplicates("file", keep="last").set_index("file") for each in tables]
+    told = ("type", "velocity", "ra", "dec")
+    tables = [
+        one_row_an_id(each.set_index("file").replace("", np.nan), told, each["source"].iloc[0])
+        for each in tables
+        if len(each)
+    ]
+    return spectra, tables, pd.DataFrame(damaged, columns=list(REJECTION_COLUMNS))
 
 
-def _text(read):
+def _content(read):
     try:
-        return load_bytes(read).decode("utf-8-sig")
-    except (UnusableError, UnicodeDecodeError):
-        return ""
+        return load_bytes(read)
+    except UnusableError:
+        return b""
 
 
-def _row(file, content, read, tables):
-    """What the file and the tables say of a spectrum."""
+def _name_in_tables(file, identifier):
+    """Id of a spectrum, or its number in MILES."""
+    return key if (key := table_key(file)).startswith("miles ") else identifier
+
+
+def _warn_of_unmatched(stars, tables):
+    """Say which rows of each table are of no spectrum, and which spectra are in none of them."""
+    for k, table in enumerate(tables):
+        used = dict(zip(stars["id"], stars["keys"].str[k], strict=True))
+        used = {name: key for name, key in used.items() if key is not None}
+        warn_of_unmatched(table["source"].iloc[0], table.index, used, "spectra")
+    if tables:
+        row_of = {
+            name: next((key for key in keys if key is not None), None)
+            for name, keys in zip(stars["id"], stars["keys"], strict=True)
+        }
+        warn_of_unmatched("tables of stars", (), row_of, "spectra")
+
+
+def _row(file, content, read, tables, keys):
+    """What the file and the rows of the tables say of a spectrum."""
     stem = file_stem(file)
     row = {
         "file": file, "sha256": hashlib.sha256(content).hexdigest(),
@@ -201,18 +238,21 @@ def _row(file, content, read, tables):
         "n_pixels": len(read.flux),
         "label_source": "file header" if read.spectral_type else "no label",
     }  # fmt: skip
-    for table in tables:  # a later one has the last word on what it tells
-        key = next((k for k in (table_key(file), read.identifier) if k in table.index), None)
+    keys = [
+        read.identifier if key is None and read.identifier in table.index else key
+        for key, table in zip(keys, tables, strict=True)
+    ]
+    for table, key in zip(tables, keys, strict=True):  # a later one has the last word
         if key is None:
             continue
-        entry = table.loc[key]
-        if entry["type"]:
+        entry = table.loc[key].dropna()
+        row |= {"name": entry["name"]} if "name" in entry else {}
+        if "type" in entry:
             row |= {"spectral_type": entry["type"], "label_source": entry["source"]}
-        row |= {"name": entry["name"]} if entry["name"] else {}
-        numbers = entry[["velocity", "ra", "dec", "snr"]].dropna()
-        row |= {name: float(value) for name, value in numbers.items()}
+        row |= {name: float(entry[name]) for name in _NUMBERS if name in entry}
     kind = parse_spectral_type(row["spectral_type"])
     return row | {
+        "keys": keys,
         "class": kind.spectral_class,
         "subtype": kind.subtype,
         "reason": "" if kind.spectral_class else kind.reason,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import re
 
+import numpy as np
 import pandas as pd
 
+from skyloom.raw_files.files import UnusableError
+from skyloom.raw_files.labels import label_key, with_positions
 from skyloom.raw_files.names import file_stem
+from skyloom.raw_files.tables import DAMAGED_COLUMNS, is_missing, numbers, plain_name, read_table
+from skyloom.raw_files.text import decode
 
 STAR_COLUMNS = ("name", "file", "type", "velocity", "ra", "dec", "snr")
 """Columns of what a catalogue says of a star: velocity in km/s, position in deg."""
@@ -19,65 +23,94 @@ _CALLED = {
     "file": ("filename", "file", "obsid", "id"),
     "type": ("subclass", "spectral_type", "spt", "sptype", "type"),
     "velocity": ("rv", "velocity", "radial_velocity"),
-    "ra": ("ra",),
-    "dec": ("dec",),
     "snr": ("snrg", "sn_g", "snr"),
 }
+# One of the words that name a spectral type.
+_WORDS = re.compile("|".join(_CALLED["type"]).replace("_", "."), re.IGNORECASE)
+_HEAD = 5000  # characters in which they are sought
 _MILES = re.compile(r"^Name\s+MILES\s+CaT\s+SpT", re.MULTILINE)
 _VELOCITIES = 2000.0  # km/s: what is beyond is a placeholder such as -9999
 
 
-def star_table(text: str) -> pd.DataFrame | None:
+def star_table(name: str, content: bytes) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """Read a table of stars.
 
     Parameters
     ----------
-    text : str
-        The whole file: rows separated by bars, commas, semicolons or tabs, with a heading that
-        names a spectral type (``subclass`` ...) and a file or observation id; or the parameter
-        file of MILES.
+    name : str
+        File name, for messages only.
+    content : bytes
+        The whole file: a table of any layout (see `skyloom.raw_files.tables.read_table`) as for
+        `stars_of_table`; or the parameter file of MILES.
 
     Returns
     -------
-    pandas.DataFrame or None
-        `STAR_COLUMNS`: ``name`` of the star (empty where there is none), ``file`` (stem of the
-        file name, observation id, or number of MILES), ``type`` as written, ``velocity`` (km/s),
-        ``ra``, ``dec`` (deg) and ``snr`` (in g), NaN where they are not told. None where the
-        text is no such table.
+    stars : pandas.DataFrame
+        As of `stars_of_table`.
+    damaged : pandas.DataFrame
+        Its lines that are no rows, as of `skyloom.raw_files.tables.read_table`.
+        None in place of both where the file is no such table.
 
     References
     ----------
     Sanchez-Blazquez et al. (2006), MNRAS 371, 703 (MILES).
     """
-    if _MILES.search(text):
-        return _miles(text)
-    first = text.partition("\n")[0]
-    delimiters = [each for each in "|,;\t" if each in first]
-    if not delimiters:
-        return None
     try:
-        table = pd.read_csv(
-            io.StringIO(text), sep=max(delimiters, key=first.count), dtype=str,
-            keep_default_na=False,
-        )  # fmt: skip
-    except (ValueError, pd.errors.ParserError):
+        if _MILES.search(text := decode(content[:_HEAD])):
+            return _miles(decode(content)), pd.DataFrame(columns=list(DAMAGED_COLUMNS))
+        if not _WORDS.search(text):
+            return None  # reading a spectrum as a table takes long
+    except UnusableError:
+        pass  # compressed, or no text
+    try:
+        table, damaged = read_table(name, content)
+    except UnusableError:
         return None
-    called = {str(name).strip().lower(): name for name in table.columns}
+    stars = stars_of_table(table)
+    return None if stars is None else (stars, damaged)
+
+
+def stars_of_table(table: pd.DataFrame) -> pd.DataFrame | None:
+    """What a table tells of stars.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame of str
+        With a column of spectral types (``subclass`` ...) and one of files or observation ids.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        `STAR_COLUMNS`: ``name`` of the star (empty where there is none), ``file`` (its name
+        without endings, observation id, or number of MILES), ``type`` as written, ``velocity``
+        (km/s), ``ra``, ``dec`` (deg) and ``snr`` (in g), NaN where they are not told. None where
+        the table has no such columns.
+    """
+    called = {plain_name(name): name for name in reversed(table.columns)}
     chosen = {
         ours: next((called[name] for name in names if name in called), None)
         for ours, names in _CALLED.items()
     }
     if chosen["type"] is None or chosen["file"] is None:
         return None
-    found = pd.DataFrame(
-        {ours: table[name] if name else "" for ours, name in chosen.items()}, index=table.index
-    )
-    for column in ("velocity", "ra", "dec", "snr"):
-        found[column] = pd.to_numeric(found[column], errors="coerce")
-    found.loc[found["snr"] < 0, "snr"] = float("nan")
-    found.loc[found["velocity"].abs() > _VELOCITIES, "velocity"] = float("nan")
-    found["file"] = found["file"].map(table_key)
-    return found[list(STAR_COLUMNS)]
+    found = {
+        ours: table[name].map(lambda cell: "" if is_missing(cell) else str(cell).strip())
+        if name is not None
+        else pd.Series("", table.index)
+        for ours, name in chosen.items()
+    }
+    stars = pd.DataFrame(found, index=table.index)
+    for column in ("velocity", "snr"):
+        stars[column] = numbers(stars[column].rename(chosen[column]))
+    stars[["ra", "dec"]] = with_positions(table, "table of stars")[["ra", "dec"]]
+    stars.loc[stars["snr"] < 0, "snr"] = np.nan
+    stars.loc[stars["velocity"].abs() > _VELOCITIES, "velocity"] = np.nan
+    stars = stars[stars["file"] != ""]
+    return stars.assign(file=stars["file"].map(_file_key))[list(STAR_COLUMNS)]
+
+
+def _file_key(name):
+    return key if (key := table_key(name)).startswith("miles ") else label_key(name)
 
 
 def _miles(text):
