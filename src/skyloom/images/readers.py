@@ -184,6 +184,10 @@ def members_of(name: str, load: Callable[[], bytes]) -> dict[str, Callable[[], b
             raise UnusableError("unreadable", f"{type(error).__name__}: {error}") from error
         if stack.ndim == 2:
             return None
+        if stack.ndim == 3 and stack.shape[2] == 1 < min(stack.shape[:2]):
+            return {name: functools.partial(_as_file, stack[None, ..., 0], 0)}
+        if stack.ndim == 3 and stack.shape[2] in (3, 4) and min(stack.shape[:2]) > 4:
+            raise UnusableError("an image in colours", f"shape {stack.shape}")
         if stack.ndim == 4 and 1 in (stack.shape[1], stack.shape[3]):
             stack = stack.squeeze(1 if stack.shape[1] == 1 else 3)
         if stack.ndim != 3:

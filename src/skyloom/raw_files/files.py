@@ -87,7 +87,9 @@ class RawFile:
         """The first image HDU with data, or None."""
         if not self.is_fits:
             return None
-        return next((hdu for hdu in self.hdus if hdu.is_image and hdu.data is not None), None)
+        images = [hdu for hdu in self.hdus if hdu.is_image and hdu.data is not None]
+        # Some write a single number where the standard wants a primary without data.
+        return next((hdu for hdu in images if hdu.data.size > 1), next(iter(images), None))
 
     @functools.cached_property
     def image_header(self):
@@ -98,7 +100,21 @@ class RawFile:
         AttributeError
             If there is no image.
         """
-        own, primary = self.image_hdu.header, self.hdus[0].header
+        return self.header_of(self.image_hdu)
+
+    def header_of(self, hdu):
+        """Header of an HDU, with what an extension inherits of the primary one.
+
+        Parameters
+        ----------
+        hdu : astropy HDU
+            Of this file.
+
+        Returns
+        -------
+        astropy.io.fits.Header
+        """
+        own, primary = hdu.header, self.hdus[0].header
         if own is primary:
             return own
         # Axes are inherited as a whole: a step beside another's reference would be nobody's.

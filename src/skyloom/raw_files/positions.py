@@ -61,9 +61,10 @@ def degrees(value: Any, *, hours: bool = False) -> float:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # 60 seconds, for instance
-            return float(Angle(text.replace(",", "."), "hourangle" if hours else "deg").deg)
-    except (ValueError, Warning):
+            warnings.simplefilter("ignore")  # 60 seconds are a minute, as rounding writes them
+            angle = Angle(text.replace(",", ".").lower(), "hourangle" if hours else "deg")
+            return float(angle.deg)
+    except ValueError:
         return np.nan
 
 

@@ -13,22 +13,34 @@ from skyloom.raw_files.files import UnusableError
 
 # Words that astropy does not know, or takes for something else, in lower case.
 _SPELLED = {
-    "jy": "Jy", "mjy": "mJy", "ujy": "uJy", "jansky": "Jy", "janskys": "Jy",
+    "jy": "Jy", "mjy": "mJy", "ujy": "uJy", "jansky": "Jy", "janskys": "Jy", "millijy": "mJy",
+    "mjansky": "mJy", "millijansky": "mJy", "microjy": "uJy", "microjansky": "uJy",
     "kms": "km/s", "kms-1": "km/s", "kmps": "km/s", "km": "km", "s": "s", "sec": "s", "m": "m",
-    "beam": "beam", "bm": "beam",
-    "hz": "Hz", "khz": "kHz", "mhz": "MHz", "ghz": "GHz",
+    "kilometer": "km", "kilometers": "km", "kilometre": "km", "kilometres": "km", "second": "s",
+    "seconds": "s", "meter": "m", "meters": "m", "metre": "m", "metres": "m",
+    "beam": "beam", "bm": "beam", "b": "beam",
+    "hz": "Hz", "hertz": "Hz", "khz": "kHz", "mhz": "MHz", "ghz": "GHz",
     "angstrom": "Angstrom", "angstroms": "Angstrom", "ang": "Angstrom", "aa": "Angstrom",
+    "angstroem": "Angstrom", "angstr": "Angstrom",
     "\N{ANGSTROM SIGN}": "Angstrom", "\N{LATIN SMALL LETTER A WITH RING ABOVE}": "Angstrom",
     "nm": "nm", "nanometer": "nm", "nanometers": "nm", "nanometre": "nm", "nanometres": "nm",
     "um": "um", "micron": "um", "microns": "um", "micrometer": "um", "micrometers": "um",
+    "micrometre": "um", "micrometres": "um", "ev": "eV",
     "\N{MICRO SIGN}m": "um", "\N{GREEK SMALL LETTER MU}m": "um",
     "k": "K", "kelvin": "K", "ta": "K", "ta*": "K", "tmb": "K", "tr*": "K",
     "deg": "deg", "degree": "deg", "degrees": "deg",
     "rad": "rad", "radian": "rad", "radians": "rad",
 }  # fmt: skip
 _WORD = re.compile(r"[^\W\d_]+\*?")
-# As these stand they mean something else: a megajansky, and an ampere where no length is sought.
-_AS_WRITTEN = {"MJy"}
+_POWER = re.compile(r"1?0?(\^|\*\*|e)[-+]?\d+[ *.]", re.IGNORECASE)  # before a unit: its scale
+_VELOCITY, _FLUX = re.compile(r"(?i)k?m(/s|\.?s-1)"), re.compile(r"(?i)[mu]?jy(/beam)?")
+_AS_WRITTEN = {"MJy"}  # in lower case it would be a thousandth, not a million
+# What a unit may be set in, and how else a quotient may be written.
+_DRESS = (
+    (r"\$?\^\{?([-+]?\d+)\}?\$?", r"\1"), (r"[\[\]$\\{}<>]", " "), (r"[\u00b7\u22c5]", " "),
+    (r"\u207b\u00b9", "-1"), (r"\u207b\u00b2", "-2"), (r"(?i)\bper\b", "/"),
+    (r"(?i)\bclean\b", " "), (r"\.$", ""),
+)  # fmt: skip
 
 
 @functools.lru_cache(maxsize=4096)  # astropy is slow where a word is no unit
@@ -63,10 +75,17 @@ def parse_unit(written: str, *, a_is_angstrom: bool = False) -> Any:
         return _SPELLED.get(word.lower(), word)
 
     text = written.strip()
+    if not text or (text[0] in "+-.0123456789" and not _POWER.match(text)):
+        return None  # a value, perhaps with its unit
+    dressed = text
+    for pattern, plain in _DRESS:
+        dressed = re.sub(pattern, plain, dressed)
+    dressed = dressed.strip()
     whole = None if text in _AS_WRITTEN else _SPELLED.get(re.sub(r"\s", "", text).lower())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of spellings that are out of use
-        for attempt in filter(None, (whole, _WORD.sub(spelled, text), text)):
+        attempts = (whole, _WORD.sub(spelled, text), text, _WORD.sub(spelled, dressed))
+        for attempt in filter(None, attempts):
             try:
                 return u.Unit(attempt)
             except (ValueError, TypeError):
@@ -114,7 +133,13 @@ def unit_factor(written: str, target: str) -> float:
         raise UnusableError("wrong units", msg) from error
 
 
-_BRACKETS = re.compile(r"[\[({]\s*([^\])}]+?)\s*[\])}]")
+_BRACKETS = re.compile(r"[\[({<]\s*([^\])}>]+?)\s*[\])}>]")
+# What else stands in the brackets of a heading: frames, conventions, media, and kinds of data.
+_NO_UNITS = re.compile(
+    r"(?i)(radio|optical|relativistic|helio\w*|bary\w*|lsr\w?|topo\w*|geo\w*|cmb|rest|observed|obs"
+    r"|frame|in|vac\w*|air|total|raw|smoothed|calibrated|corrected|data|model|peak|mean|sum|log\w*"
+    r"|convention|velocity|cz|j2000|icrs|[-,;/ ])+"
+)
 
 
 def split_heading(heading: str) -> tuple[str, str]:
@@ -137,8 +162,11 @@ def split_heading(heading: str) -> tuple[str, str]:
     """
     text = heading.strip().strip("'\"").strip()
     unit = ""
-    if bracketed := _BRACKETS.search(text):
-        text, unit = _BRACKETS.sub(" ", text), bracketed[1]
+    if bracketed := _BRACKETS.findall(text):
+        text = _BRACKETS.sub(" ", text)
+        stated = [each for each in bracketed if not _NO_UNITS.fullmatch(each)]
+        understood = [each for each in stated if parse_unit(each, a_is_angstrom=True) is not None]
+        unit = next(iter((*understood, *stated)), "")
     else:
         for mark in "_/":
             name, _, last = text.partition(mark) if mark == "/" else text.rpartition(mark)
@@ -180,14 +208,22 @@ def stated_unit(notes: Iterable[str], target: str) -> str:
     if wanted.is_equivalent("Jy"):
         kinds.append(u.K)  # an antenna temperature is a statement, too
     for line in notes:
-        words = re.split(r"[\s,;:=|()\[\]{}#%]+", line)
-        # What follows a number is a value in that unit, not the unit of a column.
+        # What follows or precedes a number is a value in that unit, not the unit of a column.
+        line = re.sub(r"[\[({<][^\])}>]*[\])}>]\s*[:=]?\s*[-+]?\.?\d[\d.eE+-]*", " ", line)
+        bracketed = _BRACKETS.findall(line)
+        words = re.split(r"[\s,;:=|#%'\"]+", _BRACKETS.sub(" ", line))
+        pairs = itertools.pairwise(["", *words, ""])
+        of_flux = re.search(r"(?i)flux|unit|temperature|intensity|\by\b", line)
         words = [
             word
-            for before, word in itertools.pairwise(["", *words])
-            if len(word) > 1 and not re.fullmatch(r"[-+.\deE]+", before)
+            for (before, word), after in zip(pairs, [*words[1:], ""], strict=False)
+            if ((len(word) > 1 and not re.fullmatch(r"[A-Z]\.", word)) or (word == "K" and of_flux))
+            and not re.fullmatch(r"[-+]?\.?\d[\d.eE+-]*", before)
+            # Jy km/s is a unit of neither.
+            and not (_FLUX.fullmatch(word) and _VELOCITY.fullmatch(after))
+            and not (_FLUX.fullmatch(before) and _VELOCITY.fullmatch(word))
         ]
-        for word in (*_BRACKETS.findall(line), *words):
+        for word in (*bracketed, *words):
             unit = parse_unit(word, a_is_angstrom=True)
             if unit is not None and any(unit.is_equivalent(kind) for kind in kinds):
                 found.setdefault(unit.to_string(), word)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ class Columns:
     values : tuple of numpy.ndarray, shape (m,)
         NaN where missing.
     notes : tuple of str
-        Lines above a text table.
+        Lines above a text table; what is said of a column elsewhere begins with its heading.
     written : tuple of str
         Headings as they are, for messages.
     """
@@ -40,6 +41,26 @@ class Columns:
     values: tuple[np.ndarray, ...]
     notes: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
+
+    def heading(self, column: int) -> str:
+        """A column's heading as it is.
+
+        Parameters
+        ----------
+        column : int
+            Index.
+
+        Returns
+        -------
+        str
+        """
+        # Of FITS, columns without numbers are written, too.
+        if len(self.written) == len(self.names):
+            return self.written[column]
+        return next(
+            (each for each in self.written if split_heading(each)[0] == self.names[column]),
+            self.names[column],
+        )
 
     def find(self, names: Sequence[str]) -> int | None:
         """Index of the first column that has one of some names, first choice first.
@@ -107,17 +128,38 @@ def fits_columns(file: RawFile, wanted: Sequence[str]) -> tuple[Columns, Any] | 
             continue
         names, units, values = [], [], []
         for (name, in_name), column in zip(split, columns, strict=True):
-            data = hdu.data[column.name]
-            if data.dtype.kind not in "fiu" or (data.ndim > 1 and len(hdu.data) > 1):
+            data = _as_numbers(hdu.data[column.name], column.null)
+            if data is None or (data.ndim > 1 and len(hdu.data) > 1):
                 continue
             names.append(name)
             units.append(str(column.unit or in_name).strip())
             values.append(without_missing(np.ravel(data)))
         table = Columns(
-            tuple(names), tuple(units), tuple(values), written=tuple(map(str, columns.names))
-        )
-        return table, hdu.header
+            tuple(names), tuple(units), tuple(values), _said_of_columns(hdu),
+            tuple(map(str, columns.names)),
+        )  # fmt: skip
+        return table, file.header_of(hdu)
     return None
+
+
+def _as_numbers(data, null):
+    """A column as numbers, missing ones as NaN; None where it has none."""
+    if data.dtype.kind in "US":
+        data = np.array([number_of(cell) for cell in np.ravel(data)])
+        return data if np.isfinite(data).any() else None
+    if data.dtype.kind not in "fiub":
+        return None
+    return data if null is None else np.where(data == null, np.nan, data.astype(float))
+
+
+def _said_of_columns(hdu):
+    """What comments and descriptors say of the columns of a FITS table."""
+    return tuple(
+        f"{name}: {hdu.header[f'{card}{number}']}"
+        for number, name in enumerate(hdu.columns.names, 1)
+        for card in ("TCOMM", "TUCD", "TDESC", "TUTYP")
+        if f"{card}{number}" in hdu.header
+    )
 
 
 def by_place(
@@ -152,8 +194,10 @@ def by_place(
 
 # --- text ----------------------------------------------------------------------------------------
 _COMMENT = "#%!;/"
+_RULE = re.compile(r"[-=+|\s]*[-=]{2,}[-=+|\s]*")
 _HEADING_CELL = re.compile(r"[^\s\[(]*\s*[\[(][^\])]*[\])]|\S+")
-_MISSING = {"", "-", "--", "nan", "null", "none", "na", "n/a", "inf", "-inf", "*", "..."}
+_MISSING = {"", "nan", "null", "none", "na", "n/a", "#n/a", "<na>", "inf", "-inf", "indef", "undef"}
+_NOTHING = re.compile(r"[-*.]+")  # such as -- or ****
 _AXIS_LABEL = re.compile(r"([xy])\s*label\s*[:=]\s*(.*)", re.IGNORECASE)
 
 
@@ -194,22 +238,27 @@ def text_columns(file: RawFile, wanted: Sequence[str]) -> Columns | None:
     if found is None:
         return None
     start, separator, n = found
-    rows = []
+    rows, body = [], []
     for number, line in enumerate(lines[start:], start + 1):
         stripped = line.strip()
-        if not stripped or stripped[0] in _COMMENT:
+        if not stripped or stripped[0] in _COMMENT or _RULE.fullmatch(stripped):
             continue
-        cells = _numbers(_cells(line, separator))
-        if cells is None or len(cells) != n:
+        body.append((number, line, _cells(line, separator)))
+    plain = _thousands([cell for *_, cells in body for cell in cells])
+    for number, line, cells in body:
+        numbers = _numbers(plain(cell) for cell in cells)
+        if numbers is None or len(numbers) != n:
             raise UnusableError("damaged text", f"line {number}: {line[:60]!r}")
-        rows.append(cells)
+        rows.append(numbers)
     values = without_missing(np.array(rows)).T
     above = [line.strip() for line in lines[:start] if line.strip()]
     heads = [line.lstrip(_COMMENT).strip() for line in above]
+    heads = [line for line in heads if not _RULE.fullmatch(line)]
     names, units, written = _headings(heads, separator, n)
     is_comment = bool(above) and all(line[0] in _COMMENT for line in above)
-    # The words of a comment may be as many as the columns: "wavelengths in nm".
-    if is_comment and len(set(names) & set(wanted)) < 2:
+    # The words of a comment or a title may be as many as the columns: "wavelengths in nm".
+    least = 2 if is_comment else int(separator is None)
+    if len(set(names) & set(wanted)) < least:
         names = written = ("",) * n
     return Columns(names, units, tuple(values), tuple(heads), written)
 
@@ -219,21 +268,28 @@ def _astropy_columns(content, layout):
     from astropy.table import Table
 
     table = Table.read(io.BytesIO(content), format=layout)
-    numeric = [name for name in table.colnames if table[name].dtype.kind in "fiu"]
+    numeric = [name for name in table.colnames if table[name].dtype.kind in "fiub"]
     split = [split_heading(name) for name in numeric]
     units = [str(table[name].unit or "") for name in numeric]
+    notes = [
+        f"{name}: {said}" for name in numeric
+        for said in (table[name].description, table[name].meta.get("ucd")) if said
+    ]  # fmt: skip
     return Columns(
         tuple(name for name, _ in split),
         tuple(unit or in_name for unit, (_, in_name) in zip(units, split, strict=True)),
         tuple(without_missing(np.ma.filled(table[name].astype(float), np.nan)) for name in numeric),
-        written=tuple(table.colnames),
+        tuple(notes),
+        tuple(table.colnames),
     )
 
 
 def _cells(line, separator):
     if separator is None:
         return line.split()
-    cells = [cell.strip().strip("'\"").strip() for cell in line.strip().split(separator)]
+    # A quoted cell may hold the separator.
+    cells = next(csv.reader([line.strip()], delimiter=separator, skipinitialspace=True), [])
+    cells = [cell.strip().strip("'\"").strip() for cell in cells]
     return (
         cells[1:-1]
         if separator == "|" and len(cells) > 2 and not cells[0] and not cells[-1]
@@ -241,14 +297,39 @@ def _cells(line, separator):
     )
 
 
+def _thousands(cells):
+    """Function that takes the marks of thousands out of a cell, by what all cells tell.
+
+    Raises
+    ------
+    UnusableError
+        If a comma or a point may be either of thousands or of decimals.
+    """
+    marked = [cell for cell in cells if "," in cell]
+    if not marked:
+        return str
+    grouped = [bool(re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?", cell)) for cell in marked]
+    points = [cell for cell in cells if "." in cell]
+    if all(grouped) and not points:
+        what = f"{marked[0]!r}: a comma of thousands or of decimals?"
+        raise UnusableError("ambiguous numbers", what)
+    if all(grouped):
+        return lambda cell: cell.replace(",", "")
+    if points and all(re.fullmatch(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?", cell) for cell in points):
+        return lambda cell: cell.replace(".", "")
+    return str
+
+
 def _numbers(cells):
     """Cells as numbers, or None where one is none."""
-    numbers = [number_of(cell) for cell in cells]
-    wrong = [
-        np.isnan(number) and cell.strip("'\"").lower() not in _MISSING
-        for number, cell in zip(numbers, cells, strict=True)
-    ]
-    return None if any(wrong) else numbers
+    numbers = []
+    for cell in cells:
+        number = number_of(cell)
+        word = cell.strip("'\"").lower()
+        if np.isnan(number) and word not in _MISSING and not _NOTHING.fullmatch(word):
+            return None
+        numbers.append(number)
+    return numbers
 
 
 def _first_row(lines):
@@ -260,7 +341,7 @@ def _first_row(lines):
             if separator is not None and separator not in line:
                 continue
             cells = _cells(line, separator)
-            numbers = _numbers(cells)
+            numbers = _numbers(cell.replace(",", "") for cell in cells)
             if numbers is not None and len(cells) > 1 and np.isfinite(numbers).any():
                 return start, separator, len(cells)
     return None
@@ -306,9 +387,19 @@ def _heading_cells(line, separator, n):
     """Cells of a heading with as many as there are columns, or None."""
     for mark in dict.fromkeys((separator, None, ",", "\t")):
         cells = _HEADING_CELL.findall(line) if mark is None else _cells(line, mark)
-        if len(cells) == n:
+        if len(cells) != n and mark is None:
+            cells = re.split(r"\s{2,}", line.strip())
+        if len(cells) == n and not any(map(_is_value, cells)):
             return [cell.strip().strip("'\"") for cell in cells]
     return None
+
+
+def _is_value(cell):
+    """Whether a cell tells a value or a keyword rather than the name of a column."""
+    plain = re.sub(r"[\[(].*?[\])]", " ", cell).strip()
+    return plain.endswith((":", "=")) or bool(
+        re.search(r"(?<![\w.^+-])\d+(\.\d+)?(?![\w.^])", plain)
+    )
 
 
 def _units_row(line, separator, n):

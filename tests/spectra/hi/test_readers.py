@@ -93,9 +93,19 @@ def test_velocity_images_of_every_shape_read_alike(shape):
     assert np.isnan(spectrum.systemic_velocity)
 
 
-@pytest.mark.parametrize("kind", ["VELO", "VELO-HEL", "VOPT", "FELO-HEL"])
+@pytest.mark.parametrize("kind", ["VELO", "VELO-HEL", "VOPT", "VHEL", "VLSR", "VELOCITY"])
 def test_names_of_velocity_axes(kind):
     assert_is(read_spectrum("a.fits", velocity_image(CTYPE1=kind)), "image")
+
+
+@pytest.mark.parametrize("rest", [{}, {"RESTFRQ": 1.420405752e9}, {"RESTFRQ": 0.0}])
+def test_velocities_of_aips_are_even_in_frequency(rest):
+    first, n = 12_000.0, 40
+    frequency = REST_FREQUENCY / (1 + first / SPEED_OF_LIGHT) - 0.05 * np.arange(n)  # MHz
+    truth = SPEED_OF_LIGHT * (REST_FREQUENCY / frequency - 1)
+    slope = (1 + first / SPEED_OF_LIGHT) ** 2 * SPEED_OF_LIGHT / REST_FREQUENCY * 0.05
+    content = velocity_image(CTYPE1="FELO-HEL", CRVAL1=first, CDELT1=slope, **rest)
+    np.testing.assert_allclose(read_spectrum("a.fits", content).velocity, truth, atol=0.01)
 
 
 def test_descending_axis_is_turned_with_its_fluxes():

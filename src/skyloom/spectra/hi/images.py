@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from skyloom.raw_files import Reader, UnusableError
 from skyloom.raw_files.headers import axis_values, header_number, header_text, long_axis
 from skyloom.raw_files.missing import without_missing
-from skyloom.spectra.constants import SPEED_OF_LIGHT
+from skyloom.spectra.constants import REST_FREQUENCY, SPEED_OF_LIGHT
 from skyloom.spectra.hi.spectrum import (
     Spectrum,
     SpectrumFile,
@@ -33,7 +35,9 @@ def _has_no_axis(header, axis) -> bool:
 
 def _is_flux_only(file: SpectrumFile) -> bool:
     hdu = file.image_hdu
-    return hdu is not None and _has_no_axis(file.image_header, 1) and np.squeeze(hdu.data).ndim == 1
+    if hdu is None or np.squeeze(hdu.data).ndim != 1:
+        return False
+    return _has_no_axis(file.image_header, long_axis(hdu.data.shape))
 
 
 def _read_flux_only(file: SpectrumFile) -> Spectrum:
@@ -64,7 +68,7 @@ def _read_image(file: SpectrumFile) -> Spectrum:
         if abs(header_number(header, f"CRVAL{axis}")) < 0.1 * 1e6 * rest and not _near_line(values):
             values, convention, unit = _offsets(header, axis, values)
     else:
-        values = axis_values(header, axis, flux.size)
+        values = axis_values(header, axis, flux.size, rest_frequency=1e6 * REST_FREQUENCY)
         # A standard axis without a unit is in SI units; what else there is, is the user's to say.
         unit = unit or ("m/s" if kind else file.velocity_unit)
     velocity = optical_velocity(values, convention, unit, rest_frequency=rest)
@@ -81,14 +85,17 @@ def _convention(kind, header):
         return "frequency"
     if kind.startswith("VRAD") or header_text(header, "VELDEF").upper().startswith("RADI"):
         return "radio"
-    if kind.startswith(("VOPT", "FELO")):
+    if kind.startswith(("VOPT", "FELO", "OPTICAL")):
         return "optical"
+    if kind.startswith("RADIO"):
+        return "radio"
     if kind.startswith("VELO"):
         reference = header_number(header, "VELREF")
         if np.isnan(reference):
             return ""
         return "radio" if reference > _RADIO_VELREF else "optical"
-    return "" if not kind or kind in {"LINEAR", "CZ"} else None
+    usual = r"(LINEAR|CZ|VEL|VELOCITY|VHEL\w*|VLSR\w*|VBARY|HELIO\w*|V_HEL\w*)?"
+    return "" if re.fullmatch(usual, kind) else None
 
 
 def _offsets(header, axis, values):

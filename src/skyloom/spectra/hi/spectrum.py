@@ -88,7 +88,9 @@ def optical_velocity(
     ----------
     Greisen et al. (2006), A&A 446, 747, table 1.
     """
-    if abs(rest_frequency / REST_FREQUENCY - 1) > 0.3:  # telescopes tune nearby
+    # Zero stands for none; some write MHz or GHz where the standard has Hz.
+    possible = [rest_frequency * factor / REST_FREQUENCY for factor in (1, 1e6, 1e9)]
+    if rest_frequency > 0 and not any(abs(ratio - 1) < 0.3 for ratio in possible):
         value = f"rest frequency {rest_frequency:.6g} MHz, expected {REST_FREQUENCY:.6g}"
         raise UnusableError("not the 21-cm line", value)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -167,7 +169,9 @@ def make_spectrum(
     if velocity.size > 1 and velocity[0] > velocity[-1]:
         velocity, flux = velocity[::-1], flux[::-1]
     header = header or {}
+    systemic = header_number(header, *_SYSTEMIC_KEYWORDS)
+    if abs(systemic) >= SPEED_OF_LIGHT:  # of another unit, which nothing tells
+        systemic = np.nan
     return Spectrum(
-        velocity, flux, axis, layout, header_text(header, "OBJECT"),
-        header_number(header, *_SYSTEMIC_KEYWORDS), convention,
-    )  # fmt: skip
+        velocity, flux, axis, layout, header_text(header, "OBJECT"), systemic, convention
+    )

@@ -23,19 +23,26 @@ from skyloom.spectra.hi.spectrum import (
 VELOCITY_COLUMNS = (
     "velocity", "vhelio", "vhel", "velo", "vel", "vopt", "v_opt", "vrad", "v_rad", "vlsr", "vhi",
     "vbary", "radio_velocity", "optical_velocity", "velocity_radio", "velocity_optical",
-    "heliocentric_velocity", "cz", "v",
+    "heliocentric_velocity", "radiovelocity", "opticalvelocity", "v_hel", "v_helio", "v_lsr",
+    "v_bary", "speed", "speed/velocity", "cz", "v",
 )  # fmt: skip
 FREQUENCY_COLUMNS = ("frequency", "freq", "nu")
 FLUX_COLUMNS = (
     "flux", "flux_density", "fluxdensity", "fhi", "f_sum", "intensity", "spectrum", "data", "s",
 )  # fmt: skip
-_WEIGHT_COLUMNS = ("weight", "weights", "wt")
-_AXIS_COLUMNS = (*VELOCITY_COLUMNS, *FREQUENCY_COLUMNS)
-_TEMPERATURE = re.compile(r"t_?a\b|t_?mb|t_?sys|temp")
+_REDSHIFT_COLUMNS, _CHANNEL_COLUMNS = ("redshift", "z"), ("channel", "chan", "channels")
+_WEIGHT_COLUMNS = (
+    "weight", "weights", "wt", "wgt", "normwt", "norm_weight", "ivar", "inverse_variance",
+)  # fmt: skip
+_FLAG_COLUMNS = ("mask", "masked", "flag", "flags", "flagged", "quality", "qual", "bad", "dq")
+_AXIS_COLUMNS = (*VELOCITY_COLUMNS, *FREQUENCY_COLUMNS, *_REDSHIFT_COLUMNS, *_CHANNEL_COLUMNS)
+_TEMPERATURE = re.compile(r"t$|t_?a\b|t_?mb|t_?sys|t_?b$|(\w*_)?temp|counts?$|adu$|k$")
 _CONVENTIONS = {
-    "radio": r"\bv_?rad|radi-|radio[ _]vel|vel\w*[ _]radio",
-    "optical": r"\bv_?opt|opti-|optical[ _]vel|vel\w*[ _]opt|\bcz\b",
+    kind: rf"\bv_?{kind[:3]}|{kind[:4]}-|\b{word}[ _]?(vel|conv|def)|"
+    rf"(vel\w*|convention|definition)\W{{0,3}}_?({word}|{kind[:3]}\b)|veloc\.{kind[:3]}"
+    for kind, word in (("radio", "radio"), ("optical", "optical"))
 }
+_CONVENTIONS["optical"] += r"|\bcz\b"
 _FREQUENCY_UNITS = ("Hz", "kHz", "MHz", "GHz")
 _NAMES = (*_AXIS_COLUMNS, *FLUX_COLUMNS)
 
@@ -111,40 +118,50 @@ def _from_columns(columns: Columns, file: SpectrumFile, layout, header) -> Spect
         what = "no flux column" if axis_at is not None else "no velocity and flux column"
         value = f"{len(columns.values)} columns: {found}; velocity or frequency, and flux sought"
         raise UnusableError(what, value)
+    if layout == "text" and columns.names[axis_at] in ("velocity", "vel"):
+        # CASA writes both and not which convention the velocity is of.
+        frequency_at = columns.find(FREQUENCY_COLUMNS)
+        axis_at = axis_at if frequency_at is None else frequency_at
     values, name = columns.values[axis_at], columns.names[axis_at]
-    unit = columns.units[axis_at]
-    if name in FREQUENCY_COLUMNS or "freq" in name or unit.lower().endswith("hz"):
+    unit, notes = columns.units[axis_at], " ".join(columns.notes).lower()
+    unnamed = name not in _NAMES
+    if unnamed and re.search("wavelength|lambda", name):
+        raise UnusableError("wrong units", f"column {name!r}, expected a velocity or frequency")
+    rest = header_number(header, "RESTFRQ", "RESTFREQ") / 1e6
+    if (
+        name in FREQUENCY_COLUMNS
+        or "freq" in name
+        or unit.lower().endswith("hz")
+        or (unnamed and not unit and "freq" in notes and "vel" not in notes)
+    ):
         convention = "frequency"
         unit = unit or stated_unit(columns.notes, "MHz") or _frequency_unit(values)
+    elif name in _REDSHIFT_COLUMNS:
+        convention, unit, values = "optical", "km/s", values * SPEED_OF_LIGHT
     else:
-        told = " ".join((name, *columns.notes, header_text(header, "VELDEF"))).lower()
-        convention = _convention(told)
+        told = " ".join((columns.heading(axis_at), notes, header_text(header, "VELDEF")))
+        convention = _convention(told.lower())
         unit = unit or stated_unit(columns.notes, "km/s") or file.velocity_unit
-    rest = header_number(header, "RESTFRQ", "RESTFREQ") / 1e6
-    velocity = optical_velocity(values, convention, unit, rest_frequency=rest)
+    axis = "channel" if name in _CHANNEL_COLUMNS else "velocity"
+    velocity = values
+    if axis == "velocity":
+        velocity = optical_velocity(values, convention, unit, rest_frequency=rest)
     if _TEMPERATURE.match(columns.names[flux_at]):
-        raise UnusableError("wrong units", f"column {columns.written[flux_at]!r}, expected mJy")
-    flux_unit = columns.units[flux_at] or stated_unit(columns.notes, "mJy") or file.flux_unit
-    flux = columns.values[flux_at] * flux_factor(flux_unit)
-    weight_at = columns.find(_WEIGHT_COLUMNS)
-    if weight_at is not None and columns.values[weight_at].shape == flux.shape:
-        flux = np.where(columns.values[weight_at] > 0, flux, np.nan)
-    return make_spectrum(velocity, flux, layout, header=header, convention=convention)
+        raise UnusableError("wrong units", f"column {columns.heading(flux_at)!r}, expected mJy")
+    stated = columns.units[flux_at] or stated_unit(columns.notes, "mJy")
+    flux = columns.values[flux_at] * flux_factor(
+        stated or header_text(header, "BUNIT") or file.flux_unit
+    )
+    for names, is_good in ((_WEIGHT_COLUMNS, np.greater), (_FLAG_COLUMNS, np.equal)):
+        at = columns.find(names)
+        if at is not None and columns.values[at].shape == flux.shape:
+            flux = np.where(is_good(columns.values[at], 0), flux, np.nan)
+    return make_spectrum(velocity, flux, layout, axis, header, convention)
 
 
 def _convention(told):
     """Convention of a velocity by what is written of it."""
-    if any(
-        word in told
-        for word in ("vrad", "v_rad", "radi-", "radio vel", "radio_vel", "velocity_radio")
-    ):
-        return "radio"
-    if any(
-        word in told
-        for word in ("vopt", "v_opt", "opti-", "optical vel", "optical_vel", "velocity_optical")
-    ):
-        return "optical"
-    return ""
+    return next((kind for kind, words in _CONVENTIONS.items() if re.search(words, told)), "")
 
 
 def _frequency_unit(values):
