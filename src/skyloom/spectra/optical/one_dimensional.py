@@ -17,12 +17,12 @@ from skyloom.raw_files.headers import (
     number_of,
 )
 from skyloom.raw_files.names import file_stem
-from skyloom.raw_files.units import unit_factor
 from skyloom.spectra.optical.spectrum import (
     OpticalSpectrum,
     checked,
     medium_of,
     per_wavelength,
+    wavelengths_in,
 )
 
 if TYPE_CHECKING:
@@ -69,18 +69,24 @@ def _read_multiband(file: RawFile) -> OpticalSpectrum:
 
 def _spectrum(file, wavelength, kind, flux, error, layout):
     header = file.image_header
-    ra, dec = header_position(header, ("RA", "DEC"), ("RA_TARG", "DEC_TARG"), ("RAOBJ", "DECOBJ"))
+    ra, dec = header_position(header)
     if "STARIDEN" in header and abs(ra) <= 2 * np.pi and abs(dec) <= np.pi / 2:
         ra, dec = np.degrees(ra), np.degrees(dec)  # STELIB, which is known by this card
     flux, error, unit = per_wavelength(flux, error, wavelength, header_text(header, "BUNIT"))
     with np.errstate(divide="ignore"):
         inverse_variance = np.where(error > 0, 1 / error**2, np.where(np.isnan(error), np.nan, 0))
+    mask = (flux == 0) | (inverse_variance == 0)  # zeros are how STELIB fills gaps
+    beside = _beside(file, flux.shape)
+    mask |= beside.get("mask", 0) != 0
+    if "inverse_variance" in beside and np.isnan(error).all():
+        inverse_variance = beside["inverse_variance"]
+        mask |= ~(inverse_variance > 0)
     return checked(
         OpticalSpectrum(
             wavelength,
             flux,
             inverse_variance,
-            (flux == 0) | (inverse_variance == 0),  # zeros are how STELIB fills gaps
+            mask,
             layout,
             medium=medium_of(header, kind),
             flux_unit=unit,
@@ -90,6 +96,30 @@ def _spectrum(file, wavelength, kind, flux, error, layout):
             dec=dec,
         )
     )
+
+
+_EXTENSIONS = {
+    "IVAR": lambda values: values, "INVVAR": lambda values: values,
+    "ERR": lambda values: 1 / values**2, "ERRS": lambda values: 1 / values**2,
+    "ERROR": lambda values: 1 / values**2, "SIGMA": lambda values: 1 / values**2,
+    "VAR": lambda values: 1 / values, "VARIANCE": lambda values: 1 / values,
+}  # fmt: skip
+
+
+def _beside(file, shape):
+    """Mask and inverse variance in extensions of the same pixels."""
+    found = {}
+    for hdu in file.hdus:
+        if not hdu.is_image or hdu.data is None or np.squeeze(hdu.data).shape != shape:
+            continue
+        values, name = np.squeeze(hdu.data).astype(float), hdu.name.upper()
+        if name in {"MASK", "DQ", "FLAGS", "QUAL", "QUALITY"}:
+            found["mask"] = values
+        elif name in _EXTENSIONS:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                known = _EXTENSIONS[name](values)
+            found["inverse_variance"] = np.where(np.isfinite(known), known, 0.0)
+    return found
 
 
 def _wavelengths(header, axis, n):
@@ -107,12 +137,16 @@ def _wavelengths(header, axis, n):
     if kind.endswith("-LOG"):  # Greisen et al. (2006), eq. 5
         start = header_number(header, f"CRVAL{axis}")
         values = start * np.exp((values - start) / start)
-    if logarithmic or (not unit and 3 < values.min() <= values.max() < 6):
+    if told := re.match(r"(LN|LOG10|LOG)\b", kind):
+        unit = unit if re.match(r"(?i)ln|log", unit) else f"{told[1]}({unit})"
+    elif logarithmic or (not unit and 3 < values.min() <= values.max() < 6):
         # Where no unit is told, such numbers can be nothing else.
-        return 10**values, kind
-    if not unit and kind.startswith(("WAVE", "AWAV")) and values.max() < _LONGEST:
+        unit = unit if re.match("(?i)log", unit) else f"log10({unit})"
+    elif not unit and re.match(r"(WAVE|AWAV)(-|$)", kind) and values.max() < _LONGEST:
         unit = "m"  # as the standard has it
-    return values * unit_factor(unit or "Angstrom", "Angstrom"), kind
+    elif not unit and kind.startswith("FREQ"):
+        unit = "Hz"
+    return wavelengths_in(values, unit or "Angstrom"), kind
 
 
 def _iraf(header):

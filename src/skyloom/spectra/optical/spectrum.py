@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from skyloom.raw_files import RawFile, UnusableError
 from skyloom.raw_files.headers import header_text
 from skyloom.raw_files.missing import without_missing
-from skyloom.raw_files.units import parse_unit
+from skyloom.raw_files.units import parse_unit, unit_factor
 
 _FEWEST_PIXELS = 100
 WAVELENGTHS = (1e3, 3e5)  # Angstrom: what else is not in Angstrom
@@ -107,10 +108,13 @@ def column_names(file: RawFile) -> set[str]:
     return {name.upper() for name in file.hdus[1].columns.names}
 
 
-_YES, _NO = {"T", "TRUE", "1", "YES", "Y"}, {"F", "FALSE", "0", "NO", "N"}
+_YES = {"T", "TRUE", "1", "1.0", "YES", "Y", "ON", "VAC", "VACUUM"}
+_NO = {"F", "FALSE", "0", "0.0", "NO", "N", "OFF", "AIR"}
 
 
-def medium_of(header: Mapping[str, Any], kind: str = "", otherwise: str = "air") -> str:
+def medium_of(
+    header: Mapping[str, Any], kind: str = "", otherwise: str = "air", words: Iterable[str] = ()
+) -> str:
     """In which medium the wavelengths of a file are.
 
     Parameters
@@ -121,6 +125,8 @@ def medium_of(header: Mapping[str, Any], kind: str = "", otherwise: str = "air")
         CTYPE of the axis: ``WAVE`` is in vacuum, ``AWAV`` in air.
     otherwise : str
         Where nothing is said.
+    words : iterable of str
+        What else is said of the wavelengths: headings, comments.
 
     Returns
     -------
@@ -132,15 +138,89 @@ def medium_of(header: Mapping[str, Any], kind: str = "", otherwise: str = "air")
     Greisen et al. (2006), A&A 446, 747, table 1.
     """
     told = header_text(header, "AIRORVAC").lower()
-    if told.startswith(("air", "vac")):
-        return "air" if told.startswith("air") else "vacuum"
+    if told.startswith(("a", "v")):
+        return "air" if told.startswith("a") else "vacuum"
     # A logical card may be a number or text; an empty one says nothing.
-    vacuum = str(header.get("VACUUM", "")).strip().upper()
+    vacuum = str(header.get("VACUUM", "")).strip().strip(".").upper()
     if vacuum in _YES | _NO:
         return "vacuum" if vacuum in _YES else "air"
-    if kind.startswith(("WAVE", "AWAV")):
-        return "vacuum" if kind.startswith("WAVE") else "air"
+    if re.fullmatch(r"(WAVE|AWAV|FREQ|ENER|WAVN)(-.*)?", kind):
+        return "air" if kind.startswith("AWAV") else "vacuum"
+    comments = [
+        line for name in ("COMMENT", "HISTORY") for line in str(header.get(name, "")).splitlines()
+        if re.search(r"(?i)wave|lambda", line)
+    ]  # fmt: skip
+    for line in (kind, header_text(header, "CNAME1"), *words, *comments):
+        if medium := medium_in_words(line):
+            return medium
     return otherwise
+
+
+def medium_in_words(text: str) -> str:
+    """The medium of wavelengths that a line names.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``wavelengths in air, not vacuum`` or ``VACUUM = F``.
+
+    Returns
+    -------
+    str
+        ``vacuum``, ``air``, or empty where it names neither, or both alike.
+
+    Examples
+    --------
+    >>> medium_in_words("converted from vacuum to air"), medium_in_words("WAVE_VAC")
+    ('air', 'vacuum')
+    """
+    text = text.lower()
+    if told := re.search(r"airorvac\W+([av])", text):
+        return "air" if told[1] == "a" else "vacuum"
+    if told := re.search(r"vacuum\s*[:=]\s*['\".]?(\w+)", text):
+        return "vacuum" if told[1].upper() in _YES else "air" if told[1].upper() in _NO else ""
+    air = r"(?<![a-z])air(?![a-z])"
+    named = [medium for medium, word in (("air", air), ("vacuum", "vac")) if re.search(word, text)]
+    if len(named) < 2:
+        return next(iter(named), "")
+    for medium, word, other in (("air", air, "vac"), ("vacuum", "vac", air)):
+        if re.search(rf"(\bto|->|into)\s+(in\s+)?{word}|(not|from)\s+(in\s+)?{other}", text):
+            return medium
+    return ""
+
+
+def wavelengths_in(values: np.ndarray, unit: str) -> np.ndarray:
+    """Wavelengths of a spectral axis of any kind.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, shape (n,)
+        Wavelengths, frequencies, energies or wavenumbers, or logarithms of wavelengths.
+    unit : str
+        As written; ``log10(nm)`` and ``ln(Angstrom)`` are those of logarithms.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n,)
+        Angstrom.
+
+    Raises
+    ------
+    UnusableError
+        If the unit is none of these.
+    """
+    from astropy import units as u
+
+    if logarithm := re.fullmatch(r"(?i)(log_?10|log|dex|ln)\W*(.*?)\W*", unit.strip()):
+        values = np.exp(values) if logarithm[1].lower() == "ln" else 10**values
+        return values * unit_factor(logarithm[2] or "Angstrom", "Angstrom")
+    parsed = parse_unit(unit, a_is_angstrom=True)
+    if parsed is None or parsed.is_equivalent("m"):
+        return values * unit_factor(unit, "Angstrom")
+    try:
+        return (values * parsed).to(u.AA, u.spectral()).value
+    except u.UnitConversionError as error:
+        raise UnusableError("wrong units", f"{unit!r}, expected a wavelength") from error
 
 
 def per_wavelength(

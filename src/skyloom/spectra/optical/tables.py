@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from skyloom.raw_files import RawFile, Reader, UnusableError
 from skyloom.raw_files.headers import header_position, header_text
 from skyloom.raw_files.names import file_stem
-from skyloom.raw_files.units import stated_unit, unit_factor
+from skyloom.raw_files.units import stated_unit
 from skyloom.spectra.columns import Columns, by_place, fits_columns, text_columns
 from skyloom.spectra.optical.spectrum import (
     OpticalSpectrum,
     checked,
     medium_of,
     per_wavelength,
+    wavelengths_in,
 )
 
-LOG_COLUMNS = ("loglam", "log_lam", "log_lambda", "loglambda", "log_wave", "logwave")
-WAVELENGTH_COLUMNS = (
-    "wavelength", "wave", "lambda", "lam", "spectral_axis", "wl", "awav", "wavelengths", "ll",
+LOG_COLUMNS = (
+    "loglam", "log_lam", "log_lambda", "loglambda", "log_wave", "logwave", "log10", "log10_lambda",
+    "log10_wave", "log_wavelength",
 )  # fmt: skip
+WAVELENGTH_COLUMNS = tuple(
+    f"{name}{medium}"
+    for medium in ("", "_vac", "_vacuum", "_air")
+    for name in ("wavelength", "wave", "lambda", "lam", "spectral_axis", "wl", "wavelengths", "ll")
+) + (
+    "vac_wave",
+    "vac_wl",
+    "air_wave",
+    "awav",
+    "vacwave",
+    "airwave",
+    "vac_wavelength",
+    "air_wavelength",
+)
+OTHER_AXES = {"frequency": "Hz", "freq": "Hz", "nu": "Hz", "energy": "eV", "wavenumber": "cm-1"}
 FLUX_COLUMNS = (
     "flux", "flux_density", "fluxdensity", "f_lambda", "flam", "flux_reduced", "spectrum", "spec",
     "intensity", "data",
 )  # fmt: skip
 _ERROR_COLUMNS = (
     "err", "error", "errors", "sigma", "uncertainty", "flux_err", "flux_error", "err_flux", "eflux",
-    "err_reduced", "staterror", "noise", "std",
+    "err_reduced", "staterror", "noise", "std", "uncertainties", "stddev", "flux_sigma",
 )  # fmt: skip
 _INVERSE_VARIANCE_COLUMNS = ("ivar", "inverse_variance", "invvar")
-_MASK_COLUMNS = ("and_mask", "andmask", "mask", "qual", "quality", "dq")
-_AXIS_COLUMNS = (*WAVELENGTH_COLUMNS, *LOG_COLUMNS)
+_VARIANCE_COLUMNS = ("var", "variance", "flux_var")
+_WEIGHT_COLUMNS = ("weight", "weights", "wt", "wgt")
+_MASK_COLUMNS = ("and_mask", "andmask", "mask", "flag", "flags", "qual", "quality", "dq", "bad")
+_AXIS_COLUMNS = (*WAVELENGTH_COLUMNS, *LOG_COLUMNS, *OTHER_AXES)
 _NAMES = (*_AXIS_COLUMNS, *FLUX_COLUMNS)
 
 
@@ -65,29 +85,34 @@ def _from_columns(file: RawFile, columns: Columns, header, layout) -> OpticalSpe
         value = f"{len(columns.values)} columns: {found}; wavelength and flux sought"
         raise UnusableError("no wavelength and flux column", value)
     wavelength, flux = columns.values[axis_at], columns.values[flux_at]
-    if columns.names[axis_at] in LOG_COLUMNS:
-        wavelength = 10**wavelength
-    else:
-        unit = columns.units[axis_at] or stated_unit(columns.notes, "Angstrom")
-        wavelength = wavelength * unit_factor(unit or "Angstrom", "Angstrom")
-    inverse_variance_at, mask_at = (
-        columns.find(names) for names in (_INVERSE_VARIANCE_COLUMNS, _MASK_COLUMNS)
-    )
-    if inverse_variance_at is not None:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            error = 1 / np.sqrt(columns.values[inverse_variance_at])
-        error = np.where(np.isfinite(error), error, 0.0)
-    else:
-        error = np.full(len(flux), np.nan) if error_at is None else columns.values[error_at]
+    name = columns.names[axis_at]
+    unit = columns.units[axis_at] or stated_unit(columns.notes, "Angstrom")
+    if name in LOG_COLUMNS:
+        unit = f"log10({unit})"
+    elif re.match(r"ln(_|$)", name):
+        unit = f"ln({unit})"
+    wavelength = wavelengths_in(wavelength, unit or OTHER_AXES.get(name, "Angstrom"))
+    error = np.full(len(flux), np.nan) if error_at is None else columns.values[error_at]
+    for names, as_error in (
+        (_INVERSE_VARIANCE_COLUMNS, lambda values: 1 / np.sqrt(values)),
+        (_VARIANCE_COLUMNS, np.sqrt),
+    ):
+        if (at := columns.find(names)) is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                known = as_error(columns.values[at])
+            error = np.where(np.isfinite(known), known, 0.0)
+            break
     if not len(wavelength) == len(flux) == len(error):
         raise UnusableError("columns differ in length", f"{len(wavelength)} and {len(flux)}")
     flux, error, unit = per_wavelength(flux, error, wavelength, columns.units[flux_at])
     with np.errstate(divide="ignore"):
         inverse_variance = np.where(error > 0, 1 / error**2, np.where(np.isnan(error), np.nan, 0))
     mask = inverse_variance == 0
-    if mask_at is not None and columns.values[mask_at].shape == mask.shape:
-        mask = mask | (columns.values[mask_at] != 0)
-    ra, dec = header_position(header, ("RA", "DEC"), ("RA_TARG", "DEC_TARG"))
+    for names, is_bad in ((_MASK_COLUMNS, np.not_equal), (_WEIGHT_COLUMNS, np.less_equal)):
+        at = columns.find(names)
+        if at is not None and columns.values[at].shape == mask.shape:
+            mask = mask | is_bad(columns.values[at], 0)
+    ra, dec = header_position(header)
     return checked(
         OpticalSpectrum(
             wavelength,
@@ -95,7 +120,7 @@ def _from_columns(file: RawFile, columns: Columns, header, layout) -> OpticalSpe
             inverse_variance,
             mask,
             layout,
-            medium=medium_of(header, otherwise=_medium_in_words(columns, header)),
+            medium=_medium(columns, axis_at, header),
             flux_unit=unit,
             identifier=header_text(header, "OBJECT")
             or header_text(header, "TARGETID")
@@ -107,13 +132,24 @@ def _from_columns(file: RawFile, columns: Columns, header, layout) -> OpticalSpe
     )
 
 
-def _medium_in_words(columns, header):
-    """What else tells the medium of the wavelengths; air where nothing does."""
-    words = " ".join((*columns.notes, *columns.written)).lower()
-    meanings = [str(value).lower() for name, value in header.items() if name.startswith("TUCD")]
+def _medium(columns, axis_at, header):
+    """Medium of the wavelengths of a column; air where nothing tells it."""
+    heading = columns.heading(axis_at)
+    said = [line for line in columns.notes if not line.startswith("TUCD")]
+    # What is said of other columns does not count.
+    others = tuple(f"{name}:" for name in columns.written if name != heading)
+    said = [line for line in said if not line.startswith(others)]
+    meanings = " ".join(said).lower()
+    if columns.names[axis_at] in OTHER_AXES:
+        return "vacuum"
     # ESO's archive calls wavelengths em.wl in vacuum, em.wl;obs.atmos in air. CALSPEC's are vacuum.
-    told = "em.wl" in meanings or header_text(header, "DBTABLE") == "CRSPECTRUM"
-    return "vacuum" if told or "vacuum" in words or "_vac" in words else "air"
+    vacuum = re.search(r"em\.wl(?!\w|;obs\.atmos)", meanings)
+    calspec = header_text(header, "DBTABLE") == "CRSPECTRUM"
+    otherwise = "vacuum" if vacuum or calspec else "air"
+    kind = next(
+        (f[1] for f in (re.search(r"ctype1\W+(\w{4})\b", line.lower()) for line in said) if f), ""
+    )
+    return medium_of(header, kind.upper(), otherwise, (heading, *said))
 
 
 READERS = (Reader("table", _is_table, _read_table),)
