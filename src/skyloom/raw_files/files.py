@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import functools
 import gzip
 import io
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 _BLOCK = 2880  # bytes, of FITS
+_BLANK_CARD = re.compile(rb"BLANK   = ('\s*-?\d+\s*'|\s*-?\d+\.0*)(?=[ /])")
 _AXIS_CARD = re.compile(r"(CTYPE|CRVAL|CRPIX|CDELT|CROTA|CUNIT)\d$|(CD|PC)\d_\d$")
 
 
@@ -60,12 +62,18 @@ class RawFile:
         size = len(self.content)
         # Many programs leave out the zeros that fill the last block: nothing is lost without them.
         padded = self.content + bytes(-size % _BLOCK)
+        if b"BLANK   = " in padded:
+            padded = _BLANK_CARD.sub(_as_whole_number, padded)
         read = functools.partial(fits.open, memmap=False, lazy_load_hdus=False)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what is truncated, which is checked here
                 # Sizes are those in the file, so compressed images stay the tables that they are.
-                hdus = read(io.BytesIO(padded), disable_image_compression=True)
+                try:
+                    hdus = read(io.BytesIO(padded), disable_image_compression=True)
+                except OSError:
+                    padded = _without_tail(padded)
+                    hdus = read(io.BytesIO(padded), disable_image_compression=True)
                 for number, hdu in enumerate(hdus):
                     needed = hdu.fileinfo()["datLoc"] + hdu.size
                     if needed > size:
@@ -125,6 +133,25 @@ class RawFile:
                 inherited.remove(name, ignore_missing=True, remove_all=True)
         inherited.update(own)
         return inherited
+
+
+def _as_whole_number(card):
+    """A card BLANK of text or with a decimal point as the standard has it."""
+    number = re.search(rb"-?\d+", card[1])[0]
+    return b"BLANK   = " + number.rjust(len(card[1]))
+
+
+def _without_tail(content):
+    """FITS without what is no HDU at its end: a line feed, a page of a server ..."""
+    from astropy.io import fits
+
+    end = 0
+    with contextlib.suppress(OSError):
+        for hdu in fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True):
+            info = hdu.fileinfo()
+            end = info["datLoc"] + info["datSpan"]
+    is_part = content[end:].startswith(b"XTENSION")
+    return content if not end or is_part else content[:end]
 
 
 def load_bytes(read: Callable[[], bytes]) -> bytes:

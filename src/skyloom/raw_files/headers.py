@@ -233,6 +233,8 @@ def celestial_wcs(header: Mapping[str, Any]) -> Any:
     for axis in (longitude, latitude):
         cd = [header_number(cards, f"CD{axis}_{other}") for other in kinds]
         step = header_number(cards, f"CDELT{axis}")
+        if np.isnan(step):  # a matrix stands for itself
+            cd += [header_number(cards, f"PC{axis}_{other}") for other in kinds]
         if np.isnan(header_number(cards, f"CRVAL{axis}")) or not np.any(np.nan_to_num([*cd, step])):
             return None
     value, unit = header_number(cards, f"CRVAL{latitude}"), header_text(cards, f"CUNIT{latitude}")
@@ -260,7 +262,9 @@ def _readable_cards(header):
         else:
             cards[name] = number
     for name in ("EQUINOX", "EPOCH"):
-        if header_number(cards, name) == 0:  # how some say that they do not know it
+        year = header_number(cards, name)
+        # 0 is how some say that they do not know it, and EPOCH is often that of the observation.
+        if year == 0 or (name == "EPOCH" and year > 1984 and year != 2000):
             cards.remove(name)
     for name in ("RADESYS", "RADECSYS"):
         frame = header_text(cards, name).upper()
@@ -278,6 +282,7 @@ _POSITION_CARDS = (
     ("RA", "DEC"), ("RA_TARG", "DEC_TARG"), ("RAOBJ", "DECOBJ"), ("RA_OBJ", "DEC_OBJ"),
     ("OBJCTRA", "OBJCTDEC"), ("RA_OBS", "DEC_OBS"), ("PLUG_RA", "PLUG_DEC"), ("RAJ2000", "DEJ2000"),
     ("RA_DEG", "DEC_DEG"), ("RADEG", "DECDEG"), ("CAT-RA", "CAT-DEC"), ("TELRA", "TELDEC"),
+    ("RA2000", "DEC2000"), ("OBJRA", "OBJDEC"), ("TARGRA", "TARGDEC"), ("ALPHA", "DELTA"),
 )  # fmt: skip
 _OTHER_EQUINOX = (1850.0, 2100.0)
 

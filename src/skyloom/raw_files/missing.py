@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 _LARGEST = 1e30  # what old packages write where nothing was observed is beyond it
-_SENTINELS = (-999.0, -9999.0, -99.0, -32768.0, 999.0, 9999.0, 99999.0)
+_SENTINELS = (
+    -999.0, -9999.0, -99.0, -32768.0, 999.0, 9999.0, 99999.0, -99999.0, -999.9, -9999.9, -999.25,
+)  # fmt: skip
 _FEWEST = 8  # neighbours of one value: noise does not repeat itself
 
 

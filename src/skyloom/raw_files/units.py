@@ -28,7 +28,8 @@ _SPELLED = {
     "micrometre": "um", "micrometres": "um", "ev": "eV",
     "\N{MICRO SIGN}m": "um", "\N{GREEK SMALL LETTER MU}m": "um",
     "k": "K", "kelvin": "K", "ta": "K", "ta*": "K", "tmb": "K", "tr*": "K",
-    "deg": "deg", "degree": "deg", "degrees": "deg",
+    "deg": "deg", "degree": "deg", "degrees": "deg", "arcsec": "arcsec", "arcmin": "arcmin",
+    "arcsecs": "arcsec", "arcseconds": "arcsec", "arcminutes": "arcmin",
     "rad": "rad", "radian": "rad", "radians": "rad",
 }  # fmt: skip
 _WORD = re.compile(r"[^\W\d_]+\*?")
@@ -41,6 +42,9 @@ _DRESS = (
     (r"\u207b\u00b9", "-1"), (r"\u207b\u00b2", "-2"), (r"(?i)\bper\b", "/"),
     (r"(?i)\bclean\b", " "), (r"\.$", ""),
 )  # fmt: skip
+
+
+_BRACKETS = re.compile(r"[\[({<]\s*([^\])}>]+?)\s*[\])}>]")
 
 
 @functools.lru_cache(maxsize=4096)  # astropy is slow where a word is no unit
@@ -74,7 +78,7 @@ def parse_unit(written: str, *, a_is_angstrom: bool = False) -> Any:
             return "Angstrom"
         return _SPELLED.get(word.lower(), word)
 
-    text = written.strip()
+    text = written.strip().strip("'\"").strip()
     if not text or (text[0] in "+-.0123456789" and not _POWER.match(text)):
         return None  # a value, perhaps with its unit
     dressed = text
@@ -90,6 +94,11 @@ def parse_unit(written: str, *, a_is_angstrom: bool = False) -> Any:
                 return u.Unit(attempt)
             except (ValueError, TypeError):
                 continue
+    # Flux Density [Jy], km/s (LSR): the unit within the brackets, or before them.
+    if (bracketed := _BRACKETS.search(text)) and bracketed[0] != text:
+        parts = (bracketed[1], _BRACKETS.sub(" ", text))
+        found = (parse_unit(part, a_is_angstrom=a_is_angstrom) for part in parts)
+        return next((unit for unit in found if unit is not None), None)
     return None
 
 
@@ -133,12 +142,11 @@ def unit_factor(written: str, target: str) -> float:
         raise UnusableError("wrong units", msg) from error
 
 
-_BRACKETS = re.compile(r"[\[({<]\s*([^\])}>]+?)\s*[\])}>]")
 # What else stands in the brackets of a heading: frames, conventions, media, and kinds of data.
 _NO_UNITS = re.compile(
     r"(?i)(radio|optical|relativistic|helio\w*|bary\w*|lsr\w?|topo\w*|geo\w*|cmb|rest|observed|obs"
     r"|frame|in|vac\w*|air|total|raw|smoothed|calibrated|corrected|data|model|peak|mean|sum|log\w*"
-    r"|convention|velocity|cz|j2000|icrs|[-,;/ ])+"
+    r"|convention|velocity|cz|j2000|icrs|lambda|wave\w*|wl|\d+|[-,;/. ])+"
 )
 
 
@@ -164,7 +172,10 @@ def split_heading(heading: str) -> tuple[str, str]:
     unit = ""
     if bracketed := _BRACKETS.findall(text):
         text = _BRACKETS.sub(" ", text)
-        stated = [each for each in bracketed if not _NO_UNITS.fullmatch(each)]
+        bracketed = [part.strip() for each in bracketed for part in re.split("[;,]", each)]
+        # As in log10(wavelength/nm).
+        bracketed = [re.sub(r"(?i)^(lambda|wave\w*)/", "", each) for each in bracketed]
+        stated = [each for each in bracketed if each and not _NO_UNITS.fullmatch(each)]
         understood = [each for each in stated if parse_unit(each, a_is_angstrom=True) is not None]
         unit = next(iter((*understood, *stated)), "")
     else:
@@ -218,7 +229,7 @@ def stated_unit(notes: Iterable[str], target: str) -> str:
             word
             for (before, word), after in zip(pairs, [*words[1:], ""], strict=False)
             if ((len(word) > 1 and not re.fullmatch(r"[A-Z]\.", word)) or (word == "K" and of_flux))
-            and not re.fullmatch(r"[-+]?\.?\d[\d.eE+-]*", before)
+            and not re.fullmatch(r"[-+]?\.?\d[\d.eE+-]*|from", before)
             # Jy km/s is a unit of neither.
             and not (_FLUX.fullmatch(word) and _VELOCITY.fullmatch(after))
             and not (_FLUX.fullmatch(before) and _VELOCITY.fullmatch(word))

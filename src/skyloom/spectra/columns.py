@@ -186,17 +186,35 @@ def by_place(
             axis_at = 0 if flux_at is None else 1 - flux_at
         return axis_at, 1 - axis_at
     if n == 3 and not any(columns.names):
-        first = columns.values[0]
-        numbered = first[0] in (0, 1) and np.array_equal(first - first[0], np.arange(len(first)))
-        return (1, 2) if numbered else (0, 1)  # the last one is an error
+        rest = [k for k in range(n) if not _numbers_rows(columns.values[k])]
+        return tuple((rest if len(rest) > 1 else [0, 1])[:2])  # the last one is an error
     return axis_at, flux_at
+
+
+def _numbers_rows(values):
+    return values[0] in (0, 1) and np.array_equal(values - values[0], np.arange(len(values)))
 
 
 # --- text ----------------------------------------------------------------------------------------
 _COMMENT = "#%!;/"
 _RULE = re.compile(r"[-=+|\s]*[-=]{2,}[-=+|\s]*")
 _HEADING_CELL = re.compile(r"[^\s\[(]*\s*[\[(][^\])]*[\])]|\S+")
-_MISSING = {"", "nan", "null", "none", "na", "n/a", "#n/a", "<na>", "inf", "-inf", "indef", "undef"}
+_MISSING = {
+    "",
+    "nan",
+    "null",
+    "none",
+    "na",
+    "n/a",
+    "#n/a",
+    "<na>",
+    "inf",
+    "-inf",
+    "indef",
+    "undef",
+    "blank",
+}
+_TRUTH = {"true": 1.0, "false": 0.0}
 _NOTHING = re.compile(r"[-*.]+")  # such as -- or ****
 _AXIS_LABEL = re.compile(r"([xy])\s*label\s*[:=]\s*(.*)", re.IGNORECASE)
 
@@ -229,10 +247,9 @@ def text_columns(file: RawFile, wanted: Sequence[str]) -> Columns | None:
         text = decode(file.content)
     except UnusableError:
         return None
-    if text.lstrip().startswith(("# %ECSV", "<?xml", "<VOTABLE")):
-        return _astropy_columns(
-            file.content, "ascii.ecsv" if text.lstrip()[0] == "#" else "votable"
-        )
+    is_ecsv = text.lstrip().startswith("# %ECSV")
+    if is_ecsv or re.match(r"\s*<[?!]?\w*.*<?VOTABLE", text[:2000], re.DOTALL):
+        return _astropy_columns(file.content, "ascii.ecsv" if is_ecsv else "votable")
     lines = text.splitlines()
     found = _first_row(lines)
     if found is None:
@@ -324,8 +341,8 @@ def _numbers(cells):
     """Cells as numbers, or None where one is none."""
     numbers = []
     for cell in cells:
-        number = number_of(cell)
         word = cell.strip("'\"").lower()
+        number = _TRUTH.get(word, number_of(cell))
         if np.isnan(number) and word not in _MISSING and not _NOTHING.fullmatch(word):
             return None
         numbers.append(number)
@@ -366,8 +383,12 @@ def _headings(heads, separator, n):
                 continue  # names stand above
             return blank, tuple(_units_row(line, separator, n)), blank
         split = [
-            # A heading may be a bare unit, such as Ta.
-            ("", cell) if len(cell) > 1 and parse_unit(cell) is not None else split_heading(cell)
+            # A heading may be a bare unit, such as Ta; S/Jy is that of a column called S.
+            ("", cell)
+            if len(cell) > 1
+            and not re.search(r"^.?/|[\[(<{]", cell)
+            and parse_unit(cell) is not None
+            else split_heading(cell)
             for cell in cells
         ]
         return (
@@ -390,7 +411,7 @@ def _heading_cells(line, separator, n):
         if len(cells) != n and mark is None:
             cells = re.split(r"\s{2,}", line.strip())
         if len(cells) == n and not any(map(_is_value, cells)):
-            return [cell.strip().strip("'\"") for cell in cells]
+            return [cell.strip().strip("'\",;") for cell in cells]
     return None
 
 

@@ -94,7 +94,7 @@ def _convention(kind, header):
         if np.isnan(reference):
             return ""
         return "radio" if reference > _RADIO_VELREF else "optical"
-    usual = r"(LINEAR|CZ|VEL|VELOCITY|VHEL\w*|VLSR\w*|VBARY|HELIO\w*|V_HEL\w*)?"
+    usual = r"(LINEAR|CZ|V|VEL|VELOCITY|VHEL\w*|VLSR\w*|V?BARY\w*|HELIO\w*|V_HEL\w*)?"
     return "" if re.fullmatch(usual, kind) else None
 
 

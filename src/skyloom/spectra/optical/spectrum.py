@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -109,6 +110,7 @@ def column_names(file: RawFile) -> set[str]:
 
 
 _YES = {"T", "TRUE", "1", "1.0", "YES", "Y", "ON", "VAC", "VACUUM"}
+_MEDIA = {"air", "vac", "vacuum"}
 _NO = {"F", "FALSE", "0", "0.0", "NO", "N", "OFF", "AIR"}
 
 
@@ -146,11 +148,21 @@ def medium_of(
         return "vacuum" if vacuum in _YES else "air"
     if re.fullmatch(r"(WAVE|AWAV|FREQ|ENER|WAVN)(-.*)?", kind):
         return "air" if kind.startswith("AWAV") else "vacuum"
+    from astropy.io.fits.verify import VerifyError
+
     comments = [
         line for name in ("COMMENT", "HISTORY") for line in str(header.get(name, "")).splitlines()
         if re.search(r"(?i)wave|lambda", line)
     ]  # fmt: skip
-    for line in (kind, header_text(header, "CNAME1"), *words, *comments):
+    cards, axis = [], []
+    for name in header:
+        with contextlib.suppress(VerifyError):  # of a card that cannot be read
+            text = str(header[name]).strip()
+            if text.lower() in _MEDIA:  # many have a card of their own for it
+                cards.append(text)
+            if str(name).startswith(("WAT1_", "CNAME", "CUNIT")):
+                axis.append(text)
+    for line in (kind, *axis, *words, *cards, *comments):
         if medium := medium_in_words(line):
             return medium
     return otherwise
@@ -181,7 +193,7 @@ def medium_in_words(text: str) -> str:
         return "vacuum" if told[1].upper() in _YES else "air" if told[1].upper() in _NO else ""
     air = r"(?<![a-z])air(?![a-z])"
     named = [medium for medium, word in (("air", air), ("vacuum", "vac")) if re.search(word, text)]
-    if len(named) < 2:
+    if len(named) < 2 and not re.search(r"\bnot\s+(in\s+)?(air|vac)", text):
         return next(iter(named), "")
     for medium, word, other in (("air", air, "vac"), ("vacuum", "vac", air)):
         if re.search(rf"(\bto|->|into)\s+(in\s+)?{word}|(not|from)\s+(in\s+)?{other}", text):

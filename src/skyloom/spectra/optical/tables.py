@@ -21,7 +21,7 @@ from skyloom.spectra.optical.spectrum import (
 
 LOG_COLUMNS = (
     "loglam", "log_lam", "log_lambda", "loglambda", "log_wave", "logwave", "log10", "log10_lambda",
-    "log10_wave", "log_wavelength",
+    "log10_wave", "log_wavelength", "log",
 )  # fmt: skip
 WAVELENGTH_COLUMNS = tuple(
     f"{name}{medium}"
@@ -50,7 +50,8 @@ _INVERSE_VARIANCE_COLUMNS = ("ivar", "inverse_variance", "invvar")
 _VARIANCE_COLUMNS = ("var", "variance", "flux_var")
 _WEIGHT_COLUMNS = ("weight", "weights", "wt", "wgt")
 _MASK_COLUMNS = ("and_mask", "andmask", "mask", "flag", "flags", "qual", "quality", "dq", "bad")
-_AXIS_COLUMNS = (*WAVELENGTH_COLUMNS, *LOG_COLUMNS, *OTHER_AXES)
+_NATURAL_LOG_COLUMNS = ("ln", "ln_lambda", "lnlambda", "ln_wave", "lnlam", "ln_lam")
+_AXIS_COLUMNS = (*WAVELENGTH_COLUMNS, *LOG_COLUMNS, *_NATURAL_LOG_COLUMNS, *OTHER_AXES)
 _NAMES = (*_AXIS_COLUMNS, *FLUX_COLUMNS)
 
 
@@ -89,7 +90,7 @@ def _from_columns(file: RawFile, columns: Columns, header, layout) -> OpticalSpe
     unit = columns.units[axis_at] or stated_unit(columns.notes, "Angstrom")
     if name in LOG_COLUMNS:
         unit = f"log10({unit})"
-    elif re.match(r"ln(_|$)", name):
+    elif name in _NATURAL_LOG_COLUMNS:
         unit = f"ln({unit})"
     wavelength = wavelengths_in(wavelength, unit or OTHER_AXES.get(name, "Angstrom"))
     error = np.full(len(flux), np.nan) if error_at is None else columns.values[error_at]
