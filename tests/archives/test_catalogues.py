@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyloom.archives.catalogues import read_sources
+from skyloom.pipelines.radio_galaxies.download import fetch_cut_outs
+from skyloom.pipelines.radio_galaxies.parameters import ArchiveParameters
 from skyloom.raw_files.tables import read_table
 
 PLACE = (188.7375, -1.39583)
@@ -99,3 +101,11 @@ def test_columns_can_be_named():
 def test_what_is_missing_is_named(text, options, message):
     with pytest.raises(ValueError, match=message):
         sources_of(text, **options)
+
+
+def test_a_list_without_one_position_is_refused_with_its_rows(tmp_path):
+    listed, _ = read_table("list.csv", b"ra,dec\nx,y\n400,1\n")
+    with pytest.raises(
+        ValueError, match=r"names no place: 2 rows .* row 1: no coordinates: 'x', 'y'"
+    ):
+        fetch_cut_outs(listed, str(tmp_path), ArchiveParameters())

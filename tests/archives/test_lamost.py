@@ -53,6 +53,34 @@ def test_commas_bars_and_gzip_are_found_out(tmp_path, name, delimiter):
     assert rows(tmp_path / "parts", "A", delimiter)["obsid"].tolist() == ["1"]
 
 
+@pytest.mark.parametrize("delimiter", [None, ""])  # a bar on the command line comes as ""
+def test_one_line_with_a_cell_more_hides_no_delimiter(tmp_path, delimiter):
+    many = "".join(f"{k}|1.0|STAR|G2\n" for k in range(50))
+    text = "obsid|ra|class|subclass\n" + many + "x|1.0|STAR|G2|extra\n" + many
+    (tmp_path / "a.csv").write_text(text)
+    counts = split_catalogue(tmp_path / "a.csv", tmp_path / "parts", delimiter=delimiter)
+    assert counts.set_index("class").loc["G", "n"] == 100
+    assert pd.read_csv(tmp_path / "parts/damaged.csv")["line"].tolist() == [52]
+
+
+def test_a_line_in_another_encoding_is_damaged_and_the_rest_counts(tmp_path):
+    text = PLAIN.replace("2|11.5", "2|Größe")
+    (tmp_path / "a.csv").write_bytes(text.encode("latin-1"))
+    counts = split_catalogue(tmp_path / "a.csv", tmp_path / "parts", delimiter="|")
+    assert counts.set_index("class").loc["M", "n"] == 1
+    assert pd.read_csv(tmp_path / "parts/damaged.csv")["line"].tolist() == [3]
+
+
+def test_names_in_capitals_and_padded_cells_are_understood(tmp_path):
+    head, *lines = PLAIN.splitlines()
+    (tmp_path / "a.csv").write_text(
+        "\n".join([head.upper(), *lines]).replace("|", " | ").replace("\n", "\n ")
+    )
+    counts = split_catalogue(tmp_path / "a.csv", tmp_path / "parts").set_index("class")
+    assert counts.loc[["A", "K", "M"], "n"].tolist() == [1, 2, 2]
+    assert sorted(read_sample(tmp_path / "parts/K_sample.txt")) == ["5", "7"]
+
+
 def test_values_come_out_as_they_went_in(tmp_path):
     text = 'obsid,note,class,subclass\n007,"a, ""b""",STAR,G2\n1e5,-9999.00,STAR,G5\n'
     (tmp_path / "a.csv").write_text(text)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from skyloom.archives.downloads import Downloader, Wanted
+from skyloom.raw_files.tables import find_column
 from skyloom.spectra.optical.readers import read_spectrum
 from skyloom.spectra.optical.spectral_types import CLASSES, parse_spectral_type
 
@@ -56,7 +57,7 @@ def split_catalogue(
         Columns of the observation id, of what it is (only ``STAR`` has a spectral class; every
         row is a star where there is no such column), and of the spectral type.
     delimiter : str, optional
-        Found out where it is not given.
+        Found out where it is not given, or empty.
     memory : str
         Limit of the reader, as DuckDB writes it.
 
@@ -80,18 +81,21 @@ def split_catalogue(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     reader, dialect, damaged = _open(path, delimiter, memory)
-    names = reader.schema.names
-    missing = {id_column, class_column} - set(names)
-    if missing:
-        msg = f"{path} has no column {sorted(missing)[0]!r}, but {names}"
-        raise ValueError(msg)
+    names = pd.DataFrame(columns=reader.schema.names)
+    id_name, kind_name, class_name = (
+        find_column(names, wanted) for wanted in (id_column, kind_column, class_column)
+    )
+    for wanted, found in ((id_column, id_name), (class_column, class_name)):
+        if found is None:
+            msg = f"{path} has no column {wanted!r}, but {list(names)}"
+            raise ValueError(msg)
     writers = _Writers(part, reader.schema, dialect)
     counts: dict[str, int] = {}
     samples: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for batch in reader:
-        kind = batch.column(kind_column) if kind_column in names else None
-        labels = _labels(batch.column(class_column), kind)
-        ids = np.asarray(batch.column(id_column).to_pandas().fillna("").astype(object))
+        kind = batch.column(kind_name) if kind_name is not None else None
+        labels = _labels(batch.column(class_name), kind)
+        ids = batch.column(id_name).to_pandas().fillna("").str.strip().to_numpy(object)
         order = _random_order(ids, seed)
         for label in np.unique(labels):
             rows = labels == label
@@ -128,9 +132,11 @@ def _open(path, delimiter, memory):
     connection.execute("SET preserve_insertion_order = false")
     name = str(path)
     try:
-        if delimiter is None:
+        if not delimiter:
             ((found,),) = connection.execute(
-                "SELECT Delimiter FROM sniff_csv(?, all_varchar = true)", [name]
+                # One ragged line would have any other delimiter taken without the last option.
+                "SELECT Delimiter FROM sniff_csv(?, all_varchar = true, store_rejects = true)",
+                [name],
             ).fetchall()
             delimiter = str(found)
         query = connection.sql(
@@ -163,7 +169,7 @@ def _labels(types, kind):
     codes = coded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
     labels = each[codes]
     if kind is not None:
-        star = np.asarray(kind.to_pandas().str.upper().eq("STAR").fillna(False), bool)
+        star = np.asarray(kind.to_pandas().str.strip().str.upper().eq("STAR").fillna(False), bool)
         labels = np.where(star, labels, "no star")
     return labels
 

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 _SAMPLE = 200  # rows by which a layout is judged
 _TOP = 30  # rows in which a heading is sought
 _COMMENT = re.compile(r"\s*(#|%|//)")
-_RULE = re.compile(r"[-=+:_|\s]*[-=]{2,}[-=+:_|\s]*|[-=+:_|\s]*\+[-=+:_|\s]*")
+_RULE = re.compile(r"[-=+:_|,;\s]*[-=]{2,}[-=+:_|,;\s]*|[-=+:_|\s]*\+[-=+:_|\s]*")
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eEdD][+-]?\d+)?")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff\u00ad"))
 # By such a word a heading is known among titles, rows and sheets.
@@ -143,8 +143,8 @@ def _unpacked(name, content):
 def _by_mark(mark):
     def split(line):
         line = line.strip(" ") if mark == "\t" else line.strip()
-        if mark == "|":  # as in a frame
-            line = line.removeprefix("|").removesuffix("|")
+        if mark == "|" and line.startswith("|"):  # as in a frame
+            line = line[1:].removesuffix("|")
         elif mark == " ":
             line = re.sub(r"\s", " ", line)
         elif mark == "\t":
@@ -307,7 +307,7 @@ def _kind(content, text):
     for kind, pattern in (
         ("votable", r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<VOTABLE"),
         ("ascii.ecsv", r"# %ECSV"),
-        ("ascii.ipac", r"(\\[^\n]*\n)+\||\|[^\n]*\n\|[^\n]*\n\s*[^|\s]"),
+        ("ascii.ipac", r"(\\[^\n]*\n)+\||(\|[^\n]*\n){2,4} *[^|\s]"),
     ):
         if re.match(pattern, start, re.DOTALL if kind == "votable" else 0):
             return kind

@@ -1,5 +1,7 @@
 """Files become stars: tables are found, names joined, and everything else is listed."""
 
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -188,3 +190,25 @@ def test_files_of_one_name_in_two_folders_are_not_mixed_up():
     stars, _, rejected = ingest(files_of(**{"m/a.fits": contents(0), "n/a.fits": contents(1)}))
     assert stars["file"].to_dict() == {"m/a": "m/a.fits", "n/a": "n/a.fits"}
     assert rejected.empty
+
+
+def test_a_compressed_table_in_the_folder_counts_and_its_damaged_row_is_listed():
+    table = b"filename,subclass\na,F5\nb,G2,extra\n"
+    stars, _, rejected = ingest(
+        files_of(**{"a.fits": contents(), "t.csv.gz": gzip.compress(table)})
+    )
+    assert stars["class"].tolist() == ["F"]
+    assert rejected[["file", "reason"]].to_numpy().tolist() == [["t.csv.gz", "damaged row"]]
+    assert rejected["value"].tolist() == ["line 3: 3 cells instead of 2 in 'b,G2,extra'"]
+
+
+def test_a_velocity_with_a_decimal_comma_is_one():
+    table = pd.DataFrame({"id": ["a"], "subclass": ["F5"], "rv": ["-12,5"]})
+    stars, _, _ = ingest(files_of(**{"a.fits": contents()}), table)
+    assert stars["velocity"].tolist() == [-12.5]
+
+
+def test_tables_that_contradict_themselves_stop():
+    table = pd.DataFrame({"id": ["a", "a.fits"], "subclass": ["F5", "K2"]})
+    with pytest.raises(ValueError, match=r"more than one row for 'a', .* 'F5' and 'K2'"):
+        ingest(files_of(**{"a.fits": contents()}), table)

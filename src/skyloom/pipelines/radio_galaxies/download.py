@@ -35,7 +35,14 @@ def fetch_cut_outs(
     )[taken]
     rejected, sources = pd.concat([rejected, again]), sources[~taken].reset_index(drop=True)
     if sources.empty:
-        msg = f"the source list names no place; {len(rejected)} rows have no coordinates"
+        msg = (
+            f"the source list names no place: {len(rejected)} rows are not usable, such as row "
+            + (
+                "; row ".join(
+                    f"{row}: {why}: {value}" for row, why, value in rejected[:3].to_numpy()
+                )
+            )
+        )
         raise ValueError(msg)
     options = archive.model_dump(exclude=columns)
     manifest = download_cut_outs(sources, as_path(folder), **options)

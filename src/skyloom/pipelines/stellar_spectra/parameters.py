@@ -71,7 +71,8 @@ class CatalogueParameters(Parameters):
     id_column: str = "obsid"
     kind_column: str = Field("class", description="only STAR has a spectral class")
     class_column: str = "subclass"
-    delimiter: str | None = Field(None, description="null: found out")
+    # A bar on the command line comes as an empty text: in YAML it begins a block.
+    delimiter: str | None = Field(None, description="null or empty: found out")
     memory: str = Field("512MB", description="limit of the reader")
 
 
