@@ -33,7 +33,11 @@ INDICES = (
     "c_v",
     "equality_velocity",
 )
-"""Published names; each has ``_error``, ``_low`` and ``_high`` columns (68 % interval)."""
+"""Published names. Each has ``_error``, ``_low`` and ``_high`` columns (68 % interval), and
+``_measured`` where a bias is taken off."""
+
+_WINGS = 0.2  # of the width between the edges: a Gaussian has 1 % of its flux farther out
+_FLAT = 1 / 3  # of that width, as far as line profiles are cut out
 
 
 def measure_asymmetry(
@@ -56,13 +60,20 @@ def measure_asymmetry(
         In the order of `SIGNED_MEASURES`: logarithm of the flux ratio about the mid-velocity
         V_m = (low + high) / 2; channel-by-channel index about V_m, i.e. the sum of
         ``|f(v) - f(-v)|`` over the sum of ``|f(v) + f(-v)|``; logarithms of the flux and slope
-        ratios of the two curves of growth about the flux-weighted velocity; concentration
-        V85 / V25 of the total curve of growth; velocity at which both sides have equal flux,
-        minus V_m, in km/s. A measure that does not exist (negative flux on a side) is NaN.
+        ratios of the two curves of growth; concentration V85 / V25 of the total curve of growth;
+        velocity at which both sides have equal flux, minus V_m, in km/s. A measure that does not
+        exist (negative flux on a side) is NaN.
 
     Notes
     -----
     Channels are split linearly, so that no measure jumps when an edge crosses a channel.
+
+    The curves of growth (Yu, Ho & Wang 2020) hold the flux within a distance of the
+    flux-weighted velocity V_c, on either side and on both together. They go on beyond the edges:
+    V_c is that of the line with wings of a fifth of its width on either side, and fluxes are
+    medians of the flat part in the next third of a width. V85 and V25 hold these shares of the
+    total flux. The slopes are those of straight lines fitted to each side's curve from V_c to
+    V85 / 2.
 
     Examples
     --------
@@ -112,42 +123,63 @@ def measure_asymmetry(
     running = integral(fine) - at_first[:, None]
     equality = _first_passage(fine, running, total / 2)
 
-    # Flux-weighted velocity within the edges, by parts: integral of the running sum.
-    spacing = np.diff(fine, axis=1)
-    area = (0.5 * (running[:, 1:] + running[:, :-1]) * spacing).sum(1)
+    growth = _curves_of_growth(integral, first, last, 2 * len(bins) + 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        centroid = np.where(total > 0, np.clip(last - area / total, first, last), middle)
-    at_centroid = integral(centroid[:, None])[:, 0]
-    blue_flux, red_flux = at_centroid - at_first, at_last - at_centroid
-    fraction = np.linspace(0, 1, 2 * len(bins) + 1)
-    blue_x = fraction * (centroid - first)[:, None]
-    red_x = fraction * (last - centroid)[:, None]
-    blue = at_centroid[:, None] - integral(centroid[:, None] - blue_x)
-    red = integral(centroid[:, None] + red_x) - at_centroid[:, None]
-    longest = np.maximum(centroid - first, last - centroid)
-    both_x = np.linspace(0, 1, 4 * len(bins) + 1) * longest[:, None]
-    both = integral(np.minimum(centroid[:, None] + both_x, last[:, None])) - integral(
-        np.maximum(centroid[:, None] - both_x, first[:, None])
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        blue_slope = 0.85 * blue_flux / _first_passage(blue_x, blue, 0.85 * blue_flux)
-        red_slope = 0.85 * red_flux / _first_passage(red_x, red, 0.85 * red_flux)
-        concentration = _first_passage(both_x, both, 0.85 * total) / _first_passage(
-            both_x, both, 0.25 * total
-        )
         measures = np.stack(
             [
                 ln_flux_ratio,
                 channel,
-                _log_ratio(red_flux, blue_flux),
-                _log_ratio(red_slope, blue_slope),
-                concentration,
+                *growth,
                 (equality - middle) * step,
             ],
             axis=1,
         )
     measures[~(known & (total > 0))] = np.nan
     return measures
+
+
+def _curves_of_growth(integral, first, last, n_steps):
+    """Logarithms of the flux and slope ratios of both sides, and the concentration.
+
+    ``integral`` is the flux below positions (n, k) in channels.
+    """
+    width = last - first
+    low, high = first - _WINGS * width, last + _WINGS * width
+    # Flux-weighted velocity, by parts: from the integral of the running sum.
+    fine = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, 2 * n_steps)
+    running = integral(fine)
+    running -= running[:, :1]
+    area = (0.5 * (running[:, 1:] + running[:, :-1]) * np.diff(fine, axis=1)).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centre = np.where(running[:, -1] > 0, high - area / running[:, -1], np.nan)
+    centre = np.where((centre > low) & (centre < high), centre, (low + high) / 2)
+    at_centre = integral(centre[:, None])
+
+    flat = np.linspace(0, 1, 16) * (_FLAT * width)[:, None]
+    blue_curve = at_centre - integral(low[:, None] - flat)
+    red_curve = integral(high[:, None] + flat) - at_centre
+    blue_flux, red_flux = np.median(blue_curve, axis=1), np.median(red_curve, axis=1)
+    total = np.median(blue_curve + red_curve, axis=1)
+
+    reach = np.maximum(centre - low, high - centre) + _FLAT * width
+
+    def curves(reach):
+        distance = np.linspace(0, 1, n_steps) * reach[:, None]
+        blue = at_centre - integral(centre[:, None] - distance)
+        red = integral(centre[:, None] + distance) - at_centre
+        return distance, blue, red
+
+    distance, blue, red = curves(reach)
+    v85, v25 = (_first_passage(distance, blue + red, share * total) for share in (0.85, 0.25))
+    _, blue, red = curves(np.where(np.isfinite(v85), v85, reach))
+    # Straight lines through evenly spaced points: the slopes' common factor cancels.
+    weight = np.linspace(-1, 1, n_steps)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (
+            _log_ratio(red_flux, blue_flux),
+            _log_ratio(red @ weight, blue @ weight),
+            v85 / v25,
+        )
 
 
 def _log_ratio(numerator, denominator):
@@ -263,13 +295,16 @@ def asymmetry_table(
     Returns
     -------
     pandas.DataFrame
-        For each name in `INDICES` the value and ``_error``, ``_low``, ``_high``; for the signed
-        flux ratio ``ln_flux_ratio`` with its error; ``mid_velocity`` and its error in km/s.
+        For each name in `INDICES` the value without the bias of the noise, and ``_error``,
+        ``_low``, ``_high``; ``_measured`` is the value before the correction, which the velocity
+        of equality does not need. For the signed flux ratio ``ln_flux_ratio`` with its error;
+        ``mid_velocity`` and its error in km/s.
 
     References
     ----------
     Haynes et al. (1998), AJ 115, 62 (A_flux); Deg et al. (2020), MNRAS 495, 1984 (channel index,
-    velocity of equality); Yu, Ho & Wang (2020), ApJ 898, 102 (curve of growth).
+    velocity of equality); Yu, Ho & Wang (2020), ApJ 898, 102, and (2022), ApJS 261, 21 (curve of
+    growth).
     """
     parts = [
         _asymmetry_chunk(
@@ -347,9 +382,10 @@ def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, k):
     ):
         debiased = np.sqrt(np.maximum(value**2 - sigma**2, 0.0))
         lower, upper = folded_interval(np.abs(value), sigma)
-        table[name] = transform(debiased)
+        table[name], table[f"{name}_measured"] = transform(debiased), transform(np.abs(value))
         table[f"{name}_error"] = (transform(upper) - transform(lower)) / 2
         table[f"{name}_low"], table[f"{name}_high"] = transform(lower), transform(upper)
+    table["channel_asymmetry_measured"], table["c_v_measured"] = channel, concentration
     for name, value, sigma, floor in (
         ("channel_asymmetry", channel - bias[:, 1], channel_error, 0.0),
         ("c_v", concentration - bias[:, 4], concentration_s, 1.0),
