@@ -163,7 +163,7 @@ def prepare_profile(
     A box must win twice: against the channel noise, and against what boxes of the same width find
     in the neighbourhood, which also guards against baseline ripple. A feature that is refused is
     masked and the search goes on, as far as the third feature; where none is a line, the reason is
-    that of the first.
+    that of the strongest.
     """
     velocity, flux = spectrum.velocity, spectrum.flux
     _check(velocity, flux, min_channels, max_flux)
@@ -197,17 +197,17 @@ def prepare_profile(
                 "systemic velocity outside the spectrum", f"{systemic_velocity:.0f} km/s"
             )
 
-    refused, masked = None, np.zeros(len(flux), bool)
+    refused, strongest, masked = None, -np.inf, np.zeros(len(flux), bool)
     for _ in range(_CANDIDATES):
         try:
             line = _find_line(
                 flux, valid, rough, widths, allowed, baseline_order, step, has_velocity
             )
-            if line.snr < weak_snr and line.snr < min_snr:
-                raise UnusableError("no detection", f"S/N {line.snr:.1f} below {min_snr:g}")
         except UnusableError as error:
             raise refused or error from None
         try:
+            if line.snr < min(weak_snr, min_snr):
+                raise UnusableError("no detection", f"S/N {line.snr:.1f} below {min_snr:g}")
             if has_velocity:
                 _check_neighbourhood(velocity, valid, masked, line, max_trough)
                 _check_interference(velocity, line, step, interference_frequencies)
@@ -217,18 +217,17 @@ def prepare_profile(
             )  # fmt: skip
             break
         except UnusableError as error:
-            refused = refused or error
-            if not has_velocity:
-                raise
+            if line.snr > strongest:
+                refused, strongest = error, line.snr
             masked |= _line_mask(line.low, line.high, len(flux), line.last - line.first)
             valid = valid & ~masked
-            if valid.sum() < 3 * (baseline_order + 1):
+            if not has_velocity or valid.sum() < 3 * (baseline_order + 1):
                 raise refused from None
     else:
         raise refused
 
     warnings = []
-    if refused is not None:
+    if strongest > line.snr:
         warnings.append(f"a stronger feature was refused: {refused.reason}, {refused.value}")
     beside = max((line.y[side].sum() for side in _sides(line)), key=abs)
     flux_beside = float(beside / line.flux)
@@ -298,33 +297,41 @@ class _Line(NamedTuple):
 
 def _find_line(flux, valid, rough, widths, allowed, order, step, has_velocity):
     """The strongest feature with its window and local baseline."""
+    n = len(flux)
     overall = _robust_baseline(flux, valid, order, rough)
-    baseline, n = overall, len(flux)
-    for _ in range(2):
-        y = np.where(valid, flux - baseline, 0.0)
-        first, last, _ = _best_box(y, valid, rough, widths, allowed)
-        if has_velocity:
-            first, last = _sharpened(y, valid, first, last, int(widths[0]))
+
+    def fit(box, window):
         baseline, support, near = _fit_baseline(
-            flux, valid, rough, order, overall, (first, last), (first, last),
+            flux, valid, rough, order, overall, box, window,
             least_reach=400 / step, may_fill_spectrum=not has_velocity,
         )  # fmt: skip
-    y = np.where(valid, flux - baseline, 0.0)
-    first, last, _ = _best_box(y, valid, rough, widths, allowed)
-    low, high = first, last
+        return np.where(valid, flux - baseline, 0.0), support, near
+
+    y = np.where(valid, flux - overall, 0.0)
+    for _ in range(2):
+        box = _best_box(y, valid, rough, widths, allowed, against_flanks=has_velocity)
+        y, support, near = fit(box, box)
+    window = box = _best_box(y, valid, rough, widths, allowed, against_flanks=has_velocity)
     if has_velocity:
-        first, last = _sharpened(y, valid, first, last, int(widths[0]))
-        low, high = first, last
+        widest, narrow = widths[-1], (y, support, near)
         for _ in range(_GROWTH_STEPS):
-            baseline, support, near = _fit_baseline(
-                flux, valid, rough, order, overall, (first, last), (low, high),
-                least_reach=400 / step, may_fill_spectrum=False,
-            )  # fmt: skip
-            y = np.where(valid, flux - baseline, 0.0)
-            grown = _grown(y, valid, rough, first, last, low, high)
-            if grown == (low, high):
+            y, support, near = fit(box, window)
+            grown = _grown(y, valid, rough, box, window)
+            if grown == window:
                 break
-            low, high = grown
+            window = grown
+            if window[1] - window[0] > max(widest, 2 * (box[1] - box[0])):
+                # What goes on and on is the baseline.
+                window, (y, support, near) = box, narrow
+                break
+        # A horn may have won against the trough beside it.
+        margin = (box[1] - box[0]) // 4
+        low, high = max(0, window[0] - margin), min(n, window[1] + margin)
+        inside = widths[widths <= high - low]
+        box = _best_box(y[low:high], valid[low:high], rough, inside, np.ones(n, bool))
+        box = (box[0] + low, box[1] + low)
+        window = (min(window[0], box[0]), max(window[1], box[1]))
+    (first, last), (low, high) = box, window
     noise = _robust_scatter(y[support])
     # A noiseless (fitted) profile still needs a finite weight.
     noise = max(noise, 1e-3 * float(np.abs(y).max()))
@@ -334,8 +341,9 @@ def _find_line(flux, valid, rough, widths, allowed, order, step, has_velocity):
     line_flux = float(y[first:last].sum())
     snr = line_flux / (noise * np.sqrt(max(n_line, 1)))
     outside = valid & ~_line_mask(low, high, n, last - first)
-    if outside.sum() > 3 * (order + 1):
-        overall = _robust_baseline(flux, outside, order, rough)
+    if outside.sum() > 4 * (order + 1):
+        outside = _clipped(flux, outside, order, rough, max(3, n // 50), 0.25)
+        overall = _polynomial(flux, outside, order)
     y_overall = np.where(valid, flux - overall, 0.0)
     elsewhere = _scatter_elsewhere(y_overall, outside, last - first)
     return _Line(
@@ -343,41 +351,17 @@ def _find_line(flux, valid, rough, widths, allowed, order, step, has_velocity):
     )
 
 
-def _sharpened(y, valid, first, last, least_width):
-    """The part of a box that stands out most from all else in twice its width.
-
-    A box that wins against the noise alone is too wide where a broad bump of the baseline lies
-    under the line.
-    """
-    width = last - first
-    start, end = max(0, first - width // 2), min(len(y), last + width // 2)
-    total, count = (sums[start : end + 1] - sums[start] for sums in _running_sums(y, valid))
-    low, high = np.triu_indices(len(total), k=max(3, least_width, width // 3))
-    low, high = low[high - low <= width], high[high - low <= width]
-    inner, n_inner = total[high] - total[low], count[high] - count[low]
-    outer, n_outer = total[-1] - inner, count[-1] - n_inner
-    usable = (n_inner > 0.5 * (high - low)) & (n_outer > 0)
-    if not usable.any():
-        return first, last
-    low, high, inner, outer, n_inner, n_outer = (
-        a[usable] for a in (low, high, inner, outer, n_inner, n_outer)
-    )
-    step = inner / n_inner - outer / n_outer
-    best = int((step * np.sqrt(n_inner * n_outer / (n_inner + n_outer))).argmax())
-    return start + int(low[best]), start + int(high[best])
-
-
-def _grown(y, valid, noise, first, last, low, high):
+def _grown(y, valid, noise, box, window):
     """Window with the bands beside it that hold flux."""
-    width = last - first
-    new = [low, high]
+    width = box[1] - box[0]
+    new = list(window)
     for side, sign in ((0, -1), (1, 1)):
         edge = new[side]
-        for share in (0.25, 0.5):
+        for share in (0.25, 0.5, 1.0):
             band = max(3, round(share * width))
             start, end = (edge - band, edge) if sign < 0 else (edge, edge + band)
-            beyond = valid[:start].sum() if sign < 0 else valid[end:].sum()
-            if beyond < width or abs(edge - (first, last)[side]) > 1.5 * width:
+            beyond = valid[: max(start, 0)].sum() if sign < 0 else valid[end:].sum()
+            if beyond < width:
                 continue
             count = valid[start:end].sum()
             if count > band / 2 and y[start:end].sum() > _GROWTH_SNR * noise * np.sqrt(count):
@@ -649,21 +633,40 @@ def _box_sums(running, width):
     return total[width:] - total[:-width], count[width:] - count[:-width]
 
 
-def _best_box(y, valid, noise, widths, allowed):
-    """First and last channel (exclusive) of the box with the largest signal-to-noise ratio."""
+def _best_box(y, valid, noise, widths, allowed, *, against_flanks=False):
+    """First and last channel (exclusive) of the box with the largest signal-to-noise ratio.
+
+    With flanks, the level of the half of a box on one of its sides is taken off: where a baseline
+    undulates, the box that wins without them is too wide, or no line at all.
+    """
     best = (0, int(widths[0]), -np.inf)
     running = _running_sums(y, valid)
+    total, count = running
     for width in widths:
         sums, counts = _box_sums(running, width)
-        score = sums / (noise * np.sqrt(np.maximum(counts, 1)))
-        centres = np.arange(len(sums)) + width // 2
-        score = np.where(
-            (counts > 0.5 * width) & allowed[np.minimum(centres, len(y) - 1)], score, -np.inf
-        )
-        start = int(score.argmax())
-        if score[start] > best[2]:
-            best = (start, start + int(width), float(score[start]))
-    return best
+        variance = np.maximum(counts, 1).astype(float)
+        usable = counts > 0.5 * width
+        start = np.arange(len(sums))
+        if against_flanks:
+            half = max(2, width // 2)
+            low, high = np.maximum(start - half, 0), np.minimum(start + width + half, len(y))
+            levels = []
+            for first, last in ((low, start), (start + width, high)):
+                n_beside = count[last] - count[first]
+                level = (total[last] - total[first]) / np.maximum(n_beside, 1)
+                levels.append(np.where(n_beside > 0.5 * half, level, -np.inf))
+            # The higher of the two: else all that lies beside a trough were a line.
+            level = np.maximum(*levels)
+            usable &= np.isfinite(level)
+            sums = sums - counts * np.where(usable, level, 0.0)
+            variance *= 1 + counts / half
+        score = sums / (noise * np.sqrt(variance))
+        usable &= allowed[np.minimum(start + width // 2, len(y) - 1)]
+        score = np.where(usable, score, -np.inf)
+        peak = int(score.argmax())
+        if score[peak] > best[2]:
+            best = (peak, peak + int(width), float(score[peak]))
+    return best[:2]
 
 
 def _line_mask(low, high, n, width=None):
