@@ -105,7 +105,7 @@ def prepare_profile(
     width_range: tuple[float, float] = DEFAULT_WIDTH_RANGE,
     min_contrast: float = 6.0,
     min_edge_steepness: float = 0.25,
-    max_trough: float = 0.3,
+    max_trough: float = 0.25,
     masked_velocities: tuple[float, float] | None = None,
     interference_frequencies: tuple[float, ...] = (),
     systemic_velocity: float = np.nan,
@@ -197,7 +197,7 @@ def prepare_profile(
                 "systemic velocity outside the spectrum", f"{systemic_velocity:.0f} km/s"
             )
 
-    refused, strongest, masked = None, -np.inf, np.zeros(len(flux), bool)
+    refused, strongest, boxes = None, -np.inf, np.zeros(len(flux), bool)
     for _ in range(_CANDIDATES):
         try:
             line = _find_line(
@@ -209,7 +209,7 @@ def prepare_profile(
             if line.snr < min(weak_snr, min_snr):
                 raise UnusableError("no detection", f"S/N {line.snr:.1f} below {min_snr:g}")
             if has_velocity:
-                _check_neighbourhood(velocity, valid, masked, line, max_trough)
+                _check_neighbourhood(velocity, valid, boxes, line, max_trough)
                 _check_interference(velocity, line, step, interference_frequencies)
             _check_line(
                 velocity, valid, line, step, has_velocity,
@@ -217,10 +217,10 @@ def prepare_profile(
             )  # fmt: skip
             break
         except UnusableError as error:
-            if line.snr > strongest:
+            if line.snr > strongest and not _is_beside(line, boxes):
                 refused, strongest = error, line.snr
-            masked |= _line_mask(line.low, line.high, len(flux), line.last - line.first)
-            valid = valid & ~masked
+            boxes[line.first : line.last] = True
+            valid = valid & ~_line_mask(line.low, line.high, len(flux), line.last - line.first)
             if not has_velocity or valid.sum() < 3 * (baseline_order + 1):
                 raise refused from None
     else:
@@ -281,7 +281,8 @@ def prepare_profile(
 class _Line(NamedTuple):
     """A feature of a spectrum, in channels; ends are exclusive."""
 
-    first: int  # matched box
+    core: tuple[int, int]  # box that stands out most from its flanks
+    first: int  # box with the largest signal-to-noise ratio
     last: int
     low: int  # window: the box and the flux beside it
     high: int
@@ -311,7 +312,7 @@ def _find_line(flux, valid, rough, widths, allowed, order, step, has_velocity):
     for _ in range(2):
         box = _best_box(y, valid, rough, widths, allowed, against_flanks=has_velocity)
         y, support, near = fit(box, box)
-    window = box = _best_box(y, valid, rough, widths, allowed, against_flanks=has_velocity)
+    window = core = box = _best_box(y, valid, rough, widths, allowed, against_flanks=has_velocity)
     if has_velocity:
         widest, narrow = widths[-1], (y, support, near)
         for _ in range(_GROWTH_STEPS):
@@ -342,12 +343,12 @@ def _find_line(flux, valid, rough, widths, allowed, order, step, has_velocity):
     snr = line_flux / (noise * np.sqrt(max(n_line, 1)))
     outside = valid & ~_line_mask(low, high, n, last - first)
     if outside.sum() > 4 * (order + 1):
-        outside = _clipped(flux, outside, order, rough, max(3, n // 50), 0.25)
+        outside = _featureless(flux, outside, order, rough)
         overall = _polynomial(flux, outside, order)
     y_overall = np.where(valid, flux - overall, 0.0)
     elsewhere = _scatter_elsewhere(y_overall, outside, last - first)
     return _Line(
-        first, last, low, high, y, y_overall, line_flux, support, near, noise, snr, elsewhere
+        core, first, last, low, high, y, y_overall, line_flux, support, near, noise, snr, elsewhere
     )
 
 
@@ -376,6 +377,10 @@ def _sides(line):
     return slice(max(0, line.low - width), line.low), slice(line.high, line.high + width)
 
 
+def _is_beside(line, boxes):
+    return any(boxes[side].any() for side in _sides(line))
+
+
 def _check_neighbourhood(velocity, valid, refused, line, max_trough):
     """Refuse a line at an end, and one beside which there is as much negative flux."""
     first, last = line.first, line.last
@@ -390,7 +395,7 @@ def _check_neighbourhood(velocity, valid, refused, line, max_trough):
     if beside.mean() < 0.5:
         raise UnusableError("interference", f"{(~beside).sum()} channels beside the line masked")
     # What is left of a refused feature is no line.
-    if any(refused[side].any() for side in _sides(line)):
+    if _is_beside(line, refused):
         raise UnusableError("interference", f"feature at {centre:.0f} km/s beside another")
     trough = _trough(line.y, valid, line)
     if refused.any():
@@ -443,12 +448,20 @@ def _check_line(
             "interference or ripple",
             f"line only {contrast:.1f} times the scatter of equal boxes beside it",
         )
-    steepness, error = _edge_steepness(line, valid, max(2, round(_EDGE_WIDTH / step)))
-    if has_velocity and steepness - error < min_edge_steepness:
+    # On a broad bump the box with the largest ratio is wider than the line.
+    reach = max(2, round(_EDGE_WIDTH / step))
+    edges = [_edge_steepness(line, valid, box, reach) for box in ((first, last), line.core)]
+    # One edge may be gentler than the other, where a line is lopsided.
+    if has_velocity and not any(
+        (rise + fall) / 2 - error >= min_edge_steepness
+        and min(rise, fall) >= min_edge_steepness / 2
+        for rise, fall, error in edges
+    ):
+        rise, fall, error = edges[0]
         raise UnusableError(
             "gentle edges",
-            f"step of {steepness:.2f} +/- {error:.2f} of the line's mean flux within "
-            f"{_EDGE_WIDTH:g} km/s, at least {min_edge_steepness:g} needed",
+            f"steps of {rise:.2f} and {fall:.2f}, mean +/- {error:.2f}, of the line's "
+            f"mean flux within {_EDGE_WIDTH:g} km/s, at least {min_edge_steepness:g} needed",
         )
     if line.snr < min_snr:
         where = (
@@ -561,32 +574,25 @@ def _baseline_errors(support, order, around, first, last):
 
 def _robust_baseline(flux, valid, order, noise):
     """Polynomial over the whole spectrum, clipping extended features on both sides."""
-    window = max(3, len(flux) // 50)
-    support = _clipped(flux, valid, order, noise, window, 0.25)
-    return _polynomial(flux, support, order)
+    return _polynomial(flux, _featureless(flux, valid, order, noise), order)
 
 
-def _clipped(flux, valid, order, noise, window, least_share, around=None):
+def _featureless(flux, valid, order, noise):
     """Channels without extended features on either side of their own polynomial."""
     from scipy.ndimage import binary_dilation, uniform_filter1d
 
     support = valid.copy()
+    window = max(3, len(flux) // 50)
     threshold = 3 * noise / np.sqrt(window)
     for _ in range(6):
-        baseline = _polynomial(flux, support, order, around)
+        baseline = _polynomial(flux, support, order)
         smooth = uniform_filter1d(np.where(valid, flux - baseline, 0.0), window)
         spread = max(threshold, 2.5 * _robust_scatter(smooth[support]))
         updated = valid & ~binary_dilation(np.abs(smooth) > spread, iterations=window)
-        least = max(4 * (order + 1), least_share * valid.sum())
-        if updated.sum() < least or (updated == support).all():
+        if updated.sum() < max(4 * (order + 1), 0.25 * valid.sum()) or (updated == support).all():
             break
         support = updated
     return support
-
-
-def _rests_on_both_sides(support, window, least):
-    low, high = window
-    return min(support[:low].sum(), support[high:].sum()) >= least
 
 
 def _fit_baseline(
@@ -605,13 +611,10 @@ def _fit_baseline(
             raise UnusableError("line without line-free channels", f"{support.sum()} left")
         return np.zeros(n), valid, valid
     if not may_fill_spectrum:
-        beside = (last - first) // 3
         # Under a line at one end of what it rests on, a polynomial says nothing.
-        if not _rests_on_both_sides(support, window, beside):
+        least = (last - first) // 2
+        if min(support[:low].sum(), support[high:].sum()) < least:
             return overall, line_free, valid
-        clipped = _clipped(flux, support, order, noise, max(3, beside), 0.6, near)
-        if _rests_on_both_sides(clipped, window, beside):
-            support = clipped
     # Farther away the local fit says nothing: a box there must not win by its errors.
     baseline = np.where(near, _polynomial(flux, support, order, around=near), overall)
     return baseline, support, near
@@ -696,9 +699,9 @@ def _scatter_elsewhere(y, support, width):
     return float(np.quantile(np.abs(step), _ONE_SIGMA) / np.sqrt(1 + width / (2 * half)))
 
 
-def _edge_steepness(line, valid, reach):
-    """Mean step of the flux across both edges over the mean flux of the line, and its error."""
-    first, last, y = line.first, line.last, line.y
+def _edge_steepness(line, valid, box, reach):
+    """Steps of the flux across both edges over the mean flux, and the error of their mean."""
+    (first, last), y = box, line.y
     reach = min(reach, max(2, (last - first) // 2))
 
     def mean(low, high):
@@ -708,4 +711,6 @@ def _edge_steepness(line, valid, reach):
     rise = mean(first, first + reach) - mean(first - reach, first)
     fall = mean(last - reach, last) - mean(last, last + reach)
     level = mean(first, last)
-    return (rise + fall) / 2 / level, line.noise / np.sqrt(reach) / abs(level)
+    if level <= 0:
+        return 0.0, 0.0, 0.0
+    return rise / level, fall / level, line.noise / np.sqrt(reach) / level
