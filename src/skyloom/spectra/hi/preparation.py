@@ -212,7 +212,7 @@ def prepare_profile(
                 _check_neighbourhood(velocity, valid, boxes, line, max_trough)
                 _check_interference(velocity, line, step, interference_frequencies)
             _check_line(
-                velocity, valid, line, step, has_velocity,
+                velocity, valid, line, step, has_velocity, int(widths[-1]),
                 min_snr, min_contrast, min_edge_steepness,
             )  # fmt: skip
             break
@@ -434,10 +434,15 @@ def _check_interference(velocity, line, step, frequencies):
 
 
 def _check_line(
-    velocity, valid, line, step, has_velocity, min_snr, min_contrast, min_edge_steepness
+    velocity, valid, line, step, has_velocity, widest, min_snr, min_contrast, min_edge_steepness
 ):
-    """Refuse what is masked, rippled, without edges, or weak."""
+    """Refuse what is too wide, masked, rippled, without edges, or weak."""
     first, last = line.first, line.last
+    centre = velocity[first:last].mean()
+    if has_velocity and last - first >= widest:
+        raise UnusableError(
+            "too wide for a line", f"{(last - first) * step:.0f} km/s at {centre:.0f} km/s"
+        )
     masked = last - first - int(valid[first:last].sum())
     if masked > 0.3 * (last - first):
         raise UnusableError("interference", f"{masked} channels of the line masked")
@@ -465,7 +470,7 @@ def _check_line(
         )
     if line.snr < min_snr:
         where = (
-            f" at {velocity[first:last].mean():.0f} km/s, {(last - first) * step:.0f} km/s wide"
+            f" at {centre:.0f} km/s, {(last - first) * step:.0f} km/s wide"
             if has_velocity
             else ""
         )
@@ -577,19 +582,26 @@ def _robust_baseline(flux, valid, order, noise):
     return _polynomial(flux, _featureless(flux, valid, order, noise), order)
 
 
-def _featureless(flux, valid, order, noise):
-    """Channels without extended features on either side of their own polynomial."""
+def _featureless(flux, valid, order, noise, window=None, around=None):
+    """Channels without extended features on either side of their own polynomial.
+
+    Beside a line (``around``) only what is as strong as a line or strong interference is left
+    out: a baseline that wriggles must not be taken for a trough.
+    """
     from scipy.ndimage import binary_dilation, uniform_filter1d
 
     support = valid.copy()
-    window = max(3, len(flux) // 50)
+    window = window or max(3, len(flux) // 50)
     threshold = 3 * noise / np.sqrt(window)
+    least_share, depth = (0.25, 1.0) if around is None else (0.5, 3.0)
+    least = max(4 * (order + 1), least_share * valid.sum())
     for _ in range(6):
-        baseline = _polynomial(flux, support, order)
+        baseline = _polynomial(flux, support, order, around)
         smooth = uniform_filter1d(np.where(valid, flux - baseline, 0.0), window)
         spread = max(threshold, 2.5 * _robust_scatter(smooth[support]))
-        updated = valid & ~binary_dilation(np.abs(smooth) > spread, iterations=window)
-        if updated.sum() < max(4 * (order + 1), 0.25 * valid.sum()) or (updated == support).all():
+        features = (smooth > spread) | (smooth < -depth * spread)
+        updated = valid & ~binary_dilation(features, iterations=window)
+        if updated.sum() < least or (updated == support).all():
             break
         support = updated
     return support
@@ -615,6 +627,9 @@ def _fit_baseline(
         least = (last - first) // 2
         if min(support[:low].sum(), support[high:].sum()) < least:
             return overall, line_free, valid
+        clipped = _featureless(flux, support, order, noise, max(3, least // 2), near)
+        if min(clipped[:low].sum(), clipped[high:].sum()) >= least:
+            support = clipped
     # Farther away the local fit says nothing: a box there must not win by its errors.
     baseline = np.where(near, _polynomial(flux, support, order, around=near), overall)
     return baseline, support, near
