@@ -397,10 +397,10 @@ def _check_neighbourhood(velocity, valid, refused, line, max_trough):
     # What is left of a refused feature is no line.
     if _is_beside(line, refused):
         raise UnusableError("interference", f"feature at {centre:.0f} km/s beside another")
-    trough = _trough(line.y, valid, line)
-    if refused.any():
-        # A baseline that follows a ripple, or rests on one side only, hides its troughs.
-        trough = max(trough, _trough(line.y_overall, valid, line))
+    # A baseline that follows a ripple, or a deep trough, hides it; one of the whole spectrum
+    # undulates, and counts in full only where ripple was found.
+    overall = _trough(line.y_overall, valid, line) * (1.0 if refused.any() else 0.5)
+    trough = max(_trough(line.y, valid, line), overall)
     if trough > max_trough:
         raise UnusableError(
             "trough beside the line",
