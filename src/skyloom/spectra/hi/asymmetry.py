@@ -333,6 +333,9 @@ def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, k):
     if baseline_errors is not None:
         error += rng.standard_normal((n, k, baseline_errors.shape[1])) @ baseline_errors
     error[np.broadcast_to(masked[:, None, :], error.shape)] = 0.0
+    # What fills a gap has the error of the fit.
+    moved = (error @ fit.mode_influence.transpose(0, 2, 1)) @ fit.model_modes
+    error = np.where(masked[:, None], moved, error)
     edges = np.stack([low, high], 1)[:, None] + error @ fit.edge_influence.transpose(0, 2, 1)
     edges[..., 1] = np.maximum(edges[..., 1], edges[..., 0] + 1e-3)
 
@@ -355,7 +358,6 @@ def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, k):
     # The bias of the channel index is that of the fitted, not of the true profile, and the fit
     # follows the noise. Noise adds about in quadrature to the index, so that the biased index
     # moves with the unbiased one by their ratio; the rest of the fit's movement is in the bias.
-    moved = (error @ fit.mode_influence.transpose(0, 2, 1)) @ fit.model_modes
     refitted = measure_realisations(fit.model[:, None] + moved)[..., 1]
     with np.errstate(invalid="ignore", divide="ignore"):
         sensitivity = np.clip(noiseless[:, 1] / mean[:, 1], 0.0, 1.0)

@@ -281,7 +281,6 @@ def prepare_profile(
 class _Line(NamedTuple):
     """A feature of a spectrum, in channels; ends are exclusive."""
 
-    core: tuple[int, int]  # box that stands out most from its flanks
     first: int  # box with the largest signal-to-noise ratio
     last: int
     low: int  # window: the box and the flux beside it
@@ -312,7 +311,7 @@ def _find_line(flux, valid, rough, widths, allowed, order, step, has_velocity):
     for _ in range(2):
         box = _best_box(y, valid, rough, widths, allowed, against_flanks=has_velocity)
         y, support, near = fit(box, box)
-    window = core = box = _best_box(y, valid, rough, widths, allowed, against_flanks=has_velocity)
+    window = box = _best_box(y, valid, rough, widths, allowed, against_flanks=has_velocity)
     if has_velocity:
         widest, narrow = widths[-1], (y, support, near)
         for _ in range(_GROWTH_STEPS):
@@ -348,7 +347,7 @@ def _find_line(flux, valid, rough, widths, allowed, order, step, has_velocity):
     y_overall = np.where(valid, flux - overall, 0.0)
     elsewhere = _scatter_elsewhere(y_overall, outside, last - first)
     return _Line(
-        core, first, last, low, high, y, y_overall, line_flux, support, near, noise, snr, elsewhere
+        first, last, low, high, y, y_overall, line_flux, support, near, noise, snr, elsewhere
     )
 
 
@@ -391,16 +390,19 @@ def _check_neighbourhood(velocity, valid, refused, line, max_trough):
         raise UnusableError(
             "truncated line", f"line at {centre:.0f} km/s touches the spectrum's end"
         )
-    beside = np.concatenate([valid[first - guard : first], valid[last : last + guard]])
-    if beside.mean() < 0.5:
-        raise UnusableError("interference", f"{(~beside).sum()} channels beside the line masked")
+    # Where channels are missing a line may go on.
+    for beside in (valid[first - guard : first], valid[last : last + guard]):
+        if beside.mean() < 0.5:
+            raise UnusableError(
+                "interference",
+                f"{(~beside).sum()} channels masked beside the line at {centre:.0f} km/s",
+            )
     # What is left of a refused feature is no line.
     if _is_beside(line, refused):
         raise UnusableError("interference", f"feature at {centre:.0f} km/s beside another")
-    # A baseline that follows a ripple, or a deep trough, hides it; one of the whole spectrum
-    # undulates, and counts in full only where ripple was found.
-    overall = _trough(line.y_overall, valid, line) * (1.0 if refused.any() else 0.5)
-    trough = max(_trough(line.y, valid, line), overall)
+    # A local baseline follows a deep trough, and hides it. That of the whole spectrum does not,
+    # but undulates itself, and counts half.
+    trough = max(_trough(line.y, valid, line), _trough(line.y_overall, valid, line) / 2)
     if trough > max_trough:
         raise UnusableError(
             "trough beside the line",
@@ -453,16 +455,11 @@ def _check_line(
             "interference or ripple",
             f"line only {contrast:.1f} times the scatter of equal boxes beside it",
         )
-    # On a broad bump the box with the largest ratio is wider than the line.
-    reach = max(2, round(_EDGE_WIDTH / step))
-    edges = [_edge_steepness(line, valid, box, reach) for box in ((first, last), line.core)]
+    rise, fall, error = _edge_steepness(line, valid, max(2, round(_EDGE_WIDTH / step)))
     # One edge may be gentler than the other, where a line is lopsided.
-    if has_velocity and not any(
-        (rise + fall) / 2 - error >= min_edge_steepness
-        and min(rise, fall) >= min_edge_steepness / 2
-        for rise, fall, error in edges
+    if has_velocity and (
+        (rise + fall) / 2 - error < min_edge_steepness or min(rise, fall) < min_edge_steepness / 2
     ):
-        rise, fall, error = edges[0]
         raise UnusableError(
             "gentle edges",
             f"steps of {rise:.2f} and {fall:.2f}, mean +/- {error:.2f}, of the line's "
@@ -470,9 +467,7 @@ def _check_line(
         )
     if line.snr < min_snr:
         where = (
-            f" at {centre:.0f} km/s, {(last - first) * step:.0f} km/s wide"
-            if has_velocity
-            else ""
+            f" at {centre:.0f} km/s, {(last - first) * step:.0f} km/s wide" if has_velocity else ""
         )
         raise UnusableError("weak detection", f"S/N {line.snr:.1f} below {min_snr:g}{where}")
 
@@ -714,9 +709,9 @@ def _scatter_elsewhere(y, support, width):
     return float(np.quantile(np.abs(step), _ONE_SIGMA) / np.sqrt(1 + width / (2 * half)))
 
 
-def _edge_steepness(line, valid, box, reach):
+def _edge_steepness(line, valid, reach):
     """Steps of the flux across both edges over the mean flux, and the error of their mean."""
-    (first, last), y = box, line.y
+    first, last, y = line.first, line.last, line.y
     reach = min(reach, max(2, (last - first) // 2))
 
     def mean(low, high):
