@@ -41,9 +41,9 @@ def fit_profiles(
     ------
     table : pandas.DataFrame
         One row a profile: ``id``, the eight parameters and the derived quantities with ``_error``,
-        ``chi_square``, ``degrees_of_freedom``, ``status`` (``good`` or why not) and ``usable``
-        (whether the line's edges can be trusted; a line the busy function cannot describe still
-        has edges).
+        ``w50_below_half_w20`` (one horn may stand for the line), ``chi_square``,
+        ``degrees_of_freedom``, ``status`` (``good`` or why not) and ``usable`` (whether the
+        line's edges can be trusted; a line the busy function cannot describe still has edges).
     measured : tuple
         Velocity, flux, noise, fit and baseline errors, as the asymmetry needs them.
     """
@@ -67,6 +67,7 @@ def fit_profiles(
         ):
             for k, name in enumerate(names):
                 table[name], table[f"{name}_error"] = values[:, k], errors[:, k]
+        table["w50_below_half_w20"] = table["w50"] < table["w20"] / 2
         table["chi_square"], table["degrees_of_freedom"] = fit.chi_square, fit.degrees_of_freedom
         table["status"] = fit.status
         table["usable"] = np.isin(fit.status, _USABLE)
