@@ -197,6 +197,7 @@ def prepare_profile(
                 "systemic velocity outside the spectrum", f"{systemic_velocity:.0f} km/s"
             )
 
+    weak_snr = min(weak_snr, min_snr)
     refused, strongest, boxes = None, -np.inf, np.zeros(len(flux), bool)
     for _ in range(_CANDIDATES):
         try:
@@ -206,7 +207,7 @@ def prepare_profile(
         except UnusableError as error:
             raise refused or error from None
         try:
-            if line.snr < min(weak_snr, min_snr):
+            if line.snr < weak_snr:
                 raise UnusableError("no detection", f"S/N {line.snr:.1f} below {min_snr:g}")
             if has_velocity:
                 _check_neighbourhood(velocity, valid, boxes, line, max_trough)
@@ -219,7 +220,7 @@ def prepare_profile(
         except UnusableError as error:
             if line.snr > strongest and not _is_beside(line, boxes):
                 refused, strongest = error, line.snr
-            boxes[line.first : line.last] = True
+            boxes[line.first : line.last] |= line.snr >= weak_snr
             valid = valid & ~_line_mask(line.low, line.high, len(flux), line.last - line.first)
             if not has_velocity or valid.sum() < 3 * (baseline_order + 1):
                 raise refused from None
@@ -229,6 +230,9 @@ def prepare_profile(
     warnings = []
     if strongest > line.snr:
         warnings.append(f"a stronger feature was refused: {refused.reason}, {refused.value}")
+    masked = int((~valid[line.first : line.last]).sum())
+    if masked:
+        warnings.append(f"{masked} of {line.last - line.first} channels of the line masked")
     beside = max((line.y[side].sum() for side in _sides(line)), key=abs)
     flux_beside = float(beside / line.flux)
     beside_error = line.noise * np.sqrt(line.last - line.first)
