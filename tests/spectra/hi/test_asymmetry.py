@@ -201,8 +201,9 @@ def measured_sample():
         column["baseline_slope_error"],
     )
     fit = fit_busy_function(velocity, flux, column["noise"], baseline)
+    window = np.stack([column["window_low"], column["window_high"]], axis=1)
     table = asymmetry_table(
-        velocity, flux, column["noise"], fit, np.random.default_rng(1), baseline
+        velocity, flux, column["noise"], fit, np.random.default_rng(1), baseline, window
     )
     truth = truth.loc[kept].reset_index(drop=True)
     return table, truth, (fit.status == "good") & (truth["snr"] > 10).to_numpy()

@@ -45,9 +45,9 @@ def measure_profiles(
     rng = np.random.default_rng(features.seed)
     fits, asymmetries = [], []
     for table, measured in fit_profiles(profiles, profile_flux, features.max_reduced_chi_square):
-        *observed, baseline = measured
+        *observed, baseline, window = measured
         asymmetry = asymmetry_table(
-            *observed, rng, baseline, n_realisations=features.n_realisations
+            *observed, rng, baseline, window, n_realisations=features.n_realisations
         )
         asymmetry[~table["usable"]] = np.nan
         asymmetry.insert(0, "id", table["id"].to_numpy())

@@ -41,7 +41,11 @@ _FLAT = 1 / 3  # of that width, as far as line profiles are cut out
 
 
 def measure_asymmetry(
-    velocity: np.ndarray, flux: np.ndarray, low: np.ndarray, high: np.ndarray
+    velocity: np.ndarray,
+    flux: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    window: np.ndarray | None = None,
 ) -> np.ndarray:
     """Signed asymmetry measures between two line edges.
 
@@ -53,6 +57,9 @@ def measure_asymmetry(
         Flux densities, all finite.
     low, high : numpy.ndarray, shape (n,)
         Edges of the line in km/s.
+    window : numpy.ndarray, shape (n, 2), optional
+        Velocities between which flux of the line was found, km/s: its wings may be longer than
+        those that all lines are given.
 
     Returns
     -------
@@ -70,10 +77,10 @@ def measure_asymmetry(
 
     The curves of growth (Yu, Ho & Wang 2020) hold the flux within a distance of the
     flux-weighted velocity V_c, on either side and on both together. They go on beyond the edges:
-    V_c is that of the line with wings of a fifth of its width on either side, and fluxes are
-    medians of the flat part in the next third of a width. V85 and V25 hold these shares of the
-    total flux. The slopes are those of straight lines fitted to each side's curve from V_c to
-    V85 / 2.
+    V_c is that of the line with wings of a fifth of its width on either side, or more where the
+    window is wider, and fluxes are medians of the flat part in the next third of a width. V85 and
+    V25 hold these shares of the total flux. The slopes are those of straight lines fitted to each
+    side's curve from V_c to where both together hold 85 % of the total.
 
     Examples
     --------
@@ -123,7 +130,12 @@ def measure_asymmetry(
     running = integral(fine) - at_first[:, None]
     equality = _first_passage(fine, running, total / 2)
 
-    growth = _curves_of_growth(integral, first, last, 2 * len(bins) + 1)
+    wings = _WINGS * (last - first)
+    signal = np.stack([first - wings, last + wings])
+    if window is not None:
+        outside = (window.T - velocity[:, 0]) / step + 0.5
+        signal = np.stack([np.fmin(signal[0], outside[0]), np.fmax(signal[1], outside[1])])
+    growth = _curves_of_growth(integral, *signal, _FLAT * (last - first), 2 * len(bins) + 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         measures = np.stack(
             [
@@ -138,13 +150,12 @@ def measure_asymmetry(
     return measures
 
 
-def _curves_of_growth(integral, first, last, n_steps):
+def _curves_of_growth(integral, low, high, flat, n_steps):
     """Logarithms of the flux and slope ratios of both sides, and the concentration.
 
-    ``integral`` is the flux below positions (n, k) in channels.
+    ``integral`` is the flux below positions (n, k) in channels, ``flat`` how far the curves are
+    flat beyond the ends of the signal.
     """
-    width = last - first
-    low, high = first - _WINGS * width, last + _WINGS * width
     # Flux-weighted velocity, by parts: from the integral of the running sum.
     fine = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, 2 * n_steps)
     running = integral(fine)
@@ -155,13 +166,13 @@ def _curves_of_growth(integral, first, last, n_steps):
     centre = np.where((centre > low) & (centre < high), centre, (low + high) / 2)
     at_centre = integral(centre[:, None])
 
-    flat = np.linspace(0, 1, 16) * (_FLAT * width)[:, None]
-    blue_curve = at_centre - integral(low[:, None] - flat)
-    red_curve = integral(high[:, None] + flat) - at_centre
+    beyond = np.linspace(0, 1, 16) * flat[:, None]
+    blue_curve = at_centre - integral(low[:, None] - beyond)
+    red_curve = integral(high[:, None] + beyond) - at_centre
     blue_flux, red_flux = np.median(blue_curve, axis=1), np.median(red_curve, axis=1)
     total = np.median(blue_curve + red_curve, axis=1)
 
-    reach = np.maximum(centre - low, high - centre) + _FLAT * width
+    reach = np.maximum(centre - low, high - centre) + flat
 
     def curves(reach):
         distance = np.linspace(0, 1, n_steps) * reach[:, None]
@@ -262,6 +273,7 @@ def asymmetry_table(
     fit: BusyFit,
     rng: np.random.Generator,
     baseline_errors: np.ndarray | None = None,
+    window: np.ndarray | None = None,
     *,
     n_realisations: int = 32,
     chunk: int = 64,
@@ -287,6 +299,8 @@ def asymmetry_table(
         Source of the realisations.
     baseline_errors : numpy.ndarray, shape (n, k, m), optional
         One-sigma shapes of errors that all channels share; drawn with the noise.
+    window : numpy.ndarray, shape (n, 2), optional
+        Velocities between which flux of the line was found, km/s.
     n_realisations : int
         Noise realisations for each profile.
     chunk : int
@@ -314,6 +328,7 @@ def asymmetry_table(
             BusyFit(*(column[i : i + chunk] for column in fit)),
             rng,
             None if baseline_errors is None else baseline_errors[i : i + chunk],
+            None if window is None else window[i : i + chunk],
             n_realisations,
         )
         for i in range(0, len(flux), chunk)
@@ -321,13 +336,13 @@ def asymmetry_table(
     return pd.concat(parts, ignore_index=True)
 
 
-def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, k):
+def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, window, k):
     n, m = flux.shape
     masked = ~np.isfinite(flux)
     data = np.where(masked, fit.model, flux)
     low, high = fit.derived[:, 5], fit.derived[:, 6]
-    measured = measure_asymmetry(velocity, data, low, high)
-    noiseless = measure_asymmetry(velocity, fit.model, low, high)
+    measured = measure_asymmetry(velocity, data, low, high, window)
+    noiseless = measure_asymmetry(velocity, fit.model, low, high, window)
 
     error = rng.standard_normal((n, k, m)) * noise[:, None, None]
     if baseline_errors is not None:
@@ -346,6 +361,7 @@ def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, k):
             fluxes.reshape(n * k, m),
             edges[..., 0].ravel(),
             edges[..., 1].ravel(),
+            None if window is None else np.repeat(window, k, axis=0),
         ).reshape(n, k, len(SIGNED_MEASURES))
 
     realised = measure_realisations(fit.model[:, None] + error)
