@@ -37,6 +37,7 @@ INDICES = (
 ``_measured`` where a bias is taken off."""
 
 _WINGS = 0.2  # of the width between the edges: a Gaussian has 1 % of its flux farther out
+_LONGEST_WINGS = 0.5  # of that width, where flux goes on: farther out is another galaxy
 _FLAT = 1 / 3  # of that width, as far as line profiles are cut out
 
 
@@ -77,10 +78,10 @@ def measure_asymmetry(
 
     The curves of growth (Yu, Ho & Wang 2020) hold the flux within a distance of the
     flux-weighted velocity V_c, on either side and on both together. They go on beyond the edges:
-    V_c is that of the line with wings of a fifth of its width on either side, or more where the
-    window is wider, and fluxes are medians of the flat part in the next third of a width. V85 and
-    V25 hold these shares of the total flux. The slopes are those of straight lines fitted to each
-    side's curve from V_c to where both together hold 85 % of the total.
+    V_c is that of the line with wings of a fifth of its width on either side, or up to half of it
+    where the window is wider, and fluxes are medians of the flat part in the next third of a
+    width. V85 and V25 hold these shares of the total flux. The slopes are those of straight lines
+    fitted to each side's curve from V_c to where both together hold 85 % of the total.
 
     Examples
     --------
@@ -134,7 +135,9 @@ def measure_asymmetry(
     signal = np.stack([first - wings, last + wings])
     if window is not None:
         outside = (window.T - velocity[:, 0]) / step + 0.5
-        signal = np.stack([np.fmin(signal[0], outside[0]), np.fmax(signal[1], outside[1])])
+        longest = _LONGEST_WINGS * (last - first)
+        signal[0] = np.fmin(signal[0], np.fmax(outside[0], first - longest))
+        signal[1] = np.fmax(signal[1], np.fmin(outside[1], last + longest))
     growth = _curves_of_growth(integral, *signal, _FLAT * (last - first), 2 * len(bins) + 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         measures = np.stack(

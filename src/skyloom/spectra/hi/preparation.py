@@ -17,10 +17,10 @@ _INTERFERENCE_OFFSET = 80.0  # km/s: the Earth's motion, and the error of a feat
 _INTERFERENCE_WIDTH = 500.0  # km/s; the satellites' codes have 1 MHz on either side
 _CANDIDATES = 3  # features that are tried before a spectrum is refused
 _GROWTH_STEPS = 8
-_GROWTH_SNR = 2.5  # of the flux in a band beside the window that belongs to the line
+_GROWTH_SNR = 3.5  # of the flux in a band beside the window that belongs to the line
 _TROUGH_SNR = 3.5
 _ONE_SIGMA = 0.683  # share of a Gaussian within one standard deviation
-_FLUX_BESIDE = 0.1  # share of the line's flux in a band beside it that is worth a warning
+_FLUX_BESIDE = 0.1  # share of the line's flux beside its box that is worth a warning
 
 
 class Profile(NamedTuple):
@@ -233,6 +233,9 @@ def prepare_profile(
     masked = int((~valid[line.first : line.last]).sum())
     if masked:
         warnings.append(f"{masked} of {line.last - line.first} channels of the line masked")
+    shoulder = line.y[line.low : line.high].sum() / line.flux - 1
+    if has_velocity and shoulder > _FLUX_BESIDE:
+        warnings.append(f"{shoulder:.0%} of the line's flux in a shoulder")
     beside = max((line.y[side].sum() for side in _sides(line)), key=abs)
     flux_beside = float(beside / line.flux)
     beside_error = line.noise * np.sqrt(line.last - line.first)
@@ -324,7 +327,7 @@ def _find_line(flux, valid, rough, widths, allowed, order, step, has_velocity):
             if grown == window:
                 break
             window = grown
-            if window[1] - window[0] > max(widest, 2 * (box[1] - box[0])):
+            if window[1] - window[0] > widest:
                 # What goes on and on is the baseline.
                 window, (y, support, near) = box, narrow
                 break
