@@ -145,8 +145,10 @@ def spectra_sheets(
                 velocity[:n].reshape(-1, k).mean(axis=1), blocks, color=BLACK, lw=0.4, where="mid"
             )
             # The ends of a band and Galactic hydrogen are far brighter than a line.
-            low, high = np.nanpercentile(blocks, [1, 99])
-            axis.set_ylim(low - 0.4 * (high - low), high + 0.4 * (high - low))
+            inner = blocks[len(blocks) // 10 : -(len(blocks) // 10) or None]
+            if np.isfinite(inner).any():
+                low, high = np.nanpercentile(inner, [0.5, 99.5])
+                axis.set_ylim(low - 0.3 * (high - low), high + 0.3 * (high - low))
             if window is not None:
                 axis.axvspan(*window, color=ORANGE, alpha=0.25, lw=0)
             axis.set_title(textwrap.fill(caption, 70), fontsize=5)
