@@ -208,7 +208,7 @@ def prepare_profile(
             raise refused or error from None
         try:
             if line.snr < weak_snr:
-                raise UnusableError("no detection", f"S/N {line.snr:.1f} below {min_snr:g}")
+                raise UnusableError("no detection", f"S/N {line.snr:.1f} below {weak_snr:g}")
             if has_velocity:
                 _check_neighbourhood(velocity, valid, boxes, line, max_trough)
                 _check_interference(velocity, line, step, interference_frequencies)
@@ -218,7 +218,7 @@ def prepare_profile(
             )  # fmt: skip
             break
         except UnusableError as error:
-            if line.snr > strongest and not _is_beside(line, boxes):
+            if refused is None or (line.snr > strongest and not _is_beside(line, boxes)):
                 refused, strongest = error, line.snr
             boxes[line.first : line.last] |= line.snr >= weak_snr
             valid = valid & ~_line_mask(line.low, line.high, len(flux), line.last - line.first)
