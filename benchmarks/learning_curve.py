@@ -67,9 +67,9 @@ def sample(n, seed, class_by):
     start, flux = observe_lines(truth, 256, rng)
     profiles = truth[["id", "snr", "channel_width", "noise"]].assign(velocity_start=start)
     fits, asymmetries = [], []
-    for table, (*observed, baseline) in fit_profiles(profiles, flux):
+    for table, (*observed, baseline, window) in fit_profiles(profiles, flux):
         fits.append(table)
-        asymmetries.append(asymmetry_table(*observed, rng, baseline, n_realisations=16))
+        asymmetries.append(asymmetry_table(*observed, rng, baseline, window, n_realisations=16))
     fits, asymmetry = (pd.concat(parts, ignore_index=True) for parts in (fits, asymmetries))
     label = assign_classes(truth, by=class_by, shares=(0.5, 0.3, 0.2)).to_numpy()
     classes = pd.DataFrame({"used": fits["usable"], "class": label})

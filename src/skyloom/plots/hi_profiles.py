@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_SHEET_CHANNELS = 400  # of a spectrum on a contact sheet, at least
 _MODEL_TITLES = {
     1: "model 1: profile along radius",
     2: "model 2: right minus left",
@@ -104,6 +108,52 @@ def spectra_page(ids: list[str], line: dict[str, np.ndarray], left_out: int = 0)
     axis.add_collection(LineCollection(lines, colors=BLACK, linewidths=0.4))
     _name_cells(axis, ids, corners)
     return figure
+
+
+def spectra_sheets(
+    spectra: Iterable[tuple[np.ndarray, np.ndarray, tuple[float, float] | None, str]],
+    *,
+    columns: int = 2,
+    rows: int = 7,
+) -> Iterator[Figure]:
+    """Pages of whole spectra with the windows of their lines, to be looked through by eye.
+
+    Parameters
+    ----------
+    spectra : iterable of tuple
+        Velocity (m,) in km/s or channels, flux (m,) in mJy, the ends of the window or None, and a
+        caption.
+    columns, rows : int
+        Of a page.
+
+    Yields
+    ------
+    matplotlib.figure.Figure
+        One page at a time; none where there are no spectra.
+    """
+    spectra = iter(spectra)
+    while page := list(islice(spectra, columns * rows)):
+        figure = new_figure(8.3, 11.7)
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis in axes[len(page) :]:
+            axis.set_axis_off()
+        for axis, (velocity, flux, window, caption) in zip(axes, page, strict=False):
+            k = max(1, len(flux) // _SHEET_CHANNELS)
+            n = len(flux) // k * k
+            blocks = np.ma.masked_invalid(flux[:n]).reshape(-1, k).mean(axis=1).filled(np.nan)
+            axis.step(
+                velocity[:n].reshape(-1, k).mean(axis=1), blocks, color=BLACK, lw=0.4, where="mid"
+            )
+            # The ends of a band and Galactic hydrogen are far brighter than a line.
+            inner = blocks[len(blocks) // 10 : -(len(blocks) // 10) or None]
+            if np.isfinite(inner).any():
+                low, high = np.nanpercentile(inner, [0.5, 99.5])
+                axis.set_ylim(low - 0.3 * (high - low), high + 0.3 * (high - low))
+            if window is not None:
+                axis.axvspan(*window, color=ORANGE, alpha=0.25, lw=0)
+            axis.set_title(textwrap.fill(caption, 70), fontsize=5)
+            axis.tick_params(labelsize=5)
+        yield figure
 
 
 def images_page(ids: list[str], images: np.ndarray, model: int, left_out: int = 0) -> Figure:

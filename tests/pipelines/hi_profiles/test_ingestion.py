@@ -431,6 +431,12 @@ def test_clear_lines_of_green_bank_are_accepted(real_results):
     assert 35 <= len(profiles) <= 55
     assert {"AGC1993", "AGC2269", "AGC26163", "AGC3232"} <= set(profiles.index)
     assert reasons(rejected)["AGC501715.fits"] == "uncalibrated"
+    # Clear lines with ripple or interference elsewhere, and features that are no lines.
+    assert {"AGC323628", "AGC4455", "AGC4481", "AGC560053"} <= set(profiles.index)
+    assert not {"AGC190579", "AGC610773", "AGC630249"} & set(profiles.index)
+    weak = rejected.set_index("file").loc["AGC270260.fits"]
+    assert weak["reason"] == "weak detection"
+    assert "at 12117 km/s, 463 km/s wide" in weak["value"]
     # Channels of 0.6 km/s to 8 km/s: 2.3 mJy remain.
     assert profiles["noise"].median() == pytest.approx(2.3, rel=0.25)
     outside = (profiles["line_centre"] > 150) | (profiles["line_centre"] < -150)

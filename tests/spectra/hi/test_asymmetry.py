@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import erf
 from scipy.stats import norm
 
 from skyloom.raw_files import UnusableError
@@ -18,6 +20,7 @@ from skyloom.spectra.hi.asymmetry import (
 )
 from skyloom.spectra.hi.busy_function import fit_busy_function
 from skyloom.spectra.hi.preparation import baseline_error_shapes, prepare_profile
+from skyloom.spectra.hi.readers import read_spectrum
 from skyloom.spectra.hi.spectrum import Spectrum
 
 VELOCITY = np.arange(0.0, 200.0)[None]
@@ -52,6 +55,107 @@ def test_curve_of_growth_of_a_symmetric_box():
     assert measure("ln_growth_flux_ratio", *arguments) == pytest.approx(0, abs=1e-6)
     assert measure("ln_growth_slope_ratio", *arguments) == pytest.approx(0, abs=1e-6)
     assert measure("concentration", *arguments) == pytest.approx(0.85 / 0.25, rel=1e-3)
+
+
+def growth_channel_by_channel(velocity, flux, low, high, flat):
+    """Curves of growth of one line as they are defined, without a thought for speed.
+
+    Logarithms of the flux and slope ratios and the concentration; ``low`` and ``high`` are where
+    the signal ends, wings included, and beyond them the curves are flat.
+    """
+    step = velocity[1] - velocity[0]
+    signal = (velocity > low) & (velocity < high)
+    centre = (velocity * flux)[signal].sum() / flux[signal].sum()
+    distances = np.arange(0, high - low + flat, step / 10)
+
+    def grown(sign):
+        # Each channel counts with the part of it that lies between V_c and the distance.
+        away = sign * (velocity - centre) / step
+        reached = np.clip(distances[:, None] / step - away + 0.5, 0, 1)
+        return (flux * (reached - np.clip(0.5 - away, 0, 1))).sum(1)
+
+    blue, red = grown(-1), grown(1)
+    blue_end, red_end = centre - low, high - centre
+    totals = [
+        np.median(curve[(distances >= end) & (distances <= end + flat)])
+        for curve, end in ((blue, blue_end), (red, red_end))
+    ]
+    v25, v85 = (distances[np.argmax(blue + red >= share * sum(totals))] for share in (0.25, 0.85))
+    rising = distances <= v85
+    slopes = [np.polyfit(distances[rising], curve[rising], 1)[0] for curve in (blue, red)]
+    return np.log(totals[1] / totals[0]), np.log(slopes[1] / slopes[0]), v85 / v25
+
+
+GROWTH = ("ln_growth_flux_ratio", "ln_growth_slope_ratio", "concentration")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_curves_of_growth_are_those_of_their_definition(seed):
+    rng = np.random.default_rng(seed)
+    width = rng.uniform(50, 90)
+    low, high = 100 - width / 2 + rng.uniform(-5, 5), 100 + width / 2
+    inside = erf((VELOCITY - low) / 4) - erf((VELOCITY - high) / 4)
+    flux = inside * (1 + rng.uniform(-0.5, 0.5) * (VELOCITY - 100) / 50)
+    flux += rng.uniform(0, 0.3) * np.exp(-(((VELOCITY - high) / 15) ** 2))
+    wing = 0.2 * (high - low)
+    expected = growth_channel_by_channel(
+        VELOCITY[0], flux[0], low - wing, high + wing, (high - low) / 3
+    )
+    for name, value in zip(GROWTH, expected, strict=True):
+        found = measure(name, flux, np.array([low]), np.array([high]))
+        assert found == pytest.approx(value, rel=0.015, abs=0.02), name
+
+
+def test_wings_count_as_far_as_flux_was_found_and_no_farther_than_half_the_width():
+    flux, low, high = np.zeros_like(VELOCITY), np.array([89.5]), np.array([129.5])
+    flux[:, 90:130], flux[:, 130:146] = 2.0, 0.5  # a wing of two fifths of the width
+    flux[:, 20:50] = 1.0  # another galaxy, a width away
+    window = np.array([[19.5, 145.5]])
+    measured = measure_asymmetry(VELOCITY, flux, low, high, window)[0]
+    expected = growth_channel_by_channel(VELOCITY[0], flux[0], 89.5 - 20, 145.5, 40 / 3)
+    for name, value in zip(GROWTH, expected, strict=True):
+        assert measured[MEASURE[name]] == pytest.approx(value, abs=0.02), name
+    assert measured[0] == measure("ln_flux_ratio", flux, low, high)
+
+
+def test_curves_of_growth_of_real_spectra_agree_with_their_definition(real_observations, root):
+    settings = yaml.safe_load((root / "conf/real/hi_profiles/parameters.yml").read_text())
+    settings = settings["hi_profiles"]["ingestion"]
+    names = ("resolution", "min_snr", "min_contrast", "min_edge_steepness", "masked_velocities")
+    pulls = []
+    for path in sorted((real_observations / "gbt").glob("*.fits")):
+        try:
+            spectrum = read_spectrum(path.name, path.read_bytes())
+            profile = prepare_profile(spectrum, **{name: settings[name] for name in names})
+        except UnusableError:
+            continue
+        m = len(profile.flux)
+        velocity = (profile.velocity_start + profile.channel_width * np.arange(m))[None]
+        shapes = baseline_error_shapes(
+            velocity,
+            *(np.array([x]) for x in (
+                profile.line_centre, profile.line_width,
+                profile.baseline_level_error, profile.baseline_slope_error,
+            )),
+        )  # fmt: skip
+        noise = np.array([profile.noise])
+        fit = fit_busy_function(velocity, profile.flux[None], noise, shapes)
+        if fit.status[0] != "good":
+            continue
+        table = asymmetry_table(
+            velocity, profile.flux[None], noise, fit, np.random.default_rng(0), shapes
+        ).iloc[0]
+        low, high = fit.derived[0, 5:]
+        wing = 0.2 * (high - low)
+        flux = np.where(np.isfinite(profile.flux), profile.flux, fit.model[0])
+        growth = growth_channel_by_channel(
+            velocity[0], flux, low - wing, high + wing, (high - low) / 3
+        )
+        a_f, a_c = np.exp(np.abs(growth[:2]))
+        for name, value in (("a_f", a_f), ("a_c", a_c), ("c_v", growth[2])):
+            pulls.append((value - table[f"{name}_measured"]) / table[f"{name}_error"])
+    assert len(pulls) > 60
+    assert np.quantile(np.abs(pulls), 0.95) < 1
 
 
 def test_equal_fluxes_may_hide_unequal_sides():
@@ -201,8 +305,9 @@ def measured_sample():
         column["baseline_slope_error"],
     )
     fit = fit_busy_function(velocity, flux, column["noise"], baseline)
+    window = np.stack([column["window_low"], column["window_high"]], axis=1)
     table = asymmetry_table(
-        velocity, flux, column["noise"], fit, np.random.default_rng(1), baseline
+        velocity, flux, column["noise"], fit, np.random.default_rng(1), baseline, window
     )
     truth = truth.loc[kept].reset_index(drop=True)
     return table, truth, (fit.status == "good") & (truth["snr"] > 10).to_numpy()
@@ -223,11 +328,47 @@ def test_noise_does_not_make_symmetric_lines_lopsided(measured_sample):
     assert symmetric.sum() > 30
     naive = np.exp(table["ln_flux_ratio"].abs())[symmetric].mean()
     assert table["a_flux"][symmetric].mean() - 1 < 0.75 * (naive - 1)
-    # Of the channel index, half of an error is left below S/N 25, and nothing above.
-    for low, high, limit in ((10, 25, 0.6), (25, 400, 0.15)):
+    # Of the channel index, half of an error is left below S/N 25, and hardly anything above.
+    for low, high, limit in ((10, 25, 0.6), (25, 400, 0.2)):
         chosen = bright & truth["snr"].between(low, high)
         bias = (table["channel_asymmetry"] - truth["channel_asymmetry"])[chosen]
         assert abs(bias.mean()) < limit * table["channel_asymmetry_error"][chosen].mean()
+
+
+def test_measured_values_stand_beside_those_without_the_bias_of_the_noise(measured_sample):
+    table, _, bright = measured_sample
+    ratio = np.exp(table["ln_flux_ratio"].abs())
+    np.testing.assert_allclose(table["a_flux_measured"], ratio)
+    for name in ("a_flux", "lopsidedness", "channel_asymmetry", "a_f", "a_c"):
+        assert (table[f"{name}_measured"] >= table[name])[bright].mean() > 0.97, name
+    shift = (table["c_v_measured"] - table["c_v"]).abs()
+    assert (shift < table["c_v_error"])[bright].mean() > 0.9
+
+
+@pytest.mark.parametrize("gap", [(0.05, 0.15), (0.2, 0.3)])
+def test_intervals_cover_the_truth_of_lines_with_gaps(gap):
+    truth = draw_truth(160, np.random.default_rng(8), snr_median=40.0, channel_width=8.0,
+                       interference_fraction=0.0, ripple=0.0)  # fmt: skip
+    velocity, flux, noise = [], [], []
+    for row, line in truth.iterrows():
+        rng = np.random.default_rng([3, row])
+        v, y = observe(line, rng)
+        near = np.argmin(np.abs(v - line["mid_velocity"])) + np.arange(-60, 60)
+        v, y = v[near], y[near]
+        width = rng.uniform(*gap) * line["w20"]
+        centre = line["mid_velocity"] + rng.uniform(-0.5, 0.5) * (line["w20"] - width)
+        y[np.abs(v - centre) < width / 2] = np.nan
+        velocity.append(v)
+        flux.append(y)
+        noise.append(line["noise"])
+    velocity, flux, noise = np.array(velocity), np.array(flux), np.array(noise)
+    fit = fit_busy_function(velocity, flux, noise)
+    table = asymmetry_table(velocity, flux, noise, fit, np.random.default_rng(1))
+    good = fit.status == "good"
+    assert good.sum() > 140
+    for name in ("a_flux", "a_f", "a_c"):
+        inside = (table[f"{name}_low"] <= truth[name]) & (truth[name] <= table[f"{name}_high"])
+        assert inside[good].mean() == pytest.approx(0.68, abs=0.12), name
 
 
 def test_the_same_seed_gives_the_same_errors():

@@ -89,6 +89,35 @@ def test_line_measures_of_a_box_are_exact():
     assert (low + high) / 2 == pytest.approx(49.5)
 
 
+def one_horn(contrast, side, width=500.0):
+    """A flat line of unit height with a narrow horn at one end and a hint of one at the other."""
+    velocity = np.arange(-600.0, 600.0, 4.0)
+    rise, fall = (erf((velocity - sign * width / 2) / 10) for sign in (-1, 1))
+    flux = (rise - fall) / 2
+    for place, height in ((side, contrast - 1), (-side, 0.3)):
+        flux += height * np.exp(-(((velocity - place * (width / 2 - 25)) / 12) ** 2))
+    return velocity[None], flux[None]
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("contrast", [1.5, 2.5, 4.0, 6.0])
+def test_widths_are_those_of_the_line_and_not_of_its_brighter_horn(contrast, side):
+    w50, w20, *_, low, high = line_measures(*one_horn(contrast, side))[0]
+    assert w50 == pytest.approx(500, rel=0.08)
+    assert w20 == pytest.approx(500, rel=0.08)
+    assert [low, high] == pytest.approx([-250, 250], abs=25)
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_width_of_a_fitted_line_with_one_bright_horn(side):
+    velocity, flux = one_horn(4.0, side)
+    flux = flux + np.random.default_rng(1).normal(0, 0.1, flux.shape)
+    fit = fit_busy_function(velocity, flux, np.array([0.1]))
+    w50, w20 = fit.derived[0, :2]
+    assert w50 == pytest.approx(500, rel=0.15)
+    assert w50 > w20 / 2
+
+
 def test_edge_influence_predicts_how_the_edges_move_with_the_noise():
     velocity, _model, flux, noise, _ = draw(60, seed=3, snr=(60, 61))
     before = fit_busy_function(velocity, flux, noise)

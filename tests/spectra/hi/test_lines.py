@@ -32,6 +32,13 @@ def test_a_sample_is_fitted_row_by_row_and_finds_the_lines(fitted):
     np.testing.assert_allclose(one["w20"], fits["w20"].iloc[[4]], rtol=1e-6)
 
 
+def test_widths_at_half_the_peak_that_may_be_those_of_one_horn_are_marked(fitted):
+    *_, fits = fitted
+    expected = fits["w50"] < fits["w20"] / 2
+    assert (fits["w50_below_half_w20"] == expected).all()
+    assert not fits["w50_below_half_w20"].all()
+
+
 def test_geometry_of_some_rows_is_that_of_the_sample(fitted):
     _, profiles, flux, fits = fitted
     whole = line_geometry(profiles, flux, fits)

@@ -1,5 +1,7 @@
 """From spectra to line profiles: injected truth is recovered, and bad spectra are refused."""
 
+import re
+
 import numpy as np
 import pytest
 from numpy.polynomial import Polynomial
@@ -244,7 +246,8 @@ def test_noise_alone_is_no_detection(seed):
 def test_smallest_signal_to_noise_ratio_is_the_users():
     flux = noisy(line(VELOCITY, height=20))
     snr = prepare(flux).snr
-    assert refusal(flux, min_snr=1.01 * snr) == "no detection"
+    assert refusal(flux, min_snr=1.01 * snr) == "weak detection"
+    assert refusal(flux, min_snr=1.01 * snr, weak_snr=1.005 * snr) == "no detection"
     assert prepare(flux, min_snr=0.99 * snr).snr == snr
 
 
@@ -255,7 +258,7 @@ def test_line_at_the_end_of_the_spectrum_is_truncated(centre):
 
 def test_broad_ripple_is_no_line():
     rippled = noisy(10 * np.sin(2 * np.pi * VELOCITY / 700))
-    assert refusal(rippled, baseline_order=1) == "interference or ripple"
+    assert refusal(rippled, baseline_order=1) == "trough beside the line"
 
 
 def test_smallest_contrast_is_the_users():
@@ -266,8 +269,115 @@ def test_smallest_contrast_is_the_users():
 
 def test_edges_too_gentle_for_a_galaxy():
     flux = noisy(40 * np.exp(-(((VELOCITY - 3500) / 300) ** 2)))
-    assert refusal(flux, min_contrast=0, min_edge_steepness=0.9) == "interference or ripple"
+    assert refusal(flux, min_contrast=0, min_edge_steepness=0.9) == "gentle edges"
     assert prepare(flux, min_contrast=0, min_edge_steepness=0).snr > 50
+
+
+def test_weak_detection_is_listed_with_velocity_width_and_snr():
+    with pytest.raises(UnusableError) as caught:
+        prepare(noisy(line(VELOCITY, 3500, 200, 3.5)), min_snr=14)
+    assert caught.value.reason == "weak detection"
+    snr, centre, width = re.fullmatch(
+        r"S/N ([\d.]+) below 14 at (\d+) km/s, (\d+) km/s wide", caught.value.value
+    ).groups()
+    assert float(snr) == pytest.approx(3.5 * np.sqrt(200 / 5) / NOISE, abs=2.5)
+    assert float(centre) == pytest.approx(3500, abs=40)
+    assert float(width) == pytest.approx(200, rel=0.4)
+
+
+def test_noise_is_rarely_a_weak_detection():
+    reasons = [refusal(noisy(0 * VELOCITY, seed), min_snr=12) for seed in range(60)]
+    assert reasons.count("weak detection") <= 3
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("share", "width"), [(0.75, 0.5), (1.0, 1.0), (1.5, 0.7)])
+def test_trough_beside_a_line_is_refused(seed, share, width):
+    trough = line(VELOCITY, 3650 + 150 * width, 300 * width, 20 * share / width)
+    flux = noisy(baseline(VELOCITY) + line(VELOCITY) - trough, seed)
+    assert refusal(flux) == "trough beside the line"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_shallow_trough_is_taken_and_a_large_limit_takes_more(seed):
+    def flux(share):
+        return noisy(line(VELOCITY) - line(VELOCITY, 3760, 200, 30 * share), seed)
+
+    assert prepare(flux(0.1)).line_centre == pytest.approx(3500, abs=20)
+    assert prepare(flux(0.6), max_trough=1.0).line_centre == pytest.approx(3500, abs=20)
+
+
+def test_line_is_found_beside_a_stronger_feature_that_is_none():
+    ripple = 30 * np.sin(2 * np.pi * VELOCITY / 300) * np.exp(-(((VELOCITY - 2500) / 150) ** 2))
+    profile = prepare(noisy(ripple + line(VELOCITY, 4000, 250, 8)))
+    assert profile.line_centre == pytest.approx(4000, abs=20)
+    assert "a stronger feature was refused: trough beside the line" in profile.warning
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_clear_line_is_accepted_where_the_band_ripples_elsewhere(seed):
+    ripple = 5 * np.sin(2 * np.pi * VELOCITY / 250) * np.exp(-(((VELOCITY - 2300) / 250) ** 2))
+    profile = prepare(noisy(ripple + line(VELOCITY, 3900, 250, 5), seed), min_snr=12)
+    assert 14 < profile.snr < 24
+    assert profile.line_centre == pytest.approx(3900, abs=25)
+    assert profile.line_width == pytest.approx(250, abs=50)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("side", [-1, 1])
+def test_faint_broad_shoulder_belongs_to_the_line(seed, side):
+    shoulder = line(VELOCITY, 3500 + 250 * side, 200, 5)
+    profile = prepare(noisy(baseline(VELOCITY) + line(VELOCITY) + shoulder, seed))
+    low, high = (3150, 3650) if side < 0 else (3350, 3850)
+    assert profile.window_low == pytest.approx(low, abs=70)
+    assert profile.window_high == pytest.approx(high, abs=70)
+    v = velocities(profile)
+    kept = np.nansum(profile.flux[np.abs(v - 3500 - 250 * side) < 100]) * profile.channel_width
+    assert kept == pytest.approx(1000, rel=0.25)
+    assert "of the line's flux in a shoulder" in profile.warning
+
+
+def test_flux_left_beside_the_window_is_warned_of():
+    profile = prepare(noisy(line(VELOCITY) - line(VELOCITY, 3750, 200, 6)))
+    assert profile.flux_beside == pytest.approx(-200 * 6 / (300 * 20), abs=0.1)
+    assert profile.warning == f"{profile.flux_beside:+.0%} of the line's flux beside it"
+
+
+def test_clean_line_has_no_warning():
+    profile = prepare(noisy(baseline(VELOCITY) + line(VELOCITY)))
+    assert profile.warning == ""
+    assert abs(profile.flux_beside) < 0.1
+    assert profile.window_low == pytest.approx(3350, abs=20)
+    assert profile.window_high == pytest.approx(3650, abs=20)
+
+
+def test_feature_at_a_transmitter_is_no_line():
+    frequency = 1420.405751768 / (1 + 3500 / 299792.458)
+    flux = noisy(line(VELOCITY))
+    assert refusal(flux, interference_frequencies=(1000.0, frequency)) == "known interference"
+    assert prepare(flux, interference_frequencies=(frequency - 1.5,)).snr > 50
+
+
+def test_feature_as_wide_as_the_widest_box_is_no_line():
+    assert refusal(noisy(line(VELOCITY, width=420)), width_range=(25, 300)) == "too wide for a line"
+
+
+@pytest.mark.parametrize("centre", [3500, 3420])
+def test_gap_within_the_line_is_said_and_the_line_is_not_cut_there(centre):
+    flux = noisy(line(VELOCITY))
+    flux[np.abs(VELOCITY - centre) < 30] = np.nan
+    profile = prepare(flux)
+    assert profile.line_centre == pytest.approx(3500, abs=20)
+    assert profile.line_width == pytest.approx(300, abs=30)
+    assert np.isnan(profile.flux[np.abs(velocities(profile) - centre) < 28]).all()
+    assert "11 of 6" in profile.warning
+
+
+@pytest.mark.parametrize("edge", [3350, 3650])
+def test_gap_at_an_edge_of_the_line_is_refused(edge):
+    flux = noisy(line(VELOCITY))
+    flux[np.abs(VELOCITY - edge) < 60] = np.nan
+    assert refusal(flux) == "interference"
 
 
 def test_line_riddled_with_holes_is_interference():

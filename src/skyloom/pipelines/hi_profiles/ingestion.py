@@ -31,12 +31,15 @@ from skyloom.spectra.hi.readers import read_spectrum
 PROFILE_COLUMNS = (
     "id", "number", "file", "sha256", "layout", "axis", "velocity_convention", "object",
     "velocity_start", "channel_width", "noise", "snr", "line_centre", "line_width",
-    "baseline_level_error", "baseline_slope_error", "class", "class_value", "label_source",
+    "window_low", "window_high", "flux_beside",
+    "baseline_level_error", "baseline_slope_error", "warning",
+    "class", "class_value", "label_source",
 )  # fmt: skip
 # Parameters of the ingestion that are also those of `prepare_profile`.
 _OF_A_PROFILE = {
-    "resolution", "min_channels", "max_channels", "baseline_order", "min_snr", "max_flux",
-    "width_range", "min_contrast", "min_edge_steepness", "masked_velocities", "search_radius",
+    "resolution", "min_channels", "max_channels", "baseline_order", "min_snr", "weak_snr",
+    "max_flux", "width_range", "min_contrast", "min_edge_steepness", "max_trough",
+    "masked_velocities", "interference_frequencies", "search_radius",
 }  # fmt: skip
 
 

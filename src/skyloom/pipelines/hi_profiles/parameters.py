@@ -90,18 +90,27 @@ class IngestionParameters(Parameters):
     max_channels: int = Field(256, ge=64, description="length of the cut-out around the line")
     baseline_order: int = Field(3, ge=0, le=10)
     min_snr: Positive = Field(6.5, description="integrated signal-to-noise ratio of a detection")
+    weak_snr: Positive = Field(
+        6.0, description="from here to min_snr a spectrum is refused as a weak detection"
+    )
     max_flux: Positive = Field(1e5, description="mJy; a typical flux above is uncalibrated")
     width_range: tuple[Positive, Positive] = Field(
         DEFAULT_WIDTH_RANGE, description="of a line, km/s"
     )
     min_contrast: float = Field(
-        6.0, ge=0, description="line flux over the scatter of equal boxes elsewhere"
+        6.0, ge=0, description="line flux over the scatter of equal boxes in its neighbourhood"
     )
     min_edge_steepness: float = Field(
         0.25, ge=0, le=2, description="step across the edges within 60 km/s over the mean line flux"
     )
+    max_trough: Share = Field(
+        0.25, description="negative flux beside a line as a share of the line's"
+    )
     masked_velocities: tuple[float, float] | None = Field(
         None, description="not to be used, e.g. Galactic hydrogen, km/s"
+    )
+    interference_frequencies: tuple[Positive, ...] = Field(
+        (), description="carriers of known transmitters, MHz: a feature there is no line"
     )
     search_radius: Positive = Field(300.0, description="about a known systemic velocity, km/s")
 
@@ -148,6 +157,9 @@ class FeatureParameters(Parameters):
         12, ge=0, description="figures of the right, left and combined halves; null: every galaxy"
     )
     panel_id: str | None = Field(None, description="galaxy of the detailed panel; null: the first")
+    sheet_spectra: int = Field(
+        240, ge=0, description="largest number of whole spectra on the contact sheets"
+    )
     figure_galaxies: int = Field(324, ge=1, description="largest number on a page of all galaxies")
 
 

@@ -46,6 +46,11 @@ def create_pipeline() -> Pipeline:
                     "profiles profile_flux params:features",
                     "fits asymmetry",
                 ),
+                Step(
+                    features.draw_spectra_sheets,
+                    "observations@files profiles rejected params:ingestion params:features",
+                    "spectra_sheets",
+                ),
                 Step(features.draw_images, f"{sample} sweep", "images"),
                 Step(features.paint_jpegs, f"{sample} params:features", "painted_images"),
                 Step(

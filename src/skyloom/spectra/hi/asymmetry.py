@@ -33,11 +33,20 @@ INDICES = (
     "c_v",
     "equality_velocity",
 )
-"""Published names; each has ``_error``, ``_low`` and ``_high`` columns (68 % interval)."""
+"""Published names. Each has ``_error``, ``_low`` and ``_high`` columns (68 % interval), and
+``_measured`` where a bias is taken off."""
+
+_WINGS = 0.2  # of the width between the edges: a Gaussian has 1 % of its flux farther out
+_LONGEST_WINGS = 0.5  # of that width, where flux goes on: farther out is another galaxy
+_FLAT = 1 / 3  # of that width, as far as line profiles are cut out
 
 
 def measure_asymmetry(
-    velocity: np.ndarray, flux: np.ndarray, low: np.ndarray, high: np.ndarray
+    velocity: np.ndarray,
+    flux: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    window: np.ndarray | None = None,
 ) -> np.ndarray:
     """Signed asymmetry measures between two line edges.
 
@@ -49,6 +58,9 @@ def measure_asymmetry(
         Flux densities, all finite.
     low, high : numpy.ndarray, shape (n,)
         Edges of the line in km/s.
+    window : numpy.ndarray, shape (n, 2), optional
+        Velocities between which flux of the line was found, km/s: its wings may be longer than
+        those that all lines are given.
 
     Returns
     -------
@@ -56,13 +68,20 @@ def measure_asymmetry(
         In the order of `SIGNED_MEASURES`: logarithm of the flux ratio about the mid-velocity
         V_m = (low + high) / 2; channel-by-channel index about V_m, i.e. the sum of
         ``|f(v) - f(-v)|`` over the sum of ``|f(v) + f(-v)|``; logarithms of the flux and slope
-        ratios of the two curves of growth about the flux-weighted velocity; concentration
-        V85 / V25 of the total curve of growth; velocity at which both sides have equal flux,
-        minus V_m, in km/s. A measure that does not exist (negative flux on a side) is NaN.
+        ratios of the two curves of growth; concentration V85 / V25 of the total curve of growth;
+        velocity at which both sides have equal flux, minus V_m, in km/s. A measure that does not
+        exist (negative flux on a side) is NaN.
 
     Notes
     -----
     Channels are split linearly, so that no measure jumps when an edge crosses a channel.
+
+    The curves of growth (Yu, Ho & Wang 2020) hold the flux within a distance of the
+    flux-weighted velocity V_c, on either side and on both together. They go on beyond the edges:
+    V_c is that of the line with wings of a fifth of its width on either side, or up to half of it
+    where the window is wider, and fluxes are medians of the flat part in the next third of a
+    width. V85 and V25 hold these shares of the total flux. The slopes are those of straight lines
+    fitted to each side's curve from V_c to where both together hold 85 % of the total.
 
     Examples
     --------
@@ -112,42 +131,69 @@ def measure_asymmetry(
     running = integral(fine) - at_first[:, None]
     equality = _first_passage(fine, running, total / 2)
 
-    # Flux-weighted velocity within the edges, by parts: integral of the running sum.
-    spacing = np.diff(fine, axis=1)
-    area = (0.5 * (running[:, 1:] + running[:, :-1]) * spacing).sum(1)
+    wings = _WINGS * (last - first)
+    signal = np.stack([first - wings, last + wings])
+    if window is not None:
+        outside = (window.T - velocity[:, 0]) / step + 0.5
+        longest = _LONGEST_WINGS * (last - first)
+        signal[0] = np.fmin(signal[0], np.fmax(outside[0], first - longest))
+        signal[1] = np.fmax(signal[1], np.fmin(outside[1], last + longest))
+    growth = _curves_of_growth(integral, *signal, _FLAT * (last - first), 2 * len(bins) + 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        centroid = np.where(total > 0, np.clip(last - area / total, first, last), middle)
-    at_centroid = integral(centroid[:, None])[:, 0]
-    blue_flux, red_flux = at_centroid - at_first, at_last - at_centroid
-    fraction = np.linspace(0, 1, 2 * len(bins) + 1)
-    blue_x = fraction * (centroid - first)[:, None]
-    red_x = fraction * (last - centroid)[:, None]
-    blue = at_centroid[:, None] - integral(centroid[:, None] - blue_x)
-    red = integral(centroid[:, None] + red_x) - at_centroid[:, None]
-    longest = np.maximum(centroid - first, last - centroid)
-    both_x = np.linspace(0, 1, 4 * len(bins) + 1) * longest[:, None]
-    both = integral(np.minimum(centroid[:, None] + both_x, last[:, None])) - integral(
-        np.maximum(centroid[:, None] - both_x, first[:, None])
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        blue_slope = 0.85 * blue_flux / _first_passage(blue_x, blue, 0.85 * blue_flux)
-        red_slope = 0.85 * red_flux / _first_passage(red_x, red, 0.85 * red_flux)
-        concentration = _first_passage(both_x, both, 0.85 * total) / _first_passage(
-            both_x, both, 0.25 * total
-        )
         measures = np.stack(
             [
                 ln_flux_ratio,
                 channel,
-                _log_ratio(red_flux, blue_flux),
-                _log_ratio(red_slope, blue_slope),
-                concentration,
+                *growth,
                 (equality - middle) * step,
             ],
             axis=1,
         )
     measures[~(known & (total > 0))] = np.nan
     return measures
+
+
+def _curves_of_growth(integral, low, high, flat, n_steps):
+    """Logarithms of the flux and slope ratios of both sides, and the concentration.
+
+    ``integral`` is the flux below positions (n, k) in channels, ``flat`` how far the curves are
+    flat beyond the ends of the signal.
+    """
+    # Flux-weighted velocity, by parts: from the integral of the running sum.
+    fine = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, 2 * n_steps)
+    running = integral(fine)
+    running -= running[:, :1]
+    area = (0.5 * (running[:, 1:] + running[:, :-1]) * np.diff(fine, axis=1)).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centre = np.where(running[:, -1] > 0, high - area / running[:, -1], np.nan)
+    centre = np.where((centre > low) & (centre < high), centre, (low + high) / 2)
+    at_centre = integral(centre[:, None])
+
+    beyond = np.linspace(0, 1, 16) * flat[:, None]
+    blue_curve = at_centre - integral(low[:, None] - beyond)
+    red_curve = integral(high[:, None] + beyond) - at_centre
+    blue_flux, red_flux = np.median(blue_curve, axis=1), np.median(red_curve, axis=1)
+    total = np.median(blue_curve + red_curve, axis=1)
+
+    reach = np.maximum(centre - low, high - centre) + flat
+
+    def curves(reach):
+        distance = np.linspace(0, 1, n_steps) * reach[:, None]
+        blue = at_centre - integral(centre[:, None] - distance)
+        red = integral(centre[:, None] + distance) - at_centre
+        return distance, blue, red
+
+    distance, blue, red = curves(reach)
+    v85, v25 = (_first_passage(distance, blue + red, share * total) for share in (0.85, 0.25))
+    _, blue, red = curves(np.where(np.isfinite(v85), v85, reach))
+    # Straight lines through evenly spaced points: the slopes' common factor cancels.
+    weight = np.linspace(-1, 1, n_steps)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (
+            _log_ratio(red_flux, blue_flux),
+            _log_ratio(red @ weight, blue @ weight),
+            v85 / v25,
+        )
 
 
 def _log_ratio(numerator, denominator):
@@ -230,6 +276,7 @@ def asymmetry_table(
     fit: BusyFit,
     rng: np.random.Generator,
     baseline_errors: np.ndarray | None = None,
+    window: np.ndarray | None = None,
     *,
     n_realisations: int = 32,
     chunk: int = 64,
@@ -255,6 +302,8 @@ def asymmetry_table(
         Source of the realisations.
     baseline_errors : numpy.ndarray, shape (n, k, m), optional
         One-sigma shapes of errors that all channels share; drawn with the noise.
+    window : numpy.ndarray, shape (n, 2), optional
+        Velocities between which flux of the line was found, km/s.
     n_realisations : int
         Noise realisations for each profile.
     chunk : int
@@ -263,13 +312,16 @@ def asymmetry_table(
     Returns
     -------
     pandas.DataFrame
-        For each name in `INDICES` the value and ``_error``, ``_low``, ``_high``; for the signed
-        flux ratio ``ln_flux_ratio`` with its error; ``mid_velocity`` and its error in km/s.
+        For each name in `INDICES` the value without the bias of the noise, and ``_error``,
+        ``_low``, ``_high``; ``_measured`` is the value before the correction, which the velocity
+        of equality does not need. For the signed flux ratio ``ln_flux_ratio`` with its error;
+        ``mid_velocity`` and its error in km/s.
 
     References
     ----------
     Haynes et al. (1998), AJ 115, 62 (A_flux); Deg et al. (2020), MNRAS 495, 1984 (channel index,
-    velocity of equality); Yu, Ho & Wang (2020), ApJ 898, 102 (curve of growth).
+    velocity of equality); Yu, Ho & Wang (2020), ApJ 898, 102, and (2022), ApJS 261, 21 (curve of
+    growth).
     """
     parts = [
         _asymmetry_chunk(
@@ -279,6 +331,7 @@ def asymmetry_table(
             BusyFit(*(column[i : i + chunk] for column in fit)),
             rng,
             None if baseline_errors is None else baseline_errors[i : i + chunk],
+            None if window is None else window[i : i + chunk],
             n_realisations,
         )
         for i in range(0, len(flux), chunk)
@@ -286,18 +339,21 @@ def asymmetry_table(
     return pd.concat(parts, ignore_index=True)
 
 
-def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, k):
+def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, window, k):
     n, m = flux.shape
     masked = ~np.isfinite(flux)
     data = np.where(masked, fit.model, flux)
     low, high = fit.derived[:, 5], fit.derived[:, 6]
-    measured = measure_asymmetry(velocity, data, low, high)
-    noiseless = measure_asymmetry(velocity, fit.model, low, high)
+    measured = measure_asymmetry(velocity, data, low, high, window)
+    noiseless = measure_asymmetry(velocity, fit.model, low, high, window)
 
     error = rng.standard_normal((n, k, m)) * noise[:, None, None]
     if baseline_errors is not None:
         error += rng.standard_normal((n, k, baseline_errors.shape[1])) @ baseline_errors
     error[np.broadcast_to(masked[:, None, :], error.shape)] = 0.0
+    # What fills a gap has the error of the fit.
+    moved = (error @ fit.mode_influence.transpose(0, 2, 1)) @ fit.model_modes
+    error = np.where(masked[:, None], moved, error)
     edges = np.stack([low, high], 1)[:, None] + error @ fit.edge_influence.transpose(0, 2, 1)
     edges[..., 1] = np.maximum(edges[..., 1], edges[..., 0] + 1e-3)
 
@@ -308,6 +364,7 @@ def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, k):
             fluxes.reshape(n * k, m),
             edges[..., 0].ravel(),
             edges[..., 1].ravel(),
+            None if window is None else np.repeat(window, k, axis=0),
         ).reshape(n, k, len(SIGNED_MEASURES))
 
     realised = measure_realisations(fit.model[:, None] + error)
@@ -320,7 +377,6 @@ def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, k):
     # The bias of the channel index is that of the fitted, not of the true profile, and the fit
     # follows the noise. Noise adds about in quadrature to the index, so that the biased index
     # moves with the unbiased one by their ratio; the rest of the fit's movement is in the bias.
-    moved = (error @ fit.mode_influence.transpose(0, 2, 1)) @ fit.model_modes
     refitted = measure_realisations(fit.model[:, None] + moved)[..., 1]
     with np.errstate(invalid="ignore", divide="ignore"):
         sensitivity = np.clip(noiseless[:, 1] / mean[:, 1], 0.0, 1.0)
@@ -347,9 +403,10 @@ def _asymmetry_chunk(velocity, flux, noise, fit, rng, baseline_errors, k):
     ):
         debiased = np.sqrt(np.maximum(value**2 - sigma**2, 0.0))
         lower, upper = folded_interval(np.abs(value), sigma)
-        table[name] = transform(debiased)
+        table[name], table[f"{name}_measured"] = transform(debiased), transform(np.abs(value))
         table[f"{name}_error"] = (transform(upper) - transform(lower)) / 2
         table[f"{name}_low"], table[f"{name}_high"] = transform(lower), transform(upper)
+    table["channel_asymmetry_measured"], table["c_v_measured"] = channel, concentration
     for name, value, sigma, floor in (
         ("channel_asymmetry", channel - bias[:, 1], channel_error, 0.0),
         ("c_v", concentration - bias[:, 4], concentration_s, 1.0),

@@ -263,8 +263,10 @@ def line_measures(velocity: np.ndarray, model: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, shape (n, 7)
-        See `DERIVED_NAMES`. W50 and W20 are full widths at 50 % and 20 % of the peak; the edges
-        are where each side falls to 20 % of that side's own peak (Watts et al. 2020).
+        See `DERIVED_NAMES`. W50 lies between the outermost velocities at which each side has 50 %
+        of its own peak (Springob et al. 2005), the edges are where it has 20 % of it (Watts et
+        al. 2020). W20 is the full width at 20 % of the higher peak. Where a horn of less than
+        half of the flux is more than twice as high as all else, W20 lies between the edges.
 
     Examples
     --------
@@ -281,13 +283,27 @@ def line_measures(velocity: np.ndarray, model: np.ndarray) -> np.ndarray:
     flux = model.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):  # no flux has no centroid
         centroid = (model * velocity).sum(1) / flux
-    low50, high50 = _crossings(velocity, model, np.stack([peak, peak], 1) * 0.5)
-    low20, high20 = _crossings(velocity, model, np.stack([peak, peak], 1) * 0.2)
-    middle = (low50 + high50)[:, None] / 2
-    left_peak = np.where(velocity <= middle, model, 0.0).max(1)
-    right_peak = np.where(velocity >= middle, model, 0.0).max(1)
-    low, high = _crossings(velocity, model, np.stack([left_peak, right_peak], 1) * 0.2)
-    return np.stack([high50 - low50, high20 - low20, centroid, peak, flux * step, low, high], 1)
+    both = np.stack([peak, peak], 1)
+    low20, high20 = _crossings(velocity, model, 0.2 * both)
+    low50, high50 = _crossings(velocity, model, 0.5 * both)
+    split = (low50 + high50) / 2
+    # One horn may outshine the rest: the middle of the line is then where half of its flux is.
+    running = np.cumsum(model, axis=1)
+    above = (velocity >= low50[:, None]) & (velocity <= high50[:, None])
+    one_horn = np.where(above, model, 0.0).sum(1) < 0.5 * flux
+    half_way = velocity[np.arange(len(model)), (running >= 0.5 * flux[:, None]).argmax(1)]
+    split = np.where(one_horn, half_way, split)[:, None]
+    peaks = np.stack(
+        [
+            np.where(velocity <= split, model, 0.0).max(1),
+            np.where(velocity >= split, model, 0.0).max(1),
+        ],
+        axis=1,
+    )
+    low, high = _crossings(velocity, model, 0.2 * peaks)
+    low50, high50 = _crossings(velocity, model, 0.5 * peaks)
+    w20 = np.where(one_horn, high - low, high20 - low20)
+    return np.stack([high50 - low50, w20, centroid, peak, flux * step, low, high], 1)
 
 
 def fit_busy_function(

@@ -41,11 +41,12 @@ def fit_profiles(
     ------
     table : pandas.DataFrame
         One row a profile: ``id``, the eight parameters and the derived quantities with ``_error``,
-        ``chi_square``, ``degrees_of_freedom``, ``status`` (``good`` or why not) and ``usable``
-        (whether the line's edges can be trusted; a line the busy function cannot describe still
-        has edges).
+        ``w50_below_half_w20`` (one horn may stand for the line), ``chi_square``,
+        ``degrees_of_freedom``, ``status`` (``good`` or why not) and ``usable`` (whether the
+        line's edges can be trusted; a line the busy function cannot describe still has edges).
     measured : tuple
-        Velocity, flux, noise, fit and baseline errors, as the asymmetry needs them.
+        Velocity, flux, noise, fit, baseline errors and window, as the asymmetry needs them; the
+        last two are None where no baseline was subtracted.
     """
     has_baseline = set(_BASELINE) <= set(profiles.columns)
     for start in tqdm(range(0, len(profiles), _CHUNK), desc="fitting profiles", unit="chunk"):
@@ -54,8 +55,9 @@ def fit_profiles(
         noise = part["noise"].to_numpy()
         data = np.asarray(flux[rows], dtype=float)
         velocity = _velocity(part, data.shape[1])
-        baseline = None
+        baseline = window = None
         if has_baseline:
+            window = part[["window_low", "window_high"]].to_numpy()
             baseline = baseline_error_shapes(velocity, *part[list(_BASELINE)].to_numpy().T)
         fit = fit_busy_function(
             velocity, data, noise, baseline, max_reduced_chi_square=max_reduced_chi_square
@@ -67,10 +69,11 @@ def fit_profiles(
         ):
             for k, name in enumerate(names):
                 table[name], table[f"{name}_error"] = values[:, k], errors[:, k]
+        table["w50_below_half_w20"] = table["w50"] < table["w20"] / 2
         table["chi_square"], table["degrees_of_freedom"] = fit.chi_square, fit.degrees_of_freedom
         table["status"] = fit.status
         table["usable"] = np.isin(fit.status, _USABLE)
-        yield pd.DataFrame(table), (velocity, data, noise, fit, baseline)
+        yield pd.DataFrame(table), (velocity, data, noise, fit, baseline, window)
 
 
 def _velocity(profiles: pd.DataFrame, n_channels: int) -> np.ndarray:
