@@ -315,3 +315,56 @@ def test_damaged_archives_and_stacks_are_rejected_with_a_reason(name, content, r
 def test_an_array_that_is_no_image_is_rejected(array):
     with pytest.raises(UnusableError, match="not a single image"):
         read_cut_out("a", stack(array))
+
+
+# --- as people and programs write them ------------------------------------------------------------
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"EQUINOX": "J2000"},
+        {"EQUINOX": 0.0},
+        {"EPOCH": 1998.6},
+        {"RADESYS": "fk5"},
+        {"RADESYS": "J2000"},
+        {"CROTA1": ""},
+        {"CUNIT1": "DEG", "CUNIT2": "DEG"},
+        {"CTYPE3": "VELO", "CUNIT3": "KM/S", "CRVAL3": "1.4 GHz"},
+        {"CTYPE3": "VOPT-F2W", "CRVAL3": 1.0},
+        {"CDELT1": 1.0, "CDELT2": 1.0, "PC1_1": 0.0, "PC1_2": 5e-4, "PC2_1": 5e-4, "PC2_2": 0.0},
+        {"CDELT1": -1.8, "CDELT2": 1.8, "CRVAL1": 648000.0, "CRVAL2": 108000.0, "CUNIT1": "arcsec",
+         "CUNIT2": "arcsec"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_wcs_is_understood_as_it_is_written(cards):
+    read = read_cut_out("a.fits", cut_out(**cards))
+    assert read.pixel_scale == pytest.approx(1.8, rel=1e-4)
+    assert (read.ra, read.dec) == pytest.approx((180, 30), abs=2e-3)
+
+
+@pytest.mark.parametrize("tail", [b"\n", b"\r\n", b" " * 2880, b"<html>error</html>", b"x" * 3000])
+def test_what_follows_the_end_does_not_matter(tail):
+    np.testing.assert_allclose(
+        read_cut_out("a", cut_out() + tail).image, IMAGE, rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("written", [b"'-32768'", b"-32768.0"])
+def test_blanks_may_be_told_as_text(written):
+    counts = np.arange(900, dtype=np.int16).reshape(30, 30)
+    counts[:3] = -32768
+    hdu = fits.PrimaryHDU(counts)
+    hdu.header["BLANK"] = -32768
+    content = as_bytes(hdu)
+    card = b"BLANK   = " + written.rjust(20)
+    content = content.replace(b"BLANK   =               -32768", card)
+    assert card in content
+    assert np.isnan(read_cut_out("a.fits", content).image[:3]).all()
+
+
+def test_an_array_of_colours_is_no_stack():
+    colours = RNG.random((60, 50, 3)).astype(np.float32)
+    with pytest.raises(UnusableError, match="an image in colours"):
+        members_of("a.npy", lambda: stack(colours))
+    single = members_of("a.npy", lambda: stack(colours[..., :1]))
+    assert read_cut_out("a", single["a.npy"]()).image.shape == (60, 50)

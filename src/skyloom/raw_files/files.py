@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import bz2
-import contextlib
 import functools
 import gzip
 import io
 import lzma
+import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -146,12 +146,15 @@ def _without_tail(content):
     from astropy.io import fits
 
     end = 0
-    with contextlib.suppress(OSError):
-        for hdu in fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True):
-            info = hdu.fileinfo()
-            end = info["datLoc"] + info["datSpan"]
-    is_part = content[end:].startswith(b"XTENSION")
-    return content if not end or is_part else content[:end]
+    while content[end:].startswith((b"SIMPLE", b"XTENSION")):
+        stream = io.BytesIO(content[end:])
+        header = fits.Header.fromfile(stream)
+        axes = [header[f"NAXIS{k}"] for k in range(1, header["NAXIS"] + 1)]
+        n_values = math.prod(axes) if axes else 0
+        size = abs(header["BITPIX"]) // 8 * header.get("GCOUNT", 1)
+        size *= header.get("PCOUNT", 0) + n_values
+        end += stream.tell() + -(-size // _BLOCK) * _BLOCK
+    return content[:end]
 
 
 def load_bytes(read: Callable[[], bytes]) -> bytes:

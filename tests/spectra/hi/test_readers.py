@@ -687,3 +687,210 @@ def test_real_values_are_those_of_the_file(real_observations):
         velocity, flux = row["VHELIO"], row["FLUX"]
     alfalfa = read_spectrum("a.fits", path.read_bytes())
     assert alfalfa.flux[alfalfa.velocity == velocity].tolist() == [flux]
+
+
+# --- as people and programs write them ------------------------------------------------------------
+ROWS = "\n".join(f"{v:g},{f:.6f}" for v, f in zip(VELOCITY, FLUX, strict=True))
+
+
+def read_text(head, rows=ROWS):
+    return read_spectrum("a.csv", f"{head}\n{rows}\n".encode())
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "# rms=0.15mJy",
+        "# noise 0.15mJy per channel",
+        "# channel width: 5km/s",
+        "# W50=310km/s\n# S_int (Jy km/s) = 3.655",
+        "# integral 3.6 Jy km/s",
+        "# converted from Jy",
+        "# rms [Jy] 0.15",
+        "# 2.5 Jy at the peak\nvelocity,flux",
+        "NGC 1234",
+        "# UGC 12",
+        "# K/Jy: 1.5",
+        "# rms 1.5 Jy/beam, beam 8.7 arcmin",
+        "# by K. Smith",
+    ],
+)
+def test_a_value_with_a_unit_is_not_the_unit_of_a_column(head):
+    assert_is(read_text(head), "text", rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Velocity (heliocentric) (km/s),Flux (total) (Jy)",
+        "Velocity (km/s; heliocentric; optical),Flux Density [Jy]",
+        "Velocity<km/s>,Flux<Jy>",
+        "v/km s-1,S/Jy",
+        "# CUNIT1 = 'km/s'\n# BUNIT = 'Jy/beam'",
+        "cunit: km/s\nbunit: Jy",
+        "# yunit: Jy\nvelocity,flux",
+        "#velocity,flux\n#km/s,Jy",
+    ],
+)
+def test_a_unit_is_found_wherever_it_is_stated(head):
+    read = read_text(head)
+    np.testing.assert_allclose(read.velocity, VELOCITY)
+    np.testing.assert_allclose(read.flux, 1000 * FLUX, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "vel,T", "vel,antenna_temperature", "vel,brightness temperature", "velocity (km/s),counts",
+        "# Flux: K", "# yunit: K\nvelocity,flux", "velocity,TB (K)",
+    ],
+)  # fmt: skip
+def test_what_is_no_flux_is_refused(head):
+    assert refusal(f"{head}\n{ROWS}\n".encode()) == "wrong units"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "\n".join(f'"{v:,.1f}",{f:.6f}' for v, f in zip(VELOCITY, FLUX, strict=True)),
+        "\n".join(f"{v:,.0f}\t{f:.6f}" for v, f in zip(VELOCITY, FLUX, strict=True)),
+        "\n".join(
+            f"{v:,.0f};{f:.6f}".replace(".", "/").replace(",", ".").replace("/", ",")
+            for v, f in zip(VELOCITY, FLUX, strict=True)
+        ),
+    ],
+    ids=["quoted", "tabs", "German"],
+)
+def test_marks_of_thousands_are_none_of_decimals(rows):
+    assert_is(read_spectrum("a.txt", rows.encode()), "text", rtol=1e-4)
+
+
+def test_a_mark_that_may_be_either_is_refused():
+    rows = "\n".join(f"{v:,.0f}\t{k}" for k, v in enumerate(VELOCITY))
+    assert refusal(rows.encode()) == "ambiguous numbers"
+
+
+@pytest.mark.parametrize("nothing", ["#N/A", "INDEF", "---", "*****", "blank", "NaN"])
+@pytest.mark.parametrize("at", [0, 7])
+def test_cells_without_a_value_are_missing(nothing, at):
+    rows = ROWS.splitlines()
+    rows[at] = f"{VELOCITY[at]:g},{nothing}"
+    read = read_text("velocity (km/s),flux (mJy)", "\n".join(rows))
+    assert np.flatnonzero(np.isnan(read.flux)).tolist() == [at]
+
+
+FREQUENCY = REST_FREQUENCY / (1 + VELOCITY / SPEED_OF_LIGHT)
+IN_FREQUENCY = "\n".join(f"{v:.9f},{f:.6f}" for v, f in zip(FREQUENCY, FLUX, strict=True))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "# frequency in MHz, flux in mJy",
+        "# Column 1: Frequency (MHz)\n# Column 2: Flux density (mJy)",
+        "# x axis: frequency [MHz]",
+        "frequency (MHz),flux (mJy)",
+        "freq,flux",
+    ],
+)
+def test_frequencies_are_told_in_any_words(head):
+    read = read_text(head, IN_FREQUENCY)
+    assert read.convention == "frequency"
+    np.testing.assert_allclose(read.velocity, VELOCITY, atol=1e-3)
+
+
+RADIO = VELOCITY / (1 + VELOCITY / SPEED_OF_LIGHT)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "# velocities: radio convention", "# velocity definition: RADIO", "RadioVelocity,flux",
+        "Velocity (radio) [km/s],flux", "# CTYPE1 = 'VRAD'",
+    ],
+)  # fmt: skip
+def test_radio_velocities_are_told_in_any_words(head):
+    rows = "\n".join(f"{v:.9f},{f:.6f}" for v, f in zip(RADIO, FLUX, strict=True))
+    read = read_text(head, rows)
+    assert read.convention == "radio"
+    np.testing.assert_allclose(read.velocity, VELOCITY, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [{"VELDEF": "RADI-HEL"}, {"TCOMM1": "Radio velocity"}, {"TUCD1": "spect.dopplerVeloc.radio"}],
+)
+def test_radio_velocities_of_a_table_are_told_by_its_cards(cards):
+    content = table([column("VELOCITY", RADIO, "km/s"), column("FLUX", FLUX, "mJy")], **cards)
+    np.testing.assert_allclose(read_spectrum("a.fits", content).velocity, VELOCITY, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("WGT", 1, 0), ("NORMWT", 1, 0), ("IVAR", 2, 0), ("MASK", 0, 1), ("FLAG", 0, 4),
+        ("QUALITY", 0, 1),
+    ],
+)  # fmt: skip
+def test_weights_and_flags_have_many_names(name, good, bad):
+    values = np.where(np.arange(40) == 5, bad, good).astype(float)
+    columns = [
+        column("VELOCITY", VELOCITY, "km/s"),
+        column("FLUX", FLUX, "mJy"),
+        column(name, values),
+    ]
+    read = read_spectrum("a.fits", table(columns))
+    assert np.flatnonzero(np.isnan(read.flux)).tolist() == [5]
+
+
+def test_missing_whole_numbers_of_a_table_are_missing():
+    counts = np.round(100 * FLUX).astype(np.int32)
+    counts[3] = -2147483648
+    flux = fits.Column("FLUX", "J", array=counts, unit="uJy", null=-2147483648)
+    read = read_spectrum("a.fits", table([column("VELOCITY", VELOCITY, "km/s"), flux]))
+    assert np.flatnonzero(np.isnan(read.flux)).tolist() == [3]
+
+
+@pytest.mark.parametrize("unit", ["Jy", "K"])
+def test_the_unit_of_a_table_may_stand_in_its_header(unit):
+    content = table([column("VELOCITY", VELOCITY, "km/s"), column("FLUX", FLUX)], BUNIT=unit)
+    if unit == "K":
+        assert refusal(content) == "wrong units"
+    else:
+        np.testing.assert_allclose(read_spectrum("a.fits", content).flux, 1000 * FLUX)
+
+
+def test_redshifts_and_channels_are_what_they_are_called():
+    rows = "\n".join(
+        f"{v / SPEED_OF_LIGHT:.9f},{f:.6f}" for v, f in zip(VELOCITY, FLUX, strict=True)
+    )
+    np.testing.assert_allclose(read_text("redshift,flux", rows).velocity, VELOCITY, atol=1e-3)
+    rows = "\n".join(f"{k},{f:.6f}" for k, f in enumerate(FLUX))
+    assert read_text("channel,flux", rows).axis == "channel"
+    assert refusal(f"wavelength,flux\n{ROWS}\n".encode()) == "wrong units"
+
+
+def test_only_the_axis_that_is_long_needs_cards():
+    cards = {"CTYPE3": "VELO", "CRVAL3": 1e6, "CDELT3": 5e3, "CUNIT3": "m/s"}
+    assert_is(read_spectrum("a.fits", image(FLUX.reshape(40, 1, 1), BUNIT="mJy", **cards)), "image")
+
+
+def test_sofia_s_headings_have_two_words():
+    head = "# Channel   Frequency       Flux density   Pixels"
+    head += "\n#   -         Hz               Jy          -"
+    rows = "\n".join(
+        f"{k:5d}   {1e6 * v:.3f}   {f / 1000:.9f}   12"
+        for k, (v, f) in enumerate(zip(FREQUENCY, FLUX, strict=True))
+    )
+    read = read_spectrum("a.txt", f"{head}\n{rows}\n".encode())
+    np.testing.assert_allclose(read.velocity, VELOCITY, atol=1e-3)
+    np.testing.assert_allclose(read.flux, FLUX, atol=1e-5)
+
+
+@pytest.mark.parametrize("rest", [0.0, 1420.405752, 1.420405752, 1.420405752e9])
+def test_a_rest_frequency_may_be_none_or_in_megahertz(rest):
+    assert_is(read_spectrum("a.fits", velocity_image(RESTFRQ=rest)), "image")
+
+
+def test_a_systemic_velocity_above_that_of_light_is_none():
+    assert np.isnan(read_spectrum("a.fits", velocity_image(VSYS=5e6)).systemic_velocity)

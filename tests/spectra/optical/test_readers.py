@@ -490,3 +490,133 @@ def test_every_real_file_is_read(real_observations, pattern):
     assert found - {""} == set(classes)
     assert np.median(masked) < 0.15
     assert np.max(masked) < 0.8  # one has nothing in the red
+
+
+# --- as people and programs write them ------------------------------------------------------------
+def columns_of_text(head, first=WAVELENGTH):
+    rows = "\n".join(f"{w:.10g},{1 + k / 300:.4f}" for k, w in enumerate(first))
+    return read_spectrum("a.csv", f"{head}\n{rows}\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("cards", "medium"),
+    [
+        *(({"VACUUM": value}, "vacuum") for value in ("vacuum", "VAC", ".TRUE.", 1.0, "ON", True)),
+        *(({"VACUUM": value}, "air") for value in ("F", "no", ".FALSE.", 0, False)),
+        ({"AIRORVAC": "v"}, "vacuum"),
+        ({"CTYPE1": "LAMBDA_VAC"}, "vacuum"),
+        ({"CTYPE1": "WAVELENGTH"}, "air"),
+        ({"CTYPE1": "WAVELENGTH_AIR"}, "air"),
+        ({"CTYPE1": "Wave (air)"}, "air"),
+        ({"CTYPE1": "WAVE"}, "vacuum"),
+        ({"CTYPE1": "WAVE-LOG"}, "vacuum"),
+        ({"COMMENT": "Wavelengths are in vacuum"}, "vacuum"),
+        ({"COMMENT": "wavelengths are not in vacuum"}, "air"),
+        ({"HISTORY": "airmass of the wavelength standard 1.2"}, "air"),
+        ({"CNAME1": "vacuum wavelength"}, "vacuum"),
+        ({"WAVEMED": "vacuum"}, "vacuum"),
+    ],
+)
+def test_the_medium_is_told_by_any_card(cards, medium):
+    # A logarithmic axis by the standard would need other values.
+    if cards.get("CTYPE1") == "WAVE-LOG":
+        cards = cards | {"CUNIT1": "Angstrom"}
+    assert read_spectrum("a.fits", one_dimensional(**cards)).medium == medium
+
+
+@pytest.mark.parametrize(
+    ("head", "medium"),
+    [
+        ("# VACUUM = F", "air"),
+        ("# vacuum: no", "air"),
+        ("# wavelengths are air, not vacuum", "air"),
+        ("# converted from vacuum to air wavelengths", "air"),
+        ("# converted from air to vacuum", "vacuum"),
+        ("# AIRORVAC= vac", "vacuum"),
+        ("# in vacuo", "vacuum"),
+        ("vac_wave,flux", "vacuum"),
+        ("Wavelength (vacuum),flux", "vacuum"),
+        ("wavelength (air),flux", "air"),
+        ("wavelength,flux", "air"),
+    ],
+)
+def test_the_medium_is_told_in_words(head, medium):
+    read = columns_of_text(head)
+    assert read.medium == medium
+    np.testing.assert_allclose(read.wavelength, WAVELENGTH)
+
+
+@pytest.mark.parametrize(
+    ("head", "values"),
+    [
+        ("frequency (Hz),flux", 2.99792458e18 / WAVELENGTH),
+        ("nu (GHz),flux", 2.99792458e9 / WAVELENGTH),
+        ("energy (eV),flux", 12398.41984 / WAVELENGTH),
+        ("wavenumber (cm-1),flux", 1e8 / WAVELENGTH),
+        ("log10(lambda),flux", np.log10(WAVELENGTH)),
+        ("ln_lambda,flux", np.log(WAVELENGTH)),
+        ("log10(wavelength/nm),flux", np.log10(WAVELENGTH / 10)),
+    ],
+)
+def test_spectral_axes_of_any_kind_become_wavelengths(head, values):
+    np.testing.assert_allclose(columns_of_text(head, values).wavelength, WAVELENGTH, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["# resolution: 2.5A per pixel", "# dispersion=1.0nm", "# FWHM [nm]: 0.2", "# slit (um) 100"],
+)
+def test_a_width_in_words_is_no_unit_of_the_wavelengths(head):
+    np.testing.assert_allclose(columns_of_text(head).wavelength, WAVELENGTH)
+
+
+def test_logarithms_may_be_of_nanometres():
+    step = np.log10(1.0005)
+    header = {"CRVAL1": np.log10(400.0), "CDELT1": step, "DC-FLAG": 1, "CUNIT1": "nm"}
+    read = read_spectrum("a.fits", one_dimensional(**header))
+    np.testing.assert_allclose(read.wavelength, 4000 * 1.0005 ** np.arange(300), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("cards", "place"),
+    [
+        ({"RA": "12:32:22.7", "DEC": "+00:04:18", "EQUINOX": 1950.0}, (188.7359, -0.2042)),
+        ({"RA": "12:32:22.7", "DEC": "+00:04:18", "RADESYS": "FK4"}, (188.7359, -0.2042)),
+        ({"RADEG": 188.7359, "DECDEG": -0.2042}, (188.7359, -0.2042)),
+        ({"OBJCTRA": "12 34 56.6", "OBJCTDEC": "-00 12 15"}, (188.7358, -0.2042)),
+        ({"RA": (12.58239, "[h] right ascension"), "DEC": -0.2042}, (188.7359, -0.2042)),
+        ({"RA": (3.29406, "[rad]"), "DEC": (-0.003564, "[rad]")}, (188.7359, -0.2042)),
+        ({"RA": "12H34M56.6S", "DEC": "-00D12M15S"}, (188.7358, -0.2042)),
+        ({"RA": 188.7359, "DEC": -0.2042, "EPOCH": 2003.5}, (188.7359, -0.2042)),
+    ],
+)
+def test_positions_in_other_cards_units_and_equinoxes(cards, place):
+    read = read_spectrum("a.fits", one_dimensional(**cards))
+    assert (read.ra, read.dec) == pytest.approx(place, abs=1e-3)
+
+
+def test_what_lies_beside_a_spectrum_masks_and_weighs_it():
+    mask, inverse_variance = np.zeros(300, np.int16), np.full(300, 4.0)
+    mask[5], inverse_variance[7] = 8, 0
+    spectrum = fits.open(io.BytesIO(one_dimensional()))[0]
+    beside = [fits.ImageHDU(mask, name="DQ"), fits.ImageHDU(inverse_variance, name="IVAR")]
+    stream = io.BytesIO()
+    fits.HDUList([spectrum, *beside]).writeto(stream)
+    read = read_spectrum("a.fits", stream.getvalue())
+    assert np.flatnonzero(read.mask).tolist() == [5, 7]
+    assert read.inverse_variance[0] == 4
+
+
+def test_masks_of_a_table_may_be_true_or_false():
+    bad = np.arange(300) == 4
+    columns = [
+        fits.Column("WAVE", "D", array=WAVELENGTH),
+        fits.Column("FLUX", "D", array=1 + np.arange(300) / 300),
+        fits.Column("MASK", "L", array=bad),
+        fits.Column("VAR", "D", array=np.full(300, 0.25)),
+    ]
+    stream = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(stream)
+    read = read_spectrum("a.fits", stream.getvalue())
+    assert np.flatnonzero(read.mask).tolist() == [4]
+    assert read.inverse_variance[0] == pytest.approx(4)
