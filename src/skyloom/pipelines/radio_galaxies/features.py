@@ -61,19 +61,20 @@ def _clipped(part, features):
     return clipped
 
 
-def class_names(sample: pd.DataFrame) -> list[str]:
-    """Names of the classes that the sample has, in the order of their numbers.
+def class_names(sample: pd.DataFrame, split_manifest: pd.DataFrame) -> list[str]:
+    """Names of the classes of the split, in the order of their numbers.
 
     Parameters
     ----------
-    sample : pandas.DataFrame
-        The sample.
+    sample, split_manifest : pandas.DataFrame
+        The sample, and its split; where that is empty all classes of the sample count.
 
     Returns
     -------
     list of str
     """
-    present = set(sample.loc[sample["keep"], "class"])
+    used = sample["keep"] if split_manifest.empty else sample["id"].isin(split_manifest["id"])
+    present = set(sample.loc[used, "class"])
     return [name for name in CLASSES if name in present]
 
 

@@ -86,7 +86,7 @@ class IngestionParameters(Parameters):
         r"(?P<id>[^/]+?)(?i:\.(fits?|png|jpe?g))?(\.gz)?$",
         description="regular expression found in the path of a file, inside archives too; its "
         "named groups, all optional, say what the name tells: id, class, role (of a given split), "
-        "ra and dec (deg)",
+        "ra and dec (deg), and the catalogue that the class is of",
     )
     class_values: dict[Literal["FRI", "FRII", "bent", "compact"], tuple[str, ...]] = Field(
         {"FRI": ("FRI",), "FRII": ("FRII",), "bent": ("bent", "Bent"),
@@ -117,7 +117,7 @@ class IngestionParameters(Parameters):
         except re.error as error:
             msg = f"file_pattern is no regular expression: {error}"
             raise ValueError(msg) from error
-        unknown = groups - {"id", "class", "role", "ra", "dec"}
+        unknown = groups - {"id", "class", "role", "ra", "dec", "catalogue"}
         if unknown:
             msg = f"file_pattern has groups that mean nothing: {sorted(unknown)}"
             raise ValueError(msg)
@@ -271,7 +271,21 @@ class SweepParameters(configurations.FixedClassesSweep):
     """Which configurations are compared."""
 
     bending: bool = Field(False, description="also train regressors of the bending angle")
+    test_catalogues: tuple[str, ...] = Field(
+        (), description="tested on the sources of these catalogues, as file names tell them; "
+        "empty: the split of the augmentation",
+    )  # fmt: skip
+    train_catalogues: tuple[str, ...] = Field(
+        (), description="where test_catalogues are given: trained on these; empty: on all others"
+    )
     configuration: ClassVar[type[configurations.Configuration]] = Configuration
+
+    @model_validator(mode="after")
+    def _classes_across_catalogues(self):
+        if self.test_catalogues and self.bending:
+            msg = "bending must be false with test_catalogues: these split the classes only"
+            raise ValueError(msg)
+        return self
 
 
 SweepsParameters = configurations.NamedSweeps[SweepParameters]

@@ -372,7 +372,7 @@ def fit_final_network(
         network,
         outcome,
         validation_predictions,
-        class_names(sample),
+        class_names(sample, split_manifest),
         angle_network=angle_network_name(sample, sweep.base),
         angle_features=sweep.base.features.model_dump(mode="json"),
         objects="sources",
