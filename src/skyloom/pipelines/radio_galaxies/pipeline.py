@@ -132,8 +132,8 @@ def create_pipeline() -> Pipeline:
                     reporting.write_report,
                     "sample split_manifest rejected images success_rates arms predictions "
                     "learning_curves selection generator_history synthetic_quality "
-                    "synthetic_histograms angles angle_scores angle_curves angles_of_unmeasured angle_outcome sweep "
-                    "outcome model_info params:reporting",
+                    "synthetic_histograms angles angle_scores angle_curves angles_of_unmeasured "
+                    "angle_outcome sweep outcome model_info params:reporting",
                     f"{FIGURES} report summary",
                     by_name=True,
                 ),
@@ -167,10 +167,14 @@ def create_prediction_pipeline() -> Pipeline:
             ),
             Step(
                 prediction.classify_cut_outs,
-                "sources cutouts classifier angle_networks",
-                "classes sheets",
+                "sources cutouts classifier angle_networks params:prediction",
+                "classes sheets population",
             ),
-            Step(summarise_classes, "classes rejected classifier", "workbook summary"),
+            Step(
+                summarise_classes,
+                "classes rejected classifier population",
+                "workbook summary",
+            ),
         ],
         inputs=["angle_networks"],
     )
