@@ -29,8 +29,9 @@ docs: $(VENV)/installed      ## build/site: all pages and the reference; a dead 
 	rm -rf docs/api
 	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs build/site
 
+STORE ?= sqlite:///mlflow.db
 ui: $(VENV)/installed        ## compare runs in MLflow at http://127.0.0.1:5000
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --backend-store-uri sqlite:///mlflow.db
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --backend-store-uri '$(STORE)'
 
 viz: $(VENV)/installed       ## browse the lineage in kedro-viz at http://127.0.0.1:4141
 	@echo "stages as boxes: http://127.0.0.1:4141/?pid=hi_profiles&types=nodes"

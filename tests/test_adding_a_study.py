@@ -14,6 +14,7 @@ from kedro.framework.startup import bootstrap_project
 
 import skyloom.pipeline_registry
 import skyloom.pipelines
+from skyloom.raw_files import NothingUsableError
 
 STUDY = "brightness"
 BLOCK = re.compile(r"```\w+\n(?:#|\{#) (src/skyloom/\S+|conf/\S+)[^\n]*\n(.*?)```", re.DOTALL)
@@ -134,14 +135,13 @@ def test_new_images_are_measured_and_broken_ones_are_listed(finished, tmp_path):
     assert pd.read_csv(folder / "rejected.csv")["file"].tolist() == ["broken.fits"]
 
 
-def test_a_folder_of_broken_images_gives_an_empty_table_and_the_reasons(finished, tmp_path):
+def test_a_folder_of_broken_images_ends_with_the_reasons_and_their_list(finished, tmp_path):
     project, _ = finished
-    (tmp_path / "broken.fits").write_bytes(b"SIMPLE")
-    run(project, ".prediction", folder=str(tmp_path))
+    (tmp_path / "torn.fits").write_bytes(b"SIMPLE")
     folder = project / f"data/08_reporting/{STUDY}/prediction"
-    assert pd.read_csv(folder / "classes.csv").columns.tolist() == ["id", "file", "brightness"]
-    assert pd.read_csv(folder / "classes.csv").empty
-    assert pd.read_csv(folder / "rejected.csv")["file"].tolist() == ["broken.fits"]
+    with pytest.raises(NothingUsableError, match=rf"none of 1 files .* in {folder}/rejected\.csv"):
+        run(project, ".prediction", folder=str(tmp_path))
+    assert pd.read_csv(folder / "rejected.csv")["file"].tolist() == ["torn.fits"]
 
 
 def test_a_misspelt_parameter_of_it_stops_the_run(study):

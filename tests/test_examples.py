@@ -7,7 +7,7 @@ from pkgutil import walk_packages
 import pytest
 
 # Nothing of these imports TensorFlow.
-PACKAGES = ("archives", "evaluation", "images", "simulate", "spectra")
+PACKAGES = ("archives", "evaluation", "images", "raw_files", "simulate", "spectra")
 MODULES = [
     module.name
     for package in PACKAGES

@@ -3,12 +3,15 @@
 from types import SimpleNamespace
 
 import pytest
+from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline, node
 from kedro.runner import SequentialRunner
 
 from skyloom import tracking
-from skyloom.hooks import ParameterHooks, ResultHooks
+from skyloom.hooks import ParameterHooks, RejectionHooks, ResultHooks
+from skyloom.pipelines.wiring import Step, side_pipeline
+from skyloom.raw_files import tabulate_rejections
 
 CONFIG = {"tracking_uri": "sqlite:///mlflow.db", "artefacts": "files", "experiment": "study"}
 
@@ -125,7 +128,7 @@ def test_the_terminal_shows_the_table_the_report_and_the_run(opened, catalog, tm
         "success rate 0.75",
         "Look at:",
         "report.html",
-        "MLflow: run run-1 in sqlite:///somewhere (make ui)",
+        "MLflow: run run-1 in sqlite:///somewhere (make ui STORE=sqlite:///somewhere)",
         "this run: http://127.0.0.1:5000/#/experiments/1/runs/run-1",
     ]
 
@@ -380,3 +383,49 @@ def test_parameters_that_are_asked_for_pass(asked):
 def test_a_misspelt_parameter_is_refused_with_the_most_similar_one(asked, name, similar):
     with pytest.raises(ValueError, match=f"did you mean '{similar}'"):
         check(*GIVEN, name)
+
+
+# --- what was rejected ----------------------------------------------------------------------------
+
+
+def ingest_nothing():
+    return "profiles", tabulate_rejections([("a.fits", "empty file", "0 bytes")], 0, "a line")
+
+
+@pytest.fixture
+def rejected(tmp_path):
+    """A catalog whose list of rejections is one of an earlier run."""
+    path = tmp_path / "rejected.csv"
+    path.write_text("file,reason,value\nold.fits,old,old\n")
+    table = {"type": "pandas.CSVDataset", "filepath": str(path), "save_args": {"index": False}}
+    return DataCatalog.from_config({"study.prediction.rejected": table}), path
+
+
+def run_with_hooks(function, outputs, catalog):
+    """By Kedro's own runner and plug-in manager."""
+    manager = _create_hook_manager()
+    manager.register(RejectionHooks())
+    ingestion = side_pipeline("study", "prediction", [Step(function, "", outputs)])
+    SequentialRunner().run(ingestion, catalog, hook_manager=manager)
+
+
+def test_where_nothing_is_usable_the_new_list_is_written_and_named(rejected):
+    catalog, path = rejected
+    with pytest.raises(ValueError, match=f"1 empty file.* All are listed in {path}"):
+        run_with_hooks(ingest_nothing, "profiles rejected", catalog)
+    assert path.read_text() == "file,reason,value\na.fits,empty file,0 bytes\n"
+
+
+def test_another_error_leaves_the_list_alone(rejected):
+    def fail():
+        raise ValueError("no label table")
+
+    catalog, path = rejected
+    with pytest.raises(ValueError, match=r"^no label table$"):
+        run_with_hooks(fail, "profiles rejected", catalog)
+    assert "old.fits" in path.read_text()
+
+
+def test_a_node_without_a_list_fails_with_its_own_words():
+    with pytest.raises(ValueError, match=r"0 bytes\)$"):
+        run_with_hooks(ingest_nothing, "profiles table", DataCatalog())

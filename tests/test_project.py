@@ -253,6 +253,28 @@ def test_the_simulation_never_writes_into_a_user_s_folder(root):
     assert labels["writable"] is False
 
 
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [(2020, "2020"), (2.5, "2.5"), ("~/x", "/home/me/x"), ("s3://x", "s3://x")],
+)
+def test_paths_on_the_command_line_may_be_numbers_or_below_the_home_folder(
+    root, monkeypatch, given, path
+):
+    monkeypatch.setenv("HOME", "/home/me")
+    names = ("folder", "labels", "review", "sources")
+    loader = OmegaConfigLoader(
+        str(root / "conf"),
+        env="real",
+        runtime_params=dict.fromkeys(names, given),
+        **CONFIG_LOADER_ARGS,
+    )
+    catalog = loader["catalog"]
+    for name in ("{study}.observations@files", "{study}.prediction.observations"):
+        assert catalog[name]["path"] == path
+    for name in ("{study}.labels", "radio_galaxies.review", "{study}.download.source_list"):
+        assert catalog[name]["filepath"] == path
+
+
 def test_a_named_sweep_has_its_results_and_its_model_to_itself(root):
     loader = OmegaConfigLoader(
         str(root / "conf"), env="base", runtime_params={"sweep": "copies"}, **CONFIG_LOADER_ARGS

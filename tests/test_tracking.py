@@ -18,9 +18,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from skyloom import tracking
-from skyloom.tracking import ParentRun, store_address
+from skyloom.tracking import ParentRun, how_to_open, store_address
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ..noload.. loader:DeprecationWarning")
@@ -353,6 +354,52 @@ def test_only_a_relative_file_is_the_projects_own(
     if variable is not None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
     assert store_address(configured, Path("/project")) == (address, in_project)
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("sqlite:////project/mlflow.db", "make ui"),
+        ("sqlite:////elsewhere/mlflow.db", "make ui STORE=sqlite:////elsewhere/mlflow.db"),
+        ("sqlite:////a b/mlflow.db", "make ui 'STORE=sqlite:////a b/mlflow.db'"),
+        ("http://127.0.0.1:8080", "open http://127.0.0.1:8080"),
+    ],
+)
+def test_a_store_that_make_ui_does_not_open_by_itself_has_a_command(address, words):
+    assert how_to_open(address, Path("/project")) == words
+
+
+def test_make_ui_opens_the_store_of_the_project_or_another(pytestconfig):
+    project_root = pytestconfig.rootpath
+
+    def command(*arguments):
+        return subprocess.run(
+            ["make", "--just-print", "ui", *arguments],
+            cwd=project_root, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
+    configured = yaml.safe_load((project_root / "conf/base/globals.yml").read_text())
+    assert f"--backend-store-uri '{configured['tracking_uri']}'\n" in command()
+    assert how_to_open(f"sqlite:///{project_root}/mlflow.db", project_root) == "make ui"
+    assert "--backend-store-uri 'sqlite:////a b.db'\n" in command("STORE=sqlite:////a b.db")
+
+
+# --- experiments that were deleted ----------------------------------------------------------------
+
+
+def test_a_deleted_experiment_is_restored_with_its_runs_and_named(logged, root, caplog):
+    config = CONFIG | {"experiment": "deleted"}
+    first = ParentRun.start(config, root, tags={})
+    first.finish("FINISHED")
+    first.client.delete_experiment(first.experiment_id)
+    second = ParentRun.start(config, root, tags={})
+    second.finish("FINISHED")
+    assert second.experiment_id == first.experiment_id
+    runs = first.client.search_runs([first.experiment_id])
+    assert {run.info.run_id for run in runs} == {first.run_id, second.run_id}
+    assert "the experiment 'deleted' had been deleted in MLflow" in caplog.text
+    ParentRun.start(config, root, tags={}).finish("FINISHED")
+    assert caplog.text.count("had been deleted") == 1
 
 
 # --- runs that nobody closed ----------------------------------------------------------------------

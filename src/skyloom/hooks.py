@@ -12,6 +12,8 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol, DatasetNotFoundError
 
+from skyloom.raw_files import NothingUsableError
+
 logger = logging.getLogger(__name__)
 
 # Parameters of a command line that the catalog looks at, not the pipelines.
@@ -46,6 +48,20 @@ class ParameterHooks:
 
 def _belongs(name: str, other: str) -> bool:
     return name == other or name.startswith(f"{other}.")
+
+
+class RejectionHooks:
+    """Write down what was rejected also where that ends the run."""
+
+    @hook_impl
+    def on_node_error(self, error, node, catalog) -> None:
+        """Save the rejections of `skyloom.raw_files.NothingUsableError` and name their file."""
+        if not isinstance(error, NothingUsableError) or error.rejected is None:
+            return
+        for name in node.outputs:
+            if name.endswith(".rejected"):
+                catalog.save(name, error.rejected)
+                error.args = (f"{error}. All are listed in {catalog.get(name)._filepath}",)
 
 
 class ResultHooks:
@@ -109,7 +125,10 @@ class ResultHooks:
             for path in shown:
                 print(f"  {self._relative(path)}")
         if self._parent is not None:
-            print(f"  MLflow: run {self._parent.run_id} in {self._parent.address} (make ui)")
+            from skyloom.tracking import how_to_open
+
+            command = how_to_open(self._parent.address, self._project_path)
+            print(f"  MLflow: run {self._parent.run_id} in {self._parent.address} ({command})")
             for link, content in self._parent.links.items():
                 print(f"    {content}: {link}")
             print()

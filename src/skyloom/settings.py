@@ -6,7 +6,7 @@ from pathlib import PurePath
 from kedro.config import OmegaConfigLoader
 
 from skyloom.compute import quieten_tensorflow
-from skyloom.hooks import ParameterHooks, ResultHooks
+from skyloom.hooks import ParameterHooks, RejectionHooks, ResultHooks
 
 # Before TensorFlow and MLflow are imported: a terminal shows what this project has to say.
 quieten_tensorflow()
@@ -17,7 +17,7 @@ for name, value in {
 }.items():
     os.environ.setdefault(name, value)
 
-HOOKS = (ParameterHooks(), ResultHooks())
+HOOKS = (ParameterHooks(), RejectionHooks(), ResultHooks())
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
@@ -26,9 +26,11 @@ CONFIG_LOADER_ARGS = {
     # An environment names only what differs.
     "merge_strategy": {"parameters": "soft"},
     # ${stem:/path/to/list.txt} is list.
+    # ${path:~/spectra} is below the home folder, and 2020 a name; nothing stays nothing.
     # ${prefixed:_,name} is _name, or nothing where there is no name.
     "custom_resolvers": {
+        "path": lambda path: None if path is None else os.path.expanduser(str(path)),
         "prefixed": lambda prefix, name: f"{prefix}{name}" if name else "",
-        "stem": lambda path: PurePath(path).stem,
+        "stem": lambda path: PurePath(str(path)).stem,
     },
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
+import shlex
 import socket
 import subprocess
 import time
@@ -37,8 +39,32 @@ def store_address(configured: str, project_path: Path) -> tuple[str, bool]:
     return address, local
 
 
+def how_to_open(address: str, project_path: Path) -> str:
+    """Say how MLflow's interface shows a tracking store.
+
+    Parameters
+    ----------
+    address : str
+        From `store_address`.
+    project_path : pathlib.Path
+        Where ``make`` is called.
+
+    Returns
+    -------
+    str
+        A command, or the address of a server.
+    """
+    if address.startswith("http"):
+        return f"open {address}"
+    if address == f"sqlite:///{project_path / _OF_UI.removeprefix('sqlite:///')}":
+        return "make ui"
+    return shlex.join(["make", "ui", f"STORE={address}"])
+
+
 _PROCESS_TAG = "skyloom.process"
 _UI = "http://127.0.0.1:5000"  # of `make ui`, where the store is a file
+_OF_UI = "sqlite:///mlflow.db"  # what `make ui` opens by itself
+logger = logging.getLogger(__name__)
 _open_parents: list[ParentRun] = []
 
 
@@ -116,6 +142,12 @@ class ParentRun:
                 if experiment is None
                 else experiment.experiment_id
             )
+            if experiment is not None and experiment.lifecycle_stage == "deleted":
+                client.restore_experiment(experiment_id)
+                logger.warning(
+                    "the experiment %r had been deleted in MLflow, which keeps its name: it is "
+                    "restored with its runs (`mlflow gc` removes deleted ones for good)", name,
+                )  # fmt: skip
         _close_abandoned(client, experiment_id)
         commit = _git(project_path, "rev-parse", "HEAD")
         own = {

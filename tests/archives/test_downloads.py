@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from skyloom.archives.downloads import MANIFEST_COLUMNS, Downloader, Wanted
+from skyloom.archives.downloads import MANIFEST_COLUMNS, Downloader, Wanted, as_path
 from skyloom.raw_files import UnusableError
 
 GOOD = b"GOOD" + bytes(range(256)) * 40
@@ -233,3 +233,8 @@ def test_no_name_leaves_the_folder(tmp_path, name):
 def test_two_files_of_one_name_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not 'a'"):
         Downloader(check).download([Wanted("a", "x", {})] * 2, tmp_path)
+
+
+def test_a_folder_may_be_a_number_or_below_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert [str(as_path(given)) for given in (2020, "~/x", "/y")] == ["2020", "/home/me/x", "/y"]

@@ -1,10 +1,15 @@
 """Folders: of observations, and of partitions that may be empty."""
 
+import os
+import socket
+from pathlib import Path
+
 import numpy as np
 import pytest
 from kedro.io import DatasetError
 
 from skyloom.datasets import NpyPartitionsDataset, ObservationsDataset, PartitionsDataset
+from skyloom.raw_files import UnusableError
 
 
 @pytest.fixture
@@ -15,6 +20,8 @@ def folder(tmp_path):
         "night 1/deep/c": b"",
         ".DS_Store": b"x",
         ".cache/d.fits": b"x",
+        "__MACOSX/a.fits": b"x",
+        "night 1/Thumbs.db": b"x",
         "night 1/.e.fits.123.tmp": b"x",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +43,7 @@ def test_files_are_read_only_when_called(folder):
     (folder / "a.fits").write_bytes(b"changed")
     (folder / "night 1/b.csv").unlink()
     assert files["a.fits"]() == b"changed"
-    with pytest.raises(DatasetError, match=r"b\.csv"):
+    with pytest.raises(FileNotFoundError, match=r"b\.csv"):
         files["night 1/b.csv"]()
 
 
@@ -53,8 +60,94 @@ def test_a_folder_without_files_is_an_error_that_names_it(tmp_path, case):
         path.mkdir()
     if case == "only hidden":
         (path / ".a.fits").write_bytes(b"a")
-    with pytest.raises(DatasetError, match=r"spectra holds no files: observations expected"):
+    words = "there is no folder" if case == "missing" else "holds no files"
+    with pytest.raises(DatasetError, match=rf"{words}.*: observations expected") as caught:
         ObservationsDataset(path=str(path)).load()
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_folder_named_by_a_number_may_have_lost_its_zeros(tmp_path):
+    with pytest.raises(DatasetError, match=r"no folder .*/2\.5: .*write \./010 or \./2\.50"):
+        ObservationsDataset(path=str(tmp_path / "2.5")).load()
+
+
+def test_a_file_in_place_of_a_folder_is_read_under_its_name(folder):
+    files = ObservationsDataset(path=str(folder / "night 1/b.csv")).load()
+    assert {name: read() for name, read in files.items()} == {"b.csv": b"1,2\n"}
+
+
+def test_links_to_folders_and_files_are_followed(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "deep").mkdir()
+    (elsewhere / "deep/x.fits").write_bytes(b"x")
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "y.fits").symlink_to(elsewhere / "deep/x.fits")
+    files = ObservationsDataset(path=str(folder)).load()
+    assert files["linked/deep/x.fits"]() == files["y.fits"]() == b"x"
+
+
+@pytest.mark.parametrize("target", [".", "night 1", "elsewhere"])
+def test_links_that_lead_back_give_every_file_once(folder, tmp_path_factory, target):
+    (folder / "night 1/circle").symlink_to((folder / target).resolve())
+    if target == "elsewhere":
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
+        (elsewhere / "z.fits").write_bytes(b"z")
+        (elsewhere / "back").symlink_to(elsewhere)
+        (folder / "elsewhere").symlink_to(elsewhere)
+        (folder / "again").symlink_to(elsewhere)
+    names = sorted(ObservationsDataset(path=str(folder)).load())
+    more = {"elsewhere": ["again/z.fits"]}.get(target, [])
+    assert names == sorted(["a.fits", "night 1/b.csv", "night 1/deep/c", *more])
+
+
+def test_a_link_to_the_folder_above_gives_what_else_is_there_once(folder):
+    (folder / "night 1/above").symlink_to(folder)
+    names = sorted(ObservationsDataset(path=str(folder / "night 1")).load())
+    assert names == ["above/a.fits", "b.csv", "deep/c"]
+
+
+def test_what_is_no_regular_file_is_refused_and_never_opened(folder):
+    os.mkfifo(folder / "pipe.fits")
+    (folder / "broken.fits").symlink_to(folder / "gone.fits")
+    (folder / "null.fits").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = Path.cwd()
+        os.chdir(folder)  # the path of a socket must be short
+        server.bind("socket.fits")
+        os.chdir(here)
+    files = ObservationsDataset(path=str(folder)).load()
+    for name in ("pipe.fits", "broken.fits", "null.fits", "socket.fits"):
+        with pytest.raises(UnusableError) as caught:
+            files[name]()
+        assert caught.value.reason == "not a regular file"
+    assert files["a.fits"]() == b"\x00\xff\r\n"
+
+
+def test_a_sub_folder_that_cannot_be_listed_is_refused_with_its_name(folder, monkeypatch):
+    scan = os.scandir
+
+    def closed(path):
+        if str(path).endswith("night 1"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    files = ObservationsDataset(path=str(folder)).load()
+    assert sorted(files) == ["a.fits", "night 1"]
+    with pytest.raises(UnusableError, match=r"unreadable folder: .*Permission denied"):
+        files["night 1"]()
+
+
+def test_a_name_that_is_no_text_can_be_written_into_tables(folder):
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.fits")).write_bytes(b"1")
+    files = ObservationsDataset(path=str(folder)).load()
+    assert files["\\xff.fits"]() == b"1"
+
+
+def test_a_pipe_in_place_of_a_folder_is_an_error(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DatasetError, match="neither a folder nor a regular file"):
+        ObservationsDataset(path=str(tmp_path / "pipe")).load()
 
 
 def test_observations_are_never_written(folder):

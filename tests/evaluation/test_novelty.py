@@ -66,14 +66,68 @@ def test_the_units_of_the_features_do_not_matter():
     np.testing.assert_allclose(one, two, rtol=1e-6)
 
 
-@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])
-def test_a_missing_value_is_as_far_as_can_be(missing):
+@pytest.mark.parametrize("infinite", [np.inf, -np.inf])
+def test_an_infinite_value_is_as_far_as_can_be(infinite):
     features = draw(100)
     others = draw(3, seed=1)
-    others.loc[1, "snr"] = missing
+    others.loc[1, "snr"] = infinite
     distance = distance_from_sample(others, describe_sample(features))
     assert np.isfinite(distance).tolist() == [True, False, True]
     assert distance[1] == np.inf
+
+
+# --- not everything is measured of every object ---------------------------------------------------
+
+
+def of_two_kinds(n, seed):
+    """A sample that is nothing like a normal distribution: a few objects are far out in one."""
+    features = draw(n, seed)
+    rare = np.random.default_rng(seed + 100).random(n) < 0.04
+    features.loc[rare, "w20"] += 3000
+    return features
+
+
+@pytest.mark.parametrize(
+    "missing", [["snr"], ["w20"], ["a_flux", "snr"], ["w20", "a_flux"], ["snr", "w20"]]
+)
+def test_one_in_a_hundred_like_the_sample_is_beyond_the_limit_whatever_is_missing(missing):
+    sample = describe_sample(of_two_kinds(10_000, 0))
+    others = of_two_kinds(20_000, 1).assign(**dict.fromkeys(missing, np.nan))
+    beyond = distance_from_sample(others, sample) > 1
+    assert beyond.mean() == pytest.approx(0.01, abs=0.004)
+
+
+def test_what_is_measured_tells_as_if_nothing_else_had_been_asked():
+    features, others = draw(400), draw(50, seed=1)
+    distance = distance_from_sample(others.assign(w20=np.nan), describe_sample(features))
+    alone = distance_from_sample(others, describe_sample(features[["a_flux", "snr"]]))
+    np.testing.assert_allclose(distance, alone, rtol=0.05)
+
+
+def test_an_object_far_off_in_what_is_measured_is_noticed():
+    features = draw(300)
+    far = features.mean().to_frame().T.assign(w20=np.nan)
+    far["snr"] += 8 * features["snr"].std()
+    assert distance_from_sample(far, describe_sample(features))[0] > 1.5
+
+
+def test_an_object_of_which_nothing_is_measured_is_neither_like_nor_unlike():
+    others = draw(2, seed=1)
+    others.loc[0] = np.nan
+    distance = distance_from_sample(others, describe_sample(draw(100)))
+    assert np.isnan(distance).tolist() == [True, False]
+
+
+def test_more_features_than_can_be_described_are_an_error():
+    features = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 13)))
+    with pytest.raises(ValueError, match="at most 12 features, got 13"):
+        describe_sample(features)
+
+
+def test_a_constant_feature_alone_is_no_obstacle():
+    sample = describe_sample(draw(100).assign(w20=5.0))
+    others = pd.DataFrame({"a_flux": np.nan, "snr": np.nan, "w20": [5.0, 9.0]})
+    assert (distance_from_sample(others, sample) > 1).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("missing", [np.nan, np.inf])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from skyloom.evaluation.splits import (
     check_no_leak,
     largest_number_of_folds,
+    names_in_one_place,
     same_objects,
     share_of_classes,
     split_manifest,
@@ -304,6 +305,25 @@ def test_entries_with_a_name_in_common_are_one_object():
     names, files = ["HD1", "", "HD2", "HD1", ""], ["a", "b", "b", "c", "d"]
     assert same_objects(nowhere, nowhere, 3.0, names, files).tolist() == [0, 1, 1, 0, 4]
     assert same_objects(nowhere, nowhere, 3.0, [""] * 5).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_name_of_places_far_apart_is_no_objects_and_an_unknown_place_contradicts_none():
+    names = ["HD1", "STD", "HD1", "STD", "far", "HD1", "none known", "none known"]
+    ra = [10.0, 20.0, 10.0 + 100 * ARCSEC, 200.0, 5.0, np.nan, np.nan, np.nan]
+    dec = [0.0, 0.0, 0.0, 80.0, 5.0, np.nan, np.nan, np.nan]
+    agree = names_in_one_place(names, ra, dec, 120.0)
+    assert agree.tolist() == [True, False, True, False, True, True, True, True]
+    assert names_in_one_place(names, ra, dec, 10.0).tolist()[:3] == [False, False, False]
+
+
+def test_places_on_both_sides_of_zero_and_at_the_pole_are_near():
+    ra, dec = [359.9999, 0.0001, 0.0, 180.0], [0.0, 0.0, 89.9999, 89.9999]
+    assert names_in_one_place(["a", "a", "b", "b"], ra, dec, 1.0).all()
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_few_names_are_no_contradiction(n):
+    assert names_in_one_place([""] * n, np.zeros(n), np.zeros(n), 1.0).tolist() == [True] * n
 
 
 @pytest.mark.parametrize("n", [0, 1])

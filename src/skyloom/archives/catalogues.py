@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+
+from skyloom.raw_files.positions import position
 
 _RA = ("ra", "raj2000", "_ra", "_raj2000", "ra_deg", "radeg", "ra_icrs")
 _DEC = ("dec", "de", "dej2000", "decj2000", "_de", "_dej2000", "dec_deg", "decdeg", "de_icrs")
@@ -70,9 +71,12 @@ def read_sources(
     by_name = {name.lower(): name for name in columns}
     ra_text = _coordinate(columns, by_name, ra_column, _RA, _PARTS[0])
     dec_text = _coordinate(columns, by_name, dec_column, _DEC, _PARTS[1])
-    ra = np.array([_degrees(value, "hourangle") for value in ra_text])
-    dec = np.array([_degrees(value, "deg") for value in dec_text])
-    good = (ra >= 0) & (ra < 360) & (np.abs(dec) <= 90)
+    ra, dec = (
+        np.array([position(*place) for place in zip(ra_text, dec_text, strict=True)])
+        .reshape(-1, 2)
+        .T
+    )
+    good = np.isfinite(ra)
     rejected = pd.DataFrame(
         {
             "row": np.flatnonzero(~good) + 1,
@@ -133,22 +137,6 @@ def _coordinate(
         return [f"{mark}{' '.join(cells)}" for mark, *cells in zip(sign, *there, strict=True)]
     msg = f"no column for {usual[0]} among {', '.join(columns)}: name it in the parameters"
     raise ValueError(msg)
-
-
-def _degrees(value: str, unit: str) -> float:
-    """Degrees of a number, or of a sexagesimal value in hours or degrees; NaN of anything else."""
-    from astropy.coordinates import Angle
-
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # 60 seconds, for instance
-            return float(Angle(value.replace("\N{MINUS SIGN}", "-"), unit).deg)
-    except (ValueError, Warning):
-        return np.nan
 
 
 def _position_names(sources: pd.DataFrame) -> list[str]:

@@ -25,6 +25,21 @@ _FINAL = frozenset({400, 401, 403, 404, 405, 410, 414})  # asking again would no
 _BLOCK = 1 << 16  # bytes
 
 
+def as_path(given: object) -> Path:
+    """Path of a folder or file as somebody has typed it.
+
+    Parameters
+    ----------
+    given : object
+        May begin with ``~``, or be a number that is the name of a folder.
+
+    Returns
+    -------
+    pathlib.Path
+    """
+    return Path(str(given)).expanduser()
+
+
 class Wanted(NamedTuple):
     """A file to be, and where it comes from."""
 

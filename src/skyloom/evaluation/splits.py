@@ -67,6 +67,42 @@ def same_objects(
     return earliest[label]
 
 
+def names_in_one_place(
+    names: Sequence[str] | np.ndarray, ra: np.ndarray, dec: np.ndarray, radius: float
+) -> np.ndarray:
+    """Find the names whose entries can be one object.
+
+    Parameters
+    ----------
+    names : array_like of str, shape (n,)
+        Of objects.
+    ra, dec : numpy.ndarray, shape (n,)
+        deg; NaN where a position is not known.
+    radius : float
+        Entries of one name that are further from their middle are of different objects, arcsec.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (n,)
+        Whether all known positions of the name of an entry agree.
+
+    Examples
+    --------
+    >>> names_in_one_place(["HD1", "sky", "HD1", "sky"], [10, 20, 10, 80], [0, 0, 0, 5], 120)
+    array([ True, False,  True, False])
+    """
+    alpha, delta = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
+    place = np.stack(
+        [np.cos(delta) * np.cos(alpha), np.cos(delta) * np.sin(alpha), np.sin(delta)], axis=1
+    )
+    table = pd.DataFrame(place).groupby(np.asarray(names, str))
+    middle = table.transform("mean").to_numpy()
+    # Chords, which are as good as angles here; of unknown positions NaN, which is never the most.
+    away = pd.Series(np.linalg.norm(place - middle, axis=1))
+    furthest = away.groupby(np.asarray(names, str)).transform("max").to_numpy()
+    return ~(furthest > np.radians(radius / 3600))
+
+
 def largest_number_of_folds(objects: pd.DataFrame, n_folds: int) -> int:
     """Folds that can hold every class.
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from skyloom.images.cutouts import cut
 from skyloom.raw_files import RawFile, Reader, UnusableError, load_bytes, read_file
+from skyloom.raw_files.names import is_of_user
 
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff")
 
@@ -181,7 +182,7 @@ def members_of(name: str, load: Callable[[], bytes]) -> dict[str, Callable[[], b
             archive = zipfile.ZipFile(io.BytesIO(load_bytes(load)))
         except (zipfile.BadZipFile, OSError) as error:
             raise UnusableError("damaged archive", f"{type(error).__name__}: {error}") from error
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        entries = [e for e in archive.infolist() if not e.is_dir() and is_of_user(e.filename)]
         return {f"{name}/{e.filename}": functools.partial(archive.read, e) for e in entries}
     if name.lower().endswith(".npy"):
         try:
@@ -262,12 +263,15 @@ def all_members(
     members : dict of str to callable
         Likewise.
     rejected : list of (str, str, object)
-        File, reason and value of those that are damaged.
+        File, reason and value of those that are damaged or hold nothing.
     """
     members, rejected = {}, []
     for name in sorted(files):
         try:
-            members |= members_of(name, files[name]) or {name: files[name]}
+            inside = members_of(name, files[name])
+            if inside is not None and not inside:
+                raise UnusableError("empty archive", "no file or image in it")
+            members |= {name: files[name]} if inside is None else inside
         except UnusableError as error:
             rejected.append((name, error.reason, error.value))
     return members, rejected

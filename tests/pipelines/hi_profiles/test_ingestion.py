@@ -12,12 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyloom.datasets import LabelTableDataset
-from skyloom.pipelines.hi_profiles.ingestion import (
-    PROFILE_COLUMNS,
-    REJECTION_COLUMNS,
-    ingest_spectra,
-)
+from skyloom.pipelines.hi_profiles.ingestion import PROFILE_COLUMNS, ingest_spectra
 from skyloom.pipelines.hi_profiles.parameters import IngestionParameters
+from skyloom.raw_files import REJECTION_COLUMNS, NothingUsableError
 from skyloom.simulate.hi_profiles import draw_truth, to_hdu
 
 NO_LABELS = pd.DataFrame()
@@ -175,10 +172,16 @@ def test_index_range_includes_both_ends():
 
 
 def test_second_file_of_an_id_is_rejected_with_the_name_of_the_first():
-    profiles, _, rejected = ingest({"a/x.csv": GOOD, "b/x.csv": spectrum(2), "b/y.csv": GOOD})
-    assert profiles["file"].tolist() == ["a/x.csv", "b/y.csv"]
-    assert reasons(rejected) == {"b/x.csv": "duplicate id"}
-    assert "a/x.csv" in rejected["value"][0]
+    profiles, _, rejected = ingest({"x.csv": GOOD, "x.txt": spectrum(2), "b/y.csv": GOOD})
+    assert profiles["file"].tolist() == ["b/y.csv", "x.csv"]
+    assert reasons(rejected) == {"x.txt": "duplicate id"}
+    assert "x.csv" in rejected["value"][0]
+
+
+def test_names_that_restart_in_each_folder_are_different_galaxies():
+    profiles, _, rejected = ingest({"a/1.csv": GOOD, "b/1.csv": spectrum(2), "b/2.csv": GOOD})
+    assert profiles["id"].tolist() == ["a/1", "b/1", "2"]
+    assert rejected.empty
 
 
 def test_unusable_file_does_not_take_the_id():
@@ -313,10 +316,11 @@ def test_systemic_velocities_of_the_table_beat_those_of_the_file():
 
 # --- nothing usable ------------------------------------------------------------------------------
 def test_one_error_names_the_reasons_where_nothing_is_accepted():
-    with pytest.raises(ValueError, match="none of 3 files holds a usable 21-cm line") as caught:
+    with pytest.raises(NothingUsableError, match=r"none of 3 files .* 21-cm line") as caught:
         ingest({"a": b"", "b": b"", "c": FAINT})
-    assert "'empty file': 2" in str(caught.value)
-    assert "'no detection': 1" in str(caught.value)
+    assert "2 empty file (such as a: 0 bytes)" in str(caught.value)
+    assert "1 no detection (c: " in str(caught.value)
+    assert caught.value.rejected["file"].tolist() == ["a", "b", "c"]
 
 
 def test_no_files_at_all():

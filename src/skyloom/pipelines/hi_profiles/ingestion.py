@@ -22,7 +22,8 @@ from skyloom.pipelines.hi_profiles.parameters import (
     SweepsParameters,
     TrainingParameters,
 )
-from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, load_bytes
+from skyloom.raw_files import UnusableError, load_bytes, tabulate_rejections
+from skyloom.raw_files.names import object_ids
 from skyloom.spectra.hi.preparation import prepare_profile
 from skyloom.spectra.hi.readers import read_spectrum
 
@@ -76,15 +77,18 @@ def ingest_spectra(
 
     Raises
     ------
+    skyloom.raw_files.NothingUsableError
+        If no file is accepted.
     ValueError
-        If no file is accepted, or the label table lacks a column.
+        If the label table lacks a column.
     """
     classes, velocities = _label_columns(labels, ingestion)
     chosen = ingestion.classes or sorted(set(map(_whole_number, (classes or {}).values())) - {None})
+    ids = object_ids(observations)
     accepted, fluxes, rejected, taken = [], [], [], {}
     for file in tqdm(sorted(observations), desc="reading spectra", unit="file"):
         try:
-            identifier, number = _identify(file, ingestion)
+            identifier, number = _identify(file, ids[file], ingestion)
             content = load_bytes(observations[file])
             spectrum = read_spectrum(
                 file,
@@ -113,25 +117,19 @@ def ingest_spectra(
         about |= {"sha256": hashlib.sha256(content).hexdigest(), "layout": spectrum.layout}
         about |= {"axis": spectrum.axis, "object": spectrum.object_name}
         accepted.append(about | measured | _label(keys, classes, chosen))
-    table = pd.DataFrame(rejected, columns=list(REJECTION_COLUMNS))
-    if not accepted:
-        reasons = table["reason"].value_counts().to_dict()
-        why = reasons or "no observations"
-        msg = f"none of {len(observations)} files holds a usable 21-cm line: {why}"
-        raise ValueError(msg)
+    table = tabulate_rejections(rejected, len(accepted), "a usable 21-cm line")
     profiles = pd.DataFrame(accepted, columns=list(PROFILE_COLUMNS))
     profiles["number"] = profiles["number"].astype("Int64")
     profiles[["class", "class_value"]] = profiles[["class", "class_value"]].astype("Int64")
     return profiles, np.stack(fluxes), table
 
 
-def _identify(file: str, parameters: IngestionParameters) -> tuple[str, int | None]:
+def _identify(
+    file: str, identifier: str, parameters: IngestionParameters
+) -> tuple[str, int | None]:
     """Id and catalogue number of a file from its name."""
-    name = PurePosixPath(file).name
-    stem = name.split(".fits")[0] if ".fits" in name else PurePosixPath(name).stem
-    if parameters.id_pattern is None:
-        identifier, number = stem, None
-    else:
+    name, number = PurePosixPath(file).name, None
+    if parameters.id_pattern is not None:
         match = re.search(parameters.id_pattern, name)
         if not match:
             raise UnusableError(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from skyloom.archives.catalogues import read_sources
+from skyloom.archives.downloads import as_path
 from skyloom.archives.first import download_cut_outs
 from skyloom.pipelines.radio_galaxies.parameters import ArchiveParameters
 
@@ -39,7 +38,7 @@ def fetch_cut_outs(
         msg = f"the source list names no place; {len(rejected)} rows have no coordinates"
         raise ValueError(msg)
     options = archive.model_dump(exclude=columns)
-    manifest = download_cut_outs(sources, Path(folder), **options)
+    manifest = download_cut_outs(sources, as_path(folder), **options)
     refused = pd.DataFrame(
         {
             "file": "row " + rejected["row"].astype(str),

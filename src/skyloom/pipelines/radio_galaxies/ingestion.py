@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,8 @@ from skyloom.pipelines.radio_galaxies.parameters import (
     SweepsParameters,
     TrainingParameters,
 )
-from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, load_bytes
+from skyloom.raw_files import UnusableError, load_bytes, tabulate_rejections
+from skyloom.raw_files.names import file_stem, object_ids
 from skyloom.simulate.radio_galaxies import CLASSES
 
 SOURCE_COLUMNS = (
@@ -82,27 +82,28 @@ def ingest_cut_outs(
         are saved, some at a time, so that memory does not grow with the number of files; an npy
         stack is in memory as a whole.
     rejected : pandas.DataFrame
-        ``file``, ``reason`` and ``value`` of everything else. Files whose names do not fit the
-        pattern are counted by folder.
+        ``file``, ``reason`` and ``value`` of everything else, also of files whose names do not
+        fit the pattern.
 
     Raises
     ------
+    skyloom.raw_files.NothingUsableError
+        If nothing was read.
     ValueError
-        If nothing was read, or the label table cannot be used.
+        If the label table cannot be used.
     """
     table = _labels(labels, ingestion)
     pattern = re.compile(ingestion.file_pattern)
     class_of = {value: name for name, values in ingestion.class_values.items() for value in values}
     members, rejected = all_members(observations)
-    rows, taken, left_out = [], {}, {}
+    told = {file: found.groupdict() for file in members if (found := pattern.search(file))}
+    ids = object_ids(told, lambda file: file_stem(told[file].get("id") or file))
+    rows, taken = [], {}
     for file in tqdm(sorted(members), desc="reading cut-outs", unit="file"):
-        told = pattern.search(file)
-        if told is None:
-            folder = str(PurePosixPath(file).parent)
-            left_out[folder] = left_out.get(folder, 0) + 1
-            continue
         try:
-            row = _told_by_name(file, told.groupdict(), class_of)
+            if file not in told:
+                raise UnusableError("left out by file_pattern", pattern.pattern)
+            row = {"id": ids[file]} | _told_by_name(told[file], class_of)
             content = load_bytes(members[file])
             cut_out = read_cut_out(file, content)
             if row["id"] in taken:
@@ -116,14 +117,7 @@ def ingest_cut_outs(
         if np.isnan(row["ra"]):
             row |= {"ra": cut_out.ra, "dec": cut_out.dec}
         rows.append(row)
-    for folder, number in sorted(left_out.items()):
-        words = f"{number} files do not match {ingestion.file_pattern}"
-        rejected.append((f"{folder}/", "left out by file_pattern", words))
-    refused = pd.DataFrame(rejected, columns=list(REJECTION_COLUMNS))
-    if not rows:
-        reasons = refused["reason"].value_counts().to_dict()
-        msg = f"none of {len(members)} files holds a usable cut-out: {reasons or 'no observations'}"
-        raise ValueError(msg)
+    refused = tabulate_rejections(rejected, len(rows), "a usable cut-out")
     if table is not None:
         _tell_by_table(rows, table, class_of, ingestion)
     sources = pd.DataFrame(rows, columns=list(SOURCE_COLUMNS))
@@ -142,10 +136,9 @@ def _labels(labels, parameters):
     return labels_by_id(labels, parameters.id_column, needed[:1])
 
 
-def _told_by_name(file, told, class_of):
+def _told_by_name(told, class_of):
     """What the file's name says of the source."""
-    identifier = told.get("id") or PurePosixPath(file).name
-    row = {"id": identifier, "class": "", "role": "", "ra": np.nan, "dec": np.nan}
+    row = {"class": "", "role": "", "ra": np.nan, "dec": np.nan}
     row |= {"bending_angle": np.nan, "label_source": "no label"}
     row["catalogue"] = told.get("catalogue") or ""
     if told.get("class"):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
+from skyloom.archives.downloads import as_path
 from skyloom.archives.lamost import download_spectra, split_catalogue
 from skyloom.pipelines.stellar_spectra.parameters import ArchiveParameters, CatalogueParameters
 
@@ -19,7 +18,7 @@ def split_and_sample(sources: str, folder: str, catalogue: CatalogueParameters) 
         ``class``, ``n`` and ``n_sampled``, a row for each class and for each reason why rows have
         none.
     """
-    return split_catalogue(Path(sources), Path(folder), **catalogue.model_dump())
+    return split_catalogue(as_path(sources), as_path(folder), **catalogue.model_dump())
 
 
 def fetch_spectra(source_list: str, folder: str, archive: ArchiveParameters) -> pd.DataFrame:
@@ -39,4 +38,4 @@ def fetch_spectra(source_list: str, folder: str, archive: ArchiveParameters) -> 
     if not ids:
         msg = "the list names no observation: an id a line expected"
         raise ValueError(msg)
-    return download_spectra(ids, Path(folder), **archive.model_dump())
+    return download_spectra(ids, as_path(folder), **archive.model_dump())

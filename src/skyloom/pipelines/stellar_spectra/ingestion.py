@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from skyloom.evaluation.splits import same_objects
+from skyloom.evaluation.splits import names_in_one_place, same_objects
 from skyloom.learning.fitting import TrainingParameters
 from skyloom.pipelines.stellar_spectra.parameters import (
     AugmentationParameters,
@@ -24,7 +24,8 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     Sweep,
     SweepsParameters,
 )
-from skyloom.raw_files import REJECTION_COLUMNS, UnusableError, file_stem, load_bytes
+from skyloom.raw_files import UnusableError, load_bytes, tabulate_rejections
+from skyloom.raw_files.names import file_stem, names_an_object, object_ids
 from skyloom.spectra.optical.preparation import stack_spectra
 from skyloom.spectra.optical.readers import read_spectrum
 from skyloom.spectra.optical.spectral_types import parse_spectral_type
@@ -37,6 +38,9 @@ STAR_TABLE_COLUMNS = (
 logger = logging.getLogger(__name__)
 
 _CHUNK = 256
+# Barnard's star, which moves fastest, takes eleven years for as much, 61 Cygni 23; members of a
+# cluster that bear its name are further apart. arcsec
+_NAME_RADIUS = 120.0
 _SPECTRA = (".fits", ".fit", ".gz")  # what else has text may be a table
 
 
@@ -77,16 +81,19 @@ def ingest_spectra(
 
     Raises
     ------
+    skyloom.raw_files.NothingUsableError
+        If no spectrum was read.
     ValueError
-        If no spectrum was read, or the label table is none of stars.
+        If the label table is none of stars.
     """
     spectra, tables = _sort_out(observations, labels)
+    ids = object_ids(spectra)
     rows, rejected, taken = [], [], {}
     for file in tqdm(spectra, desc="reading spectra", unit="file"):
         try:
             content = load_bytes(observations[file])
             spectrum = read_spectrum(file, content)
-            row = _row(file, content, spectrum, tables)
+            row = {"id": ids[file]} | _row(file, content, spectrum, tables)
             if row["id"] in taken:
                 raise UnusableError("duplicate id", f"{row['id']}, as {taken[row['id']]}")
         except UnusableError as error:
@@ -94,18 +101,11 @@ def ingest_spectra(
             continue
         taken[row["id"]] = file
         rows.append(row)
-    refused = pd.DataFrame(rejected, columns=list(REJECTION_COLUMNS))
-    if not rows:
-        reasons = refused["reason"].value_counts().to_dict()
-        msg = (
-            f"none of {len(observations)} files holds a usable spectrum: "
-            f"{reasons or 'no observations'}"
-        )
-        raise ValueError(msg)
+    refused = tabulate_rejections(rejected, len(rows), "a usable spectrum")
     stars = pd.DataFrame(rows)
     group = same_objects(
-        stars["ra"], stars["dec"], ingestion.duplicate_radius,
-        stars["name"].map(star_name), stars["sha256"],
+        stars["ra"], stars["dec"], ingestion.duplicate_radius, _names_that_link(stars),
+        stars["sha256"],
     )  # fmt: skip
     stars["group"] = stars["id"].to_numpy()[group]
     _judge(stars, ingestion)
@@ -117,6 +117,22 @@ def ingest_spectra(
             sum(map(len, tables)), tables[0].index[0], stars["id"].iloc[0],
         )  # fmt: skip
     return stars[list(STAR_TABLE_COLUMNS)], _read_when_saved(stars, observations), refused
+
+
+def _names_that_link(stars):
+    """Names by which spectra are of one star; empty where a name is none, or that of many."""
+    names = stars["name"].map(star_name)
+    one = names_in_one_place(names, stars["ra"], stars["dec"], _NAME_RADIUS)
+    one &= stars["name"].map(names_an_object)
+    shared = names[~one & (names != "")].value_counts()
+    shared = shared[shared > 1]
+    if len(shared):
+        logger.warning(
+            "%d names are not taken for those of one star, as they are no names, or positions of "
+            "their spectra are more than %g arcmin off: %s", len(shared), _NAME_RADIUS / 60,
+            ", ".join(f"{name!r} ({number} spectra)" for name, number in shared[:5].items()),
+        )  # fmt: skip
+    return names.where(one, "")
 
 
 _one_at_a_time = threading.Lock()  # threads would mix up the warnings by which files are judged
@@ -178,7 +194,7 @@ def _row(file, content, read, tables):
     """What the file and the tables say of a spectrum."""
     stem = file_stem(file)
     row = {
-        "id": stem, "file": file, "sha256": hashlib.sha256(content).hexdigest(),
+        "file": file, "sha256": hashlib.sha256(content).hexdigest(),
         "survey": file.partition("/")[0] if "/" in file else read.layout, "layout": read.layout,
         "name": _star(read, stem), "spectral_type": read.spectral_type,
         "velocity": read.radial_velocity, "ra": read.ra, "dec": read.dec, "snr": read.snr,

@@ -23,6 +23,7 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     IngestionParameters,
     PredictionParameters,
 )
+from skyloom.spectra.optical.spectral_types import UNDECIDED
 
 _CHUNK = 256
 
@@ -36,11 +37,12 @@ def ingest_unlabelled_spectra(
     -------
     stars, spectra, rejected
         From `skyloom.pipelines.stellar_spectra.ingestion.ingest_spectra`; in the first ``reason``
-        and ``value`` tell only of the spectra, not of their classes, unless that is no star's.
+        and ``value`` do not tell that a class is unknown, only that it is none of the seven (a
+        white dwarf, say).
     """
     stars, spectra, rejected = ingest_spectra(observations, pd.DataFrame(), ingestion)
-    of_class = (stars["class"] == "") & ~stars["reason"].isin(["duplicate", "no star"])
-    stars.loc[of_class, ["reason", "value"]] = ""
+    unknown = stars["reason"].isin(UNDECIDED)
+    stars.loc[unknown, ["reason", "value"]] = ""
     faint = (stars["reason"] == "") & (stars["snr"] < ingestion.min_snr)
     stars.loc[faint, "reason"] = "too noisy"
     stars.loc[faint, "value"] = stars["snr"].map("S/N {:.1f}".format)
@@ -59,10 +61,12 @@ def classify_spectra(
     -------
     table : pandas.DataFrame
         ``id``, ``file``, ``class``, ``probability_<class>`` (in the population),
-        ``spectral_type`` (what the file or a table says, where one does), ``unlike_training`` (further from the training sample than
-        99 % of it), ``distance_from_training`` (missing where no line can tell) and ``warning``:
-        what a sample for training would not have had. Spectra that cannot be prepared have no
-        class.
+        ``spectral_type`` (what the file or a table says, where one does), ``unlike_training``
+        (further from the training sample than 99 % of it, by the lines that are measured),
+        ``distance_from_training`` (missing where no line can tell), ``not_covered`` (lines that
+        the spectrum does not cover or that are masked, of those by which it is compared) and
+        ``warning``: what a sample for training would not have had. Spectra that cannot be prepared
+        have no class.
     sheets : iterator of matplotlib.figure.Figure
         Pages of spectra with their classes.
     population : dict
@@ -87,9 +91,10 @@ def classify_spectra(
     trained, shares = shares_in_population(prediction.population, probability, description)
     probability = reweight(probability, trained, shares)
     best = np.nan_to_num(probability, nan=-1.0).argmax(axis=1)
-    distance = np.full(len(stars), np.nan)
-    if description["sample"] is not None:
-        distance = distance_from_sample(likeness_features(lines), description["sample"])
+    distance, sample = np.full(len(stars), np.nan), description["sample"]
+    likeness = likeness_features(lines)[[] if sample is None else sample["features"]]
+    if sample is not None:
+        distance = distance_from_sample(likeness, sample)
     table = stars[["id", "file"]].copy()
     table["class"] = np.where(usable, np.array(names, object)[best], "")
     for k, name in enumerate(names):
@@ -97,9 +102,11 @@ def classify_spectra(
     table["spectral_type"] = stars["spectral_type"]
     table["unlike_training"] = distance > 1
     table["distance_from_training"] = distance
-    why = [" ".join(error) if error else "" for error in errors]
+    missing = likeness.isna().to_numpy()
+    table["not_covered"] = [", ".join(likeness.columns[row]) for row in missing]
+    why = pd.Series([": ".join(error) if error else "" for error in errors], stars.index)
     doubts = stars["reason"] + np.where(stars["value"] != "", ": " + stars["value"].astype(str), "")
-    table["warning"] = np.where(usable, doubts, why)
+    table["warning"] = why + np.where((why != "") & (doubts != ""), "; ", "") + doubts
     captions = [
         f"{name}: {label or 'none'}"
         for name, label in zip(table["id"], table["class"], strict=True)

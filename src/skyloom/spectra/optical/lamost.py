@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skyloom.raw_files import RawFile, Reader, UnusableError, file_stem
+from skyloom.raw_files import RawFile, Reader, UnusableError
+from skyloom.raw_files.names import file_stem
 from skyloom.spectra.constants import SPEED_OF_LIGHT
 from skyloom.spectra.optical.spectrum import (
     WAVELENGTHS,

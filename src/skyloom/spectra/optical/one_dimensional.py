@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skyloom.raw_files import RawFile, Reader, UnusableError, file_stem
+from skyloom.raw_files import RawFile, Reader, UnusableError
+from skyloom.raw_files.names import file_stem
 from skyloom.spectra.optical.spectrum import OpticalSpectrum, checked, header_number
 
 if TYPE_CHECKING:

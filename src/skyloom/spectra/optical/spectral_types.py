@@ -23,6 +23,13 @@ _OTHERS = {
     "brown dwarf": r"[LTY]\d.*",
     "no star": r"(?i:galaxy|qso|quasar|agn).*",
 }
+UNDECIDED = frozenset(
+    {
+        "no class", "not understood", "O or B", "between two classes",
+        "stage of evolution, no class", "luminosity, no class",
+    }
+)  # fmt: skip
+"""Reasons that leave it open which of the seven a star is; by the others it is none of them."""
 _OTHER = [(re.compile(pattern), reason) for reason, pattern in _OTHERS.items()]
 _TYPE = re.compile(r"(usd|esd|sd|d|g)?:?([OBAFGKM])(\d(?:\.\d+)?)?(.*)")
 _SECOND = re.compile(r"([/+-])\s*(?:sd|d|g)?([OBAFGKMDLTW])(?=[\d:.\sABCIV]|$)")

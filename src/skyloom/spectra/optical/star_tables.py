@@ -8,7 +8,7 @@ import re
 
 import pandas as pd
 
-from skyloom.raw_files import file_stem
+from skyloom.raw_files.names import file_stem
 
 STAR_COLUMNS = ("name", "file", "type", "velocity", "ra", "dec", "snr")
 """Columns of what a catalogue says of a star: velocity in km/s, position in deg."""

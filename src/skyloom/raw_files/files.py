@@ -5,13 +5,10 @@ from __future__ import annotations
 import functools
 import gzip
 import io
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-
-REJECTION_COLUMNS = ("file", "reason", "value")
 
 
 class UnusableError(ValueError):
@@ -77,21 +74,6 @@ class RawFile:
         return next((hdu for hdu in self.hdus if hdu.is_image and hdu.data is not None), None)
 
 
-def file_stem(name: str) -> str:
-    """What a file is called, without folder and endings.
-
-    Parameters
-    ----------
-    name : str
-        Path of a file, or an observation id.
-
-    Returns
-    -------
-    str
-    """
-    return re.sub(r"\.(fits?|csv|txt)(\.gz)?$", "", str(name).strip().rpartition("/")[2])
-
-
 def load_bytes(read: Callable[[], bytes]) -> bytes:
     """Bytes of a file; one that cannot be opened is rejected as a damaged one is.
 
@@ -111,6 +93,8 @@ def load_bytes(read: Callable[[], bytes]) -> bytes:
     """
     try:
         return read()
+    except UnusableError:
+        raise
     except Exception as error:
         # Each file system has its own exceptions.
         raise UnusableError("unreadable", f"{type(error).__name__}: {error}") from error
