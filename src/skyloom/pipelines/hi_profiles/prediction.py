@@ -53,9 +53,9 @@ def classify_profiles(
     -------
     table : pandas.DataFrame
         ``id``, ``file``, ``class`` (name), ``class_value`` (number in the label table that it was
-        trained on), ``probability_<class>`` (calibrated, in the population), ``unlike_training`` and
-        ``distance_from_training`` (1 is the limit), S/N, W50, W20, the asymmetry indices with
-        errors, and ``not_classified`` (why not; empty otherwise).
+        trained on), ``probability_<class>`` (calibrated, in the population),
+        ``unlike_training`` and ``distance_from_training`` (1 is the limit), S/N, W50, W20, the
+        asymmetry indices with errors, and ``not_classified`` (why not; empty otherwise).
     figure : matplotlib.figure.Figure
         What the network looks at in the first galaxies; its probabilities are those of the
         training.
