@@ -116,7 +116,8 @@ def shares_in_population(
     """
     names = description["class_names"]
     if population is None:
-        # Classifiers of an earlier version do not say it, and nothing is to be changed.
+        # Classifiers of an earlier version do not say it. Unless told otherwise they weighed
+        # classes alike.
         trained = np.array(description.get("trained_shares", np.full(len(names), 1 / len(names))))
         return trained, trained
     if "trained_shares" not in description:
