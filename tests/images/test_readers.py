@@ -88,6 +88,68 @@ def test_what_was_not_observed_stays_so():
     assert np.isnan(read_cut_out("a.fits", as_bytes(hdu)).image[:, :5]).all()
 
 
+@pytest.mark.parametrize("fill", [1e34, -np.inf, -999.0, 9999.0])
+def test_numbers_that_stand_for_none_are_none(fill):
+    hdu = to_hdu(TRUTH.iloc[0], IMAGE)
+    hdu.data[:, :5] = fill
+    read = read_cut_out("a.fits", as_bytes(hdu)).image
+    assert np.isnan(read[:, :5]).all()
+    assert np.isfinite(read[:, 5:]).all()
+
+
+def test_blank_whole_numbers_are_none():
+    counts = np.arange(900, dtype=np.int16).reshape(30, 30)
+    counts[:3] = -32768
+    hdu = fits.PrimaryHDU(counts)
+    hdu.header["BLANK"] = -32768
+    read = read_cut_out("a.fits", as_bytes(hdu)).image
+    assert np.isnan(read[:3]).all()
+    assert read[3, 1] == 91_000  # mJy/beam
+
+
+@pytest.mark.parametrize("missing", ["CRVAL1", "CRVAL2", "CDELT1", "CDELT2"])
+def test_a_wcs_without_a_value_or_a_step_tells_neither_scale_nor_position(missing):
+    read = read_cut_out("a.fits", cut_out(**{missing: None}))
+    assert np.isnan([read.pixel_scale, read.ra, read.dec]).all()
+
+
+def test_a_matrix_stands_in_place_of_the_steps():
+    header = {"CDELT1": None, "CDELT2": None}
+    header |= {"CD1_1": 0.0, "CD1_2": 5e-4, "CD2_1": 5e-4, "CD2_2": 0.0}  # turned by 90 degrees
+    read = read_cut_out("a.fits", cut_out(**header))
+    assert read.pixel_scale == pytest.approx(1.8)
+    assert (read.ra, read.dec) == pytest.approx((180, 30), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"CRVAL1": "180.0", "CRVAL2": " 30.0 ", "CDELT1": "-5.0D-04", "CDELT2": "5.0E-04"},
+        {"CRVAL1": "12:00:00.0", "CRVAL2": "+30:00:00"},
+    ],
+)
+def test_numbers_written_as_text_are_numbers(header):
+    read = read_cut_out("a.fits", cut_out(**header))
+    assert read.pixel_scale == pytest.approx(1.8)
+    assert (read.ra, read.dec) == pytest.approx((180, 30), abs=1e-3)
+
+
+def test_an_extension_inherits_the_axes_of_the_primary_as_a_whole():
+    whole = to_hdu(TRUTH.iloc[0], IMAGE)
+    primary, bare = fits.PrimaryHDU(header=whole.header), fits.ImageHDU(IMAGE * 1000)
+    primary.header["BUNIT"] = "mJy/beam"
+    stream = io.BytesIO()
+    fits.HDUList([primary, bare]).writeto(stream)
+    read = read_cut_out("a.fits", stream.getvalue())
+    assert (read.ra, read.dec, read.pixel_scale) == pytest.approx((180, 30, 1.8), abs=1e-3)
+    np.testing.assert_allclose(read.image, IMAGE * 1000, rtol=1e-5, atol=1e-3)
+
+    bare.header.update({"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CRVAL1": 10.0})
+    stream = io.BytesIO()
+    fits.HDUList([primary, bare]).writeto(stream)
+    assert np.isnan(read_cut_out("a.fits", stream.getvalue()).ra)
+
+
 def test_a_file_without_wcs_has_no_position():
     read = read_cut_out("a.fits", as_bytes(fits.PrimaryHDU(IMAGE)))
     assert np.isnan([read.pixel_scale, read.ra, read.dec]).all()
@@ -120,15 +182,16 @@ def test_a_picture_may_have_16_bits_or_be_a_jpeg():
     [
         (b"", "empty file", "0 bytes"),
         (b"<html>Service unavailable</html>", "not FITS and not a picture", "<html>Service un"),
-        (cut_out(BUNIT="K"), "wrong units", "'K', expected Jy/beam"),
+        (cut_out(BUNIT="K"), "wrong units", "'K' is a temperature, expected mJy / beam"),
         (cut_out(CTYPE2="RA---TAN"), "wrong WCS", ""),
+        (cut_out(CRVAL2=127.0), "impossible position", "CRVAL2 127"),
         (cut_out()[:4000], "truncated", ""),
         (picture(COUNTS)[:200], "unreadable", "OSError"),
         (as_bytes(fits.PrimaryHDU(np.zeros((3, 9, 9)))), "not a single image", "(3, 9, 9)"),
         (as_bytes(fits.PrimaryHDU(np.zeros((1, 9)))), "not a single image", "(1, 9)"),
         (as_bytes(fits.PrimaryHDU(np.zeros((9, 9)))), "empty image", "all pixels 0"),
         (as_bytes(fits.PrimaryHDU(np.full((9, 9), np.nan))), "empty image", "no finite pixel"),
-        (as_bytes(fits.PrimaryHDU()), "FITS without an image", "SIMPLE"),
+        (as_bytes(fits.PrimaryHDU()), "FITS without an image", "no data"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(content, reason, value):
@@ -207,14 +270,23 @@ def test_an_archive_is_opened_to_its_files():
     assert read_cut_out("two", members["a.zip/two"]()).layout == "FITS"
 
 
-@pytest.mark.parametrize("last", [(), (1,)])
-def test_a_stack_is_opened_to_its_images(last):
-    images = np.random.default_rng(0).random((3, 20, 24, *last)).astype(np.float32)
+@pytest.mark.parametrize("shape", [(3, 20, 24), (3, 20, 24, 1), (3, 1, 20, 24)])
+def test_a_stack_is_opened_to_its_images(shape):
+    images = np.random.default_rng(0).random(shape).astype(np.float32)
     members = members_of("folder/stack.npy", lambda: stack(images))
     assert list(members) == [f"folder/stack.npy/stack_{k}" for k in range(3)]
     found = read_cut_out("stack_1", members["folder/stack.npy/stack_1"]())
     assert (found.layout, found.unit) == ("npy", "counts")
     np.testing.assert_array_equal(found.image, images.reshape(3, 20, 24)[1])
+
+
+def test_an_array_may_be_one_image():
+    image = np.random.default_rng(0).random((20, 24))
+    image[:4] = -999
+    assert members_of("a.npy", lambda: stack(image)) is None
+    read = read_cut_out("a.npy", stack(image)).image
+    assert np.isnan(read[:4]).all()
+    np.testing.assert_allclose(read[4:], image[4:], rtol=1e-6)
 
 
 def test_other_files_are_not_even_read():
@@ -229,6 +301,7 @@ def test_other_files_are_not_even_read():
         ("a.npy", b"no array", "unreadable"),
         ("a.npy", stack(np.ones((2, 3, 4)))[:90], "unreadable"),
         ("a.npy", stack(np.ones(5)), "not a stack of images"),
+        ("a.npy", stack(np.ones((2, 9, 9, 3))), "not a stack of images"),
         ("a.npy", stack(np.array([{}])), "unreadable"),
     ],
 )

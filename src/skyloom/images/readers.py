@@ -15,7 +15,10 @@ import numpy as np
 
 from skyloom.images.cutouts import cut
 from skyloom.raw_files import RawFile, Reader, UnusableError, load_bytes, read_file
+from skyloom.raw_files.headers import celestial_wcs, header_text
+from skyloom.raw_files.missing import without_missing
 from skyloom.raw_files.names import is_of_user
+from skyloom.raw_files.units import unit_factor
 
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff")
 
@@ -52,35 +55,24 @@ def _is_image(file: RawFile) -> bool:
 
 def _read_fits(file: RawFile) -> CutOut:
     """A plane in Jy/beam with a celestial WCS; axes of one pixel (frequency ...) are dropped."""
-    hdu = file.image_hdu
-    image = np.squeeze(hdu.data)
+    shape, header = file.image_hdu.data.shape, file.image_header
+    image = np.squeeze(without_missing(file.image_hdu.data))
     if image.ndim != 2:
-        raise UnusableError("not a single image", f"shape {hdu.data.shape}")
-    image = image * _factor(str(hdu.header.get("BUNIT", "")).strip())
+        raise UnusableError("not a single image", f"shape {shape}")
+    # Where no unit is stated it is that of FIRST.
+    image = image * unit_factor(header_text(header, "BUNIT") or "Jy / beam", "mJy / beam")
     image = _checked(image.astype(np.float32))
-    return CutOut(image, "mJy/beam", "FITS", *_place(hdu.header, image.shape))
-
-
-def _factor(unit):
-    """Factor from a unit of brightness to mJy/beam; FIRST's own where none is stated."""
-    from astropy import units as u
-
-    spelled = {"": "Jy / beam", "jy/beam": "Jy / beam", "mjy/beam": "mJy / beam"}
-    try:
-        return u.Unit(spelled.get(unit.lower().replace(" ", ""), unit)).to("mJy / beam")
-    except (ValueError, TypeError, u.UnitConversionError) as error:
-        raise UnusableError("wrong units", f"{unit!r}, expected Jy/beam") from error
+    return CutOut(image, "mJy/beam", "FITS", *_place(header, image.shape))
 
 
 def _place(header, shape):
     """Pixel scale (arcsec), right ascension and declination of the middle (deg)."""
-    from astropy.wcs import WCS
     from astropy.wcs.utils import proj_plane_pixel_scales
 
+    wcs = celestial_wcs(header)
+    if wcs is None:
+        return np.nan, np.nan, np.nan
     try:
-        wcs = WCS(header).celestial
-        if not wcs.has_celestial:
-            return np.nan, np.nan, np.nan
         middle = wcs.pixel_to_world((shape[1] - 1) / 2, (shape[0] - 1) / 2).icrs
         scale = float(np.mean(proj_plane_pixel_scales(wcs))) * 3600
     except Exception as error:
@@ -107,11 +99,11 @@ def _is_array(file: RawFile) -> bool:
 
 
 def _read_array(file: RawFile) -> CutOut:
-    """An image of a stack; see `members_of`."""
+    """An image, alone or of a stack; see `members_of`."""
     image = np.lib.format.read_array(io.BytesIO(file.content), allow_pickle=False)
     if image.ndim != 2 or image.dtype.kind not in "fiu":
         raise UnusableError("not a single image", f"{image.dtype} {image.shape}")
-    return CutOut(_checked(image.astype(np.float32)), "counts", "npy")
+    return CutOut(_checked(without_missing(image).astype(np.float32)), "counts", "npy")
 
 
 def _checked(image):
@@ -170,7 +162,8 @@ def members_of(name: str, load: Callable[[], bytes]) -> dict[str, Callable[[], b
     -------
     dict of str to callable, or None
         Bytes of the members by ``name/member``, the images of a stack ``image.npy`` of shape
-        (n, height, width) or (n, height, width, 1) as ``image_0`` ...; None of any other file.
+        (n, height, width), (n, height, width, 1) or (n, 1, height, width) as ``image_0`` ...; None
+        of any other file, and of an array that is one image of shape (height, width).
 
     Raises
     ------
@@ -189,10 +182,13 @@ def members_of(name: str, load: Callable[[], bytes]) -> dict[str, Callable[[], b
             stack = np.lib.format.read_array(io.BytesIO(load_bytes(load)), allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
             raise UnusableError("unreadable", f"{type(error).__name__}: {error}") from error
-        if stack.ndim == 4 and stack.shape[3] == 1:
-            stack = stack[..., 0]
+        if stack.ndim == 2:
+            return None
+        if stack.ndim == 4 and 1 in (stack.shape[1], stack.shape[3]):
+            stack = stack.squeeze(1 if stack.shape[1] == 1 else 3)
         if stack.ndim != 3:
-            raise UnusableError("not a stack of images", f"shape {stack.shape}")
+            sought = "(n, height, width), with one channel last or second, or (height, width)"
+            raise UnusableError("not a stack of images", f"shape {stack.shape}, sought {sought}")
         stem = PurePosixPath(name).stem
         return {
             f"{name}/{stem}_{k}": functools.partial(_as_file, stack, k) for k in range(len(stack))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
 import functools
 import gzip
 import io
+import lzma
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+_BLOCK = 2880  # bytes, of FITS
+_AXIS_CARD = re.compile(r"(CTYPE|CRVAL|CRPIX|CDELT|CROTA|CUNIT)\d$|(CD|PC)\d_\d$")
 
 
 class UnusableError(ValueError):
@@ -51,19 +57,24 @@ class RawFile:
         """
         from astropy.io import fits
 
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                hdus = fits.open(io.BytesIO(self.content), memmap=False, lazy_load_hdus=False)
-                for hdu in hdus:
+        size = len(self.content)
+        # Many programs leave out the zeros that fill the last block: nothing is lost without them.
+        padded = self.content + bytes(-size % _BLOCK)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what is truncated, which is checked here
+                hdus = fits.open(io.BytesIO(padded), memmap=False, lazy_load_hdus=False)
+                for number, hdu in enumerate(hdus):
+                    needed = hdu.fileinfo()["datLoc"] + hdu.size
+                    if needed > size:
+                        what = f"{size} bytes of at least {needed}, in HDU {number}"
+                        raise UnusableError("truncated", what)
                     _ = hdu.data
-            except Exception as error:
-                # astropy raises many kinds of exception on damaged bytes.
-                reason = "truncated" if len(self.content) % 2880 else "damaged FITS"
-                raise UnusableError(reason, f"{type(error).__name__}: {error}") from error
-        for warning in caught:
-            if "truncated" in str(warning.message):
-                raise UnusableError("truncated", f"{len(self.content)} bytes")
+        except UnusableError:
+            raise
+        except Exception as error:
+            # astropy raises many kinds of exception on damaged bytes.
+            raise UnusableError("damaged FITS", f"{type(error).__name__}: {error}") from error
         return hdus
 
     @property
@@ -72,6 +83,27 @@ class RawFile:
         if not self.is_fits:
             return None
         return next((hdu for hdu in self.hdus if hdu.is_image and hdu.data is not None), None)
+
+    @functools.cached_property
+    def image_header(self):
+        """Header of `image_hdu`, with what an extension inherits of the primary one.
+
+        Raises
+        ------
+        AttributeError
+            If there is no image.
+        """
+        own, primary = self.image_hdu.header, self.hdus[0].header
+        if own is primary:
+            return own
+        # Axes are inherited as a whole: a step beside another's reference would be nobody's.
+        axes = any(_AXIS_CARD.match(name) for name in own)
+        inherited = primary.copy(strip=True)
+        for name in list(inherited):
+            if axes and _AXIS_CARD.match(name):
+                inherited.remove(name, ignore_missing=True, remove_all=True)
+        inherited.update(own)
+        return inherited
 
 
 def load_bytes(read: Callable[[], bytes]) -> bytes:
@@ -142,11 +174,10 @@ def read_file(
         If no reader can read the bytes; no other exception leaves this function, whatever the
         bytes are.
     """
-    if not content:
-        raise UnusableError("empty file", "0 bytes")
     try:
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
+        content = unpacked(content)
+        if not content:
+            raise UnusableError("empty file", "0 bytes")
         file = as_file(name, content)
         with warnings.catch_warnings():
             # Damaged bytes make libraries warn; what is wrong is checked by the readers.
@@ -161,4 +192,81 @@ def read_file(
         raise UnusableError("unreadable", f"{type(error).__name__}: {error}") from error
     fits, other = expected
     kind = f"FITS without {fits}" if file.is_fits else f"not FITS and not {other}"
-    raise UnusableError(kind, repr(content[:16]))
+    raise UnusableError(kind, contents_of(file))
+
+
+def unpacked(content: bytes) -> bytes:
+    """Bytes of a file, without the compression that it may have.
+
+    Parameters
+    ----------
+    content : bytes
+        As they are, or compressed by gzip, bzip2 or xz.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    OSError, EOFError, lzma.LZMAError
+        If the compressed bytes are damaged.
+    UnusableError
+        If they are compressed in a way that cannot be undone here.
+    """
+    for mark, module in ((b"\x1f\x8b", gzip), (b"BZh", bz2), (b"\xfd7zXZ\x00", lzma)):
+        if content.startswith(mark):
+            return module.decompress(content)
+    if content.startswith(b"\x1f\x9d"):
+        raise UnusableError("compressed by compress (.Z)", "unpack it, or compress it by gzip")
+    return content
+
+
+# What files begin with that some have for observations.
+_MARKS = {
+    b"\x93NUMPY": "an npy array", b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture",
+    b"PK\x03\x04": "a ZIP archive or an Excel file", b"\x89HDF": "an HDF5 file",
+    b"%PDF": "a PDF document", b"II*\x00": "a TIFF picture", b"MM\x00*": "a TIFF picture",
+    b"GIF8": "a GIF picture", b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a RAR archive",
+}  # fmt: skip
+
+
+def contents_of(file: RawFile) -> str:
+    r"""What is in a file, in words.
+
+    Parameters
+    ----------
+    file : RawFile
+        Unpacked.
+
+    Returns
+    -------
+    str
+        Shapes and columns of FITS, the kind of other files, the beginning of text.
+
+    Examples
+    --------
+    >>> contents_of(RawFile("a", b"Dear colleague,\nplease"))
+    "text that begins 'Dear colleague,'"
+    """
+    if file.is_fits:
+        return "; ".join(_hdu_in_words(hdu) for hdu in list(file.hdus)[:4])
+    for mark, words in _MARKS.items():
+        if file.content.startswith(mark):
+            return words
+    from skyloom.raw_files.text import decode
+
+    try:
+        first = decode(file.content).strip().partition("\n")[0][:60]
+    except UnusableError:
+        return f"bytes that begin {file.content[:16]!r}"
+    return f"text that begins {first!r}"
+
+
+def _hdu_in_words(hdu):
+    if hdu.data is None:
+        return "no data"
+    if hdu.is_image:
+        return f"an image of shape {hdu.data.shape}"
+    names = ", ".join(hdu.columns.names[:12])
+    return f"a table of {len(hdu.data)} rows with columns {names}"

@@ -100,6 +100,27 @@ def names_an_object(name: str) -> bool:
     return not (set(words) <= _NO_NAMES or "".join(words) in _NO_NAMES)
 
 
+def object_name(name: str) -> str:
+    """Name of an object as every catalogue would write it.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``HD 2857``, ``HD002857`` or ``hd2857``.
+
+    Returns
+    -------
+    str
+        Upper case, without blanks and leading zeros of numbers.
+
+    Examples
+    --------
+    >>> object_name("HD 002857") == object_name("hd2857")
+    True
+    """
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"[\s_]+", "", name.upper()))
+
+
 def object_ids(files: Iterable[str], name_of: Callable[[str], str] = file_stem) -> dict[str, str]:
     """Ids of the objects in files: their names, with the folder where names restart in each.
 

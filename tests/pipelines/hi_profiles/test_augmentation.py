@@ -44,6 +44,8 @@ def tables(n, *, labels=None, ln_ratio=None, error=0.01):
         {
             "id": ids,
             "sha256": [f"sha {i}" for i in ids],
+            "object": "",
+            "line_centre": 1000.0 * np.arange(n),
             "class": values,
             "class_value": values,
             "label_source": ["label table" if known else "no label table"] * n,
@@ -119,6 +121,14 @@ def test_identical_files_are_one_galaxy_also_when_a_class_is_counted():
     assert table["used"].all()
     profiles.loc[[7], "sha256"] = "the same"
     assert not choose(profiles, fits, asymmetry).loc[5:, "used"].any()
+
+
+def test_files_that_name_the_same_galaxy_are_one_unless_their_velocities_differ():
+    profiles, fits, asymmetry = tables(9, labels=[0, 1, 0] * 3)
+    profiles.loc[:, "line_centre"] = [5000.0, 5040.0, 900.0, 8000.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    profiles.loc[:, "object"] = ["UGC 7", "ugc007", "AGC 1", "AGC 1", "", None, "test", "test", "9"]
+    group = choose(profiles, fits, asymmetry)["group"]
+    assert group.tolist() == ["g00", "g00", "g02", "g03", "g04", "g05", "g06", "g07", "g08"]
 
 
 def test_nothing_usable_is_a_table_and_not_a_crash():

@@ -94,6 +94,7 @@ class Sample:
                 "sha256": [f"{i:064x}" for i in range(n)],
                 "axis": "velocity",
                 "object": "",
+                "line_centre": 5000.0,
                 "snr": rng.uniform(10, 50, n),
                 "class": pd.array(truth if labelled else [pd.NA] * n, dtype="Int64"),
                 "class_value": pd.array(truth if labelled else [pd.NA] * n, dtype="Int64"),

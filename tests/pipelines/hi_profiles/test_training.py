@@ -524,6 +524,8 @@ def tables(n=24, values=(0, 2)):
         {
             "id": ids,
             "sha256": ids,
+            "object": "",
+            "line_centre": 5000.0,
             "snr": rng.uniform(10, 50, n),
             "class": pd.array(np.arange(n) % len(values), dtype="Int64"),
             "class_value": labels,

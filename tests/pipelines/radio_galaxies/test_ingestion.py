@@ -263,6 +263,21 @@ def test_names_that_restart_in_each_folder_are_different_sources():
     assert rejected.empty
 
 
+def test_stacks_in_folders_of_their_classes_are_different_sources(root):
+    real = yaml.safe_load((root / "conf/real/radio_galaxies/parameters.yml").read_text())
+    stream = io.BytesIO()
+    np.save(stream, np.array(IMAGES[:2]))
+    names = ("FRI/images.npy", "FRII/images.npy", "images.npy")
+    sources, _, rejected = ingest_cut_outs(
+        files(**dict.fromkeys(names, stream.getvalue())),
+        NO_LABELS,
+        IngestionParameters(**real["radio_galaxies"]["ingestion"], size=40),
+    )
+    assert rejected.empty
+    assert sources["id"].is_unique
+    assert sources["class"].tolist() == ["FRI", "FRI", "FRII", "FRII", "", ""]
+
+
 def test_what_a_system_leaves_in_an_archive_is_nobodys_file():
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:

@@ -202,6 +202,229 @@ def test_two_columns_of_text_are_a_spectrum(text):
     assert (read.layout, read.identifier) == ("text", "star")
 
 
+# --- what files state, in every way in which they do ---------------------------------------------
+@pytest.mark.parametrize(
+    ("cards", "medium"),
+    [
+        ({"VACUUM": "F"}, "air"),
+        ({"VACUUM": "False"}, "air"),
+        ({"VACUUM": 0}, "air"),
+        ({"VACUUM": False, "CTYPE1": "WAVE"}, "air"),
+        ({"VACUUM": "T"}, "vacuum"),
+        ({"VACUUM": True}, "vacuum"),
+        ({"AIRORVAC": "vac"}, "vacuum"),
+        ({"AIRORVAC": "air", "CTYPE1": "WAVE"}, "air"),
+        ({"CTYPE1": "WAVE"}, "vacuum"),
+        ({"VACUUM": ""}, "air"),
+    ],
+    ids=str,
+)
+def test_air_or_vacuum_is_what_the_header_says(cards, medium):
+    assert read_spectrum("a.fits", one_dimensional(**cards)).medium == medium
+
+
+@pytest.mark.parametrize("word", ["F", "False", False, 0])
+def test_lamost_is_in_vacuum_unless_it_says_otherwise(word):
+    assert read_spectrum("a.fits", lamost(VACUUM=word)).medium == "air"
+    assert read_spectrum("a.fits", lamost(VACUUM=None)).medium == "vacuum"
+
+
+WAVELENGTH = 4000 + 2.0 * np.arange(300)
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [("ANGSTROMS", 1), ("ANGSTROM", 1), ("A", 1), ("AA", 1), ("NM", 10), ("micron", 1e4),
+     ("um", 1e4), ("Micrometers", 1e4), ("m", 1e10)],
+)  # fmt: skip
+def test_units_of_wavelengths_as_people_spell_them(unit, factor):
+    axis = {"CRVAL1": 4000 / factor, "CDELT1": 2 / factor}
+    iraf = {"CTYPE1": "LINEAR", "WAT1_001": f"wtype=linear label=Wavelength units={unit}"}
+    for cards in ({"CUNIT1": unit}, iraf):
+        read = read_spectrum("a.fits", one_dimensional(**axis, **cards))
+        np.testing.assert_allclose(read.wavelength, WAVELENGTH)
+
+
+def test_micrometres_are_no_logarithms():
+    read = read_spectrum("a.fits", one_dimensional(CRVAL1=3.6, CDELT1=1e-3, CUNIT1="um"))
+    assert read.wavelength[0] == pytest.approx(36000)
+
+
+def test_a_standard_axis_without_a_unit_is_in_metres_where_that_is_possible():
+    for axis in ({"CRVAL1": 4e-7, "CDELT1": 2e-10}, {}):
+        read = read_spectrum("a.fits", one_dimensional(CTYPE1="AWAV", **axis))
+        np.testing.assert_allclose(read.wavelength, WAVELENGTH)
+
+
+@pytest.mark.parametrize("cards", [{"CD1_1": 2.0}, {"CDELT1": 1.0, "CD1_1": 2.0}], ids=str)
+def test_the_step_is_that_of_the_matrix(cards):
+    hdu = fits.PrimaryHDU(np.linspace(1, 2, 300))
+    hdu.header.update({"CRVAL1": "4000.0", "CRPIX1": 1} | cards)
+    np.testing.assert_allclose(read_spectrum("a", as_bytes(hdu)).wavelength, WAVELENGTH)
+
+
+def test_descending_wavelengths_are_turned_with_all_that_belongs_to_them():
+    error = np.linspace(0.1, 0.2, 300)
+    rows = zip(WAVELENGTH[::-1], np.arange(300) + 1.0, error, strict=True)
+    text = "wave,flux,err\n" + "\n".join(f"{w},{f},{e}" for w, f, e in rows)
+    read = read_spectrum("a.csv", text.encode())
+    np.testing.assert_array_equal(read.wavelength, WAVELENGTH)
+    np.testing.assert_array_equal(read.flux, np.arange(300)[::-1] + 1.0)
+    np.testing.assert_allclose(read.inverse_variance, 1 / error[::-1] ** 2)
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec", "place"),
+    [
+        (3.5, -12.25, (3.5, -12.25)),
+        ("12:34:56.7", "-00:12:15", (188.73625, -0.2041667)),
+        ("12 34 56.7", "-00 12 15", (188.73625, -0.2041667)),
+        ("188.73625", "-0.2041667", (188.73625, -0.2041667)),
+        (-999.0, -999.0, (np.nan, np.nan)),
+        ("unknown", "", (np.nan, np.nan)),
+    ],
+)
+def test_positions_as_headers_have_them(ra, dec, place):
+    for content in (one_dimensional(RA=ra, DEC=dec), lamost(RA=ra, DEC=dec)):
+        read = read_spectrum("a.fits", content)
+        np.testing.assert_allclose((read.ra, read.dec), place, atol=1e-6)
+
+
+def test_a_declination_beyond_the_pole_is_refused():
+    for content in (one_dimensional(RA=10.0, DEC=127.0), lamost(RA=10.0, DEC=127.0)):
+        with pytest.raises(UnusableError, match=r"impossible position: DEC 127\.0"):
+            read_spectrum("a.fits", content)
+
+
+def test_stelib_alone_has_radians():
+    read = read_spectrum("a.fits", one_dimensional(RA=0.5, DEC=-0.25, STARIDEN="HD002857"))
+    assert (read.ra, read.dec) == pytest.approx(np.degrees([0.5, -0.25]))
+
+
+def columns_of(arrays, units=(), one_row=False, **header):
+    made = []
+    for (name, values), unit in zip(arrays.items(), [*units, *[None] * 9], strict=False):
+        kind, array = (f"{len(values)}D", [values]) if one_row else ("D", values)
+        made.append(fits.Column(name, kind, unit, array=array))
+    hdu = fits.BinTableHDU.from_columns(made)
+    hdu.header.update(header)
+    return as_bytes(fits.PrimaryHDU(), hdu)
+
+
+FLUXES = np.linspace(1, 2, 300)
+
+
+@pytest.mark.parametrize(
+    ("content", "medium", "error"),
+    [
+        (columns_of({"WAVELENGTH": WAVELENGTH, "FLUX": FLUXES}, ["ANGSTROMS", "FLAM"]), "air", 0),
+        (columns_of({"WAVELENGTH": WAVELENGTH, "FLUX": FLUXES}, DBTABLE="CRSPECTRUM"), "vacuum", 0),
+        (
+            columns_of(
+                {"WAVE": WAVELENGTH / 10, "FLUX": FLUXES, "ERR": FLUXES / 10}, ["nm"], one_row=True
+            ),
+            "air",
+            0.1,
+        ),
+        (
+            columns_of({"spectral_axis": WAVELENGTH / 1e4, "flux": FLUXES,
+                        "uncertainty": FLUXES / 10}, ["um"], TUCD1="em.wl"),
+            "vacuum",
+            0.1,
+        ),
+        (columns_of({"loglam": np.log10(WAVELENGTH), "flux": FLUXES}), "air", 0),
+    ],
+    ids=["CALSPEC-like", "CALSPEC", "ESO", "specutils", "logarithm"],
+)  # fmt: skip
+def test_tables_of_any_archive(content, medium, error):
+    read = read_spectrum("a.fits", content)
+    assert (read.layout, read.medium) == ("table", medium)
+    np.testing.assert_allclose(read.wavelength, WAVELENGTH)
+    np.testing.assert_allclose(read.flux, FLUXES)
+    expected = 1 / (error * FLUXES) ** 2 if error else np.full(300, np.nan)
+    np.testing.assert_allclose(read.inverse_variance, expected)
+
+
+def test_fluxes_per_frequency_become_those_per_wavelength():
+    arrays = {"wavelength": WAVELENGTH, "flux": FLUXES, "error": FLUXES / 20}
+    read = read_spectrum("a", columns_of(arrays, ["Angstrom", "Jy", "Jy"]))
+    slope = read.flux * WAVELENGTH**2 / FLUXES
+    np.testing.assert_allclose(slope, slope[0])
+    np.testing.assert_allclose(read.flux**2 * read.inverse_variance, 400)
+
+
+def test_early_sdss_has_errors_and_rows():
+    error = np.where(np.arange(300) == 7, 0, 0.5)
+    hdu = fits.PrimaryHDU(np.stack([FLUXES, FLUXES - 1, error, 0 * error, 0 * error]))
+    hdu.header.update({"TELESCOP": "SDSS 2.5-M", "COEFF0": 3.6, "COEFF1": 1e-4, "RAOBJ": 150.0,
+                       "DECOBJ": 2.0, "Z": 1e-4})  # fmt: skip
+    read = read_spectrum("spSpec-51630-0266-001.fit", as_bytes(hdu))
+    assert (read.layout, read.medium, read.ra, read.dec) == ("SDSS to DR7", "vacuum", 150.0, 2.0)
+    assert read.identifier == "spSpec-51630-0266-001"
+    assert np.flatnonzero(read.mask).tolist() == [7]
+    assert read.inverse_variance[0] == pytest.approx(4)
+    np.testing.assert_allclose(read.wavelength, 10 ** (3.6 + 1e-4 * np.arange(300)))
+
+
+@pytest.mark.parametrize("multispec", [True, False])
+def test_the_bands_of_iraf(multispec):
+    hdu = fits.PrimaryHDU(np.stack([FLUXES, FLUXES + 9, FLUXES / 10])[:, None])
+    names = ("optimally extracted", "raw", "sigma of the optimal")
+    hdu.header.update({f"BANDID{k + 1}": name for k, name in enumerate(names)})
+    if multispec:
+        text = 'wtype=multispec spec1 = "1 1 0 4000. 2. 300 0. 1. 2." spec2 = ""'.ljust(80)
+        hdu.header.update({"CTYPE1": "MULTISPE", "WAT2_001": text[:68], "WAT2_002": text[68:]})
+    else:
+        hdu.header.update({"CTYPE1": "LINEAR", "CRVAL1": 4000.0, "CD1_1": 2.0, "CRPIX1": 1.0})
+    read = read_spectrum("a.fits", as_bytes(hdu))
+    assert read.layout == "IRAF bands"
+    np.testing.assert_allclose(read.wavelength, WAVELENGTH)
+    np.testing.assert_allclose(read.flux, FLUXES)
+    np.testing.assert_allclose(read.inverse_variance, 100 / FLUXES**2)
+
+
+@pytest.mark.parametrize("logarithms", [True, False])
+def test_both_arms_of_lamosts_medium_resolution(logarithms):
+    primary = fits.PrimaryHDU()
+    primary.header.update(to_hdu(ROW, FLUX, IVAR).header.copy(strip=True))
+    arms = []
+    for name, start in (("COADD_R", 6300), ("COADD_B", 4950)):
+        wavelength = start + 0.2 * np.arange(200.0)
+        axis = ("LOGLAM", np.log10(wavelength)) if logarithms else ("WAVELENGTH", wavelength)
+        arrays = {"FLUX": wavelength / 1e3, "IVAR": np.full(200, 4.0), axis[0]: axis[1]}
+        columns = [fits.Column(n, "D", array=v) for n, v in arrays.items()]
+        arms.append(fits.BinTableHDU.from_columns(columns, name=name))
+    read = read_spectrum("med.fits", as_bytes(primary, *arms))
+    assert read.layout == "LAMOST medium resolution"
+    assert (read.wavelength[0], len(read.wavelength)) == (pytest.approx(4950), 400)
+    np.testing.assert_allclose(read.flux, read.wavelength / 1e3)
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["", "# wavelength flux error\n", "lambda flux sigma\n", "% wave flux err\n",
+     '"Wavelength (nm)" "Flux" "err"\n', "# wavelengths in nm\n", "# l\u00e4nge\n"],
+)  # fmt: skip
+@pytest.mark.parametrize("change", ["none", "latin-1", "D", "comma"])
+def test_text_of_any_hand(head, change):
+    factor = 10 if "nm" in head else 1
+    rows = zip(WAVELENGTH / factor, FLUXES, FLUXES / 10, strict=True)
+    body = "".join(f"{w:.6e} {f:.6e} {e:.6e}\n" for w, f, e in rows)
+    body = {"D": body.replace("e", "D"), "comma": body.replace(".", ",")}.get(change, body)
+    content = (head + body).encode("latin-1" if change == "latin-1" else "utf-8")
+    read = read_spectrum("star.txt", content)
+    np.testing.assert_allclose(read.wavelength, WAVELENGTH, rtol=1e-5)
+    np.testing.assert_allclose(read.flux, FLUXES, rtol=1e-5)
+    np.testing.assert_allclose(read.inverse_variance, 100 / FLUXES**2, rtol=1e-4)
+
+
+def test_missing_values_are_masked():
+    flux = FLUXES.copy()
+    flux[:20], flux[50] = -999.0, 1e34
+    read = read_spectrum("a", columns_of({"wave": WAVELENGTH, "flux": flux}))
+    assert np.flatnonzero(read.mask).tolist() == [*range(20), 50]
+
+
 BROKEN = {
     "empty file": b"",
     "truncated": lamost()[:20000],
@@ -209,10 +432,13 @@ BROKEN = {
     "no usable pixel": lamost(rows={1: 0}),
     "constant flux": lamost(rows={0: 7.0}),
     "too few pixels": one_dimensional(20),
-    "wavelengths not increasing": one_dimensional(CDELT1=-2.0),
+    "no values along the axis": one_dimensional(CDELT1=0.0),
+    "wavelengths not increasing": b"\n".join(b"%d 1.%d" % (4000 + k % 150, k) for k in range(200)),
     "wavelengths not in Angstrom": one_dimensional(CRVAL1=400.0, CDELT1=0.2),
     "wrong units": one_dimensional(CUNIT1="km/s"),
-    "not a table": b"<html>not found</html>",
+    "not FITS and not a table of two columns": b"<html>not found</html>",
+    "no wavelength and flux column": b"a b c d\n" + 200 * b"1 2 3 4\n",
+    "damaged text": b"4000 1\n4001 2\n4002\n",
     "FITS without a spectrum in a known layout": as_bytes(fits.PrimaryHDU(np.ones((4, 4)))),
 }
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from skyloom.raw_files.names import object_name
 from skyloom.spectra.optical.spectral_types import parse_spectral_type
-from skyloom.spectra.optical.star_tables import star_name, star_table, table_key
+from skyloom.spectra.optical.star_tables import star_table, table_key
 
 MILES = """Name                  MILES   CaT   SpT            Teff   log g   [Fe/H]  Refs
                       s????
@@ -52,13 +53,13 @@ def test_other_text_is_no_table_of_stars(text):
     [("HD 2857", "HD002857"), ("hd2857", "HD_2857"), ("BD+002058A", "BD+2058A"), ("M 31", "M31")],
 )
 def test_stars_have_one_name(one, other):
-    assert star_name(one) == star_name(other)
+    assert object_name(one) == object_name(other)
 
 
 def test_different_stars_have_different_names():
-    assert star_name("HD 2857") != star_name("HD 28570")
-    assert star_name("J221202.24+291221.8") != star_name("J221202.24+291221.08")
-    assert star_name("") == ""
+    assert object_name("HD 2857") != object_name("HD 28570")
+    assert object_name("J221202.24+291221.8") != object_name("J221202.24+291221.08")
+    assert object_name("") == ""
 
 
 def test_real_tables_name_the_real_files(real_observations):
@@ -72,5 +73,5 @@ def test_real_tables_name_the_real_files(real_observations):
     classes = miles["type"].map(lambda text: parse_spectral_type(text).spectral_class)
     assert set(classes) == {"", *"OBAFGKM"}
     # Stars of two libraries are the same ones.
-    stelib = {star_name(path.stem.rpartition("_")[2]) for path in folder.glob("stelib/*.fits")}
-    assert len(stelib & set(map(star_name, miles["name"]))) > 60
+    stelib = {object_name(path.stem.rpartition("_")[2]) for path in folder.glob("stelib/*.fits")}
+    assert len(stelib & set(map(object_name, miles["name"]))) > 60

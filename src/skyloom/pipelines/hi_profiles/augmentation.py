@@ -14,6 +14,7 @@ from skyloom.evaluation.splits import (
     MANIFEST_COLUMNS,
     check_no_leak,
     largest_number_of_folds,
+    same_objects,
     split_manifest,
 )
 from skyloom.pipelines.hi_profiles.features import images_of, lazy_images
@@ -23,6 +24,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
     SimulationParameters,
     Sweep,
 )
+from skyloom.raw_files.names import names_an_object, object_name
 from skyloom.simulate.hi_profiles import draw_truth, observe_lines
 from skyloom.spectra.hi.asymmetry import a_flux_classes
 from skyloom.spectra.hi.busy_function import PARAMETER_NAMES, busy_function
@@ -31,6 +33,7 @@ from skyloom.spectra.hi.lines import change_profiles, fit_profiles, line_geometr
 logger = logging.getLogger(__name__)
 
 _PRETRAINING_CHANNELS = 256
+_SAME_VELOCITY = 300.0  # km/s: far more than errors, less than galaxies of one field are apart
 COPY_COLUMNS = ("variant", "id", "profile", "copy", "exchanged", "snr_factor", "fold_shift")
 
 
@@ -45,13 +48,14 @@ def choose_classes(
     Returns
     -------
     pandas.DataFrame
-        ``id``, ``group`` (galaxies with identical files share one), ``sha256``, ``class``
+        ``id``, ``group`` (identical files share one, and files whose headers name the same galaxy,
+        unless their lines are at other velocities), ``sha256``, ``class``
         (index among the classes in use), ``class_value`` (as in the label table),
         ``label_source`` (``label table`` or ``measured A_flux``), ``used`` and ``reason`` (why
         not used; empty where used).
     """
     table = profiles[["id", "sha256", "class", "class_value"]].copy()
-    table.insert(1, "group", profiles.groupby("sha256")["id"].transform("first"))
+    table.insert(1, "group", profiles["id"].to_numpy()[_same_galaxies(profiles)])
     reason = pd.Series("", index=table.index)
     if (profiles["label_source"] == "no label table").all():
         table["label_source"] = "measured A_flux"
@@ -85,6 +89,18 @@ def choose_classes(
     table["class"] = table["class"].map({old: new for new, old in enumerate(left)}).astype("Int64")
     table["reason"] = reason
     return table
+
+
+def _same_galaxies(profiles):
+    """Index of the first profile of each one's galaxy."""
+    written = profiles["object"].fillna("").astype(str)
+    names = written.map(object_name).where(written.map(names_an_object), "")
+    velocities = profiles["line_centre"].groupby(names)
+    apart = velocities.transform("max") - velocities.transform("min")
+    # Without positions it is their velocities that show a name to be that of several.
+    names = names.where(apart < _SAME_VELOCITY, "")
+    nowhere = np.full(len(profiles), np.nan)
+    return same_objects(nowhere, nowhere, 0.0, names, profiles["sha256"])
 
 
 def class_values(classes: pd.DataFrame) -> list[int]:

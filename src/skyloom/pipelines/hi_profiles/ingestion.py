@@ -28,8 +28,8 @@ from skyloom.spectra.hi.preparation import prepare_profile
 from skyloom.spectra.hi.readers import read_spectrum
 
 PROFILE_COLUMNS = (
-    "id", "number", "file", "sha256", "layout", "axis", "object", "velocity_start",
-    "channel_width", "noise", "snr", "line_centre", "line_width",
+    "id", "number", "file", "sha256", "layout", "axis", "velocity_convention", "object",
+    "velocity_start", "channel_width", "noise", "snr", "line_centre", "line_width",
     "baseline_level_error", "baseline_slope_error", "class", "class_value", "label_source",
 )  # fmt: skip
 # Parameters of the ingestion that are also those of `prepare_profile`.
@@ -115,7 +115,8 @@ def ingest_spectra(
         fluxes.append(row)
         about = {"id": identifier, "number": number, "file": file}
         about |= {"sha256": hashlib.sha256(content).hexdigest(), "layout": spectrum.layout}
-        about |= {"axis": spectrum.axis, "object": spectrum.object_name}
+        about |= {"axis": spectrum.axis, "velocity_convention": spectrum.convention}
+        about |= {"object": spectrum.object_name}
         accepted.append(about | measured | _label(keys, classes, chosen))
     table = tabulate_rejections(rejected, len(accepted), "a usable 21-cm line")
     profiles = pd.DataFrame(accepted, columns=list(PROFILE_COLUMNS))

@@ -25,11 +25,11 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     SweepsParameters,
 )
 from skyloom.raw_files import UnusableError, load_bytes, tabulate_rejections
-from skyloom.raw_files.names import file_stem, names_an_object, object_ids
+from skyloom.raw_files.names import file_stem, names_an_object, object_ids, object_name
 from skyloom.spectra.optical.preparation import stack_spectra
 from skyloom.spectra.optical.readers import read_spectrum
 from skyloom.spectra.optical.spectral_types import parse_spectral_type
-from skyloom.spectra.optical.star_tables import star_name, star_table, table_key
+from skyloom.spectra.optical.star_tables import star_table, table_key
 
 STAR_TABLE_COLUMNS = (
     "id", "file", "sha256", "survey", "layout", "name", "spectral_type", "class", "subtype",
@@ -121,7 +121,7 @@ def ingest_spectra(
 
 def _names_that_link(stars):
     """Names by which spectra are of one star; empty where a name is none, or that of many."""
-    names = stars["name"].map(star_name)
+    names = stars["name"].map(object_name)
     one = names_in_one_place(names, stars["ra"], stars["dec"], _NAME_RADIUS)
     one &= stars["name"].map(names_an_object)
     shared = names[~one & (names != "")].value_counts()

@@ -5,25 +5,35 @@ from __future__ import annotations
 import numpy as np
 
 from skyloom.raw_files import Reader, UnusableError
-from skyloom.spectra.constants import REST_FREQUENCY, SPEED_OF_LIGHT
-from skyloom.spectra.hi.spectrum import Spectrum, SpectrumFile, make_spectrum, unit_factor
+from skyloom.raw_files.headers import axis_values, header_number, header_text, long_axis
+from skyloom.raw_files.missing import without_missing
+from skyloom.spectra.constants import SPEED_OF_LIGHT
+from skyloom.spectra.hi.spectrum import (
+    Spectrum,
+    SpectrumFile,
+    flux_factor,
+    make_spectrum,
+    optical_velocity,
+)
 
-
-def _axis_kind(header) -> str:
-    return str(header.get("CTYPE1", "")).strip().upper()
+_RADIO_VELREF = 256  # AIPS adds it where a velocity is a radio one
+_CELESTIAL = ("RA", "DEC", "GLON", "GLAT", "STOKES")
 
 
 def _image_flux(hdu, file: SpectrumFile) -> np.ndarray:
     """Fluxes in mJy of an image that holds a single spectrum."""
-    if max(hdu.data.shape, default=0) != hdu.data.size:
-        raise UnusableError("not a single spectrum", f"shape {hdu.data.shape}")
-    unit = str(hdu.header.get("BUNIT", file.flux_unit)).strip() or file.flux_unit
-    return np.ravel(hdu.data).astype(float) * unit_factor(unit, "mJy")
+    long_axis(hdu.data.shape)  # raises where there are several
+    unit = header_text(file.image_header, "BUNIT") or file.flux_unit
+    return without_missing(np.ravel(hdu.data)) * flux_factor(unit)
+
+
+def _has_no_axis(header, axis) -> bool:
+    return not header_text(header, f"CTYPE{axis}") and f"CRVAL{axis}" not in header
 
 
 def _is_flux_only(file: SpectrumFile) -> bool:
     hdu = file.image_hdu
-    return hdu is not None and not _axis_kind(hdu.header) and "CRVAL1" not in hdu.header
+    return hdu is not None and _has_no_axis(file.image_header, 1) and np.squeeze(hdu.data).ndim == 1
 
 
 def _read_flux_only(file: SpectrumFile) -> Spectrum:
@@ -31,7 +41,7 @@ def _read_flux_only(file: SpectrumFile) -> Spectrum:
     hdu = file.image_hdu
     flux = _image_flux(hdu, file)
     return make_spectrum(
-        np.arange(flux.size, dtype=float), flux, "flux only", "channel", hdu.header
+        np.arange(flux.size, dtype=float), flux, "flux only", "channel", file.image_header
     )
 
 
@@ -40,27 +50,57 @@ def _is_image(file: SpectrumFile) -> bool:
 
 
 def _read_image(file: SpectrumFile) -> Spectrum:
-    """A (1, N) or (N,) image with a velocity or frequency axis."""
+    """An image with one long axis, wherever it stands: of velocity or frequency."""
     hdu = file.image_hdu
-    flux, header, kind = _image_flux(hdu, file), hdu.header, _axis_kind(hdu.header)
-    axis = _linear_axis(header, flux.size)
-    if kind.startswith(("VELO", "VRAD", "VOPT", "FELO")) or not kind:
-        velocity = axis * unit_factor(header.get("CUNIT1") or file.velocity_unit, "km/s")
-    elif kind.startswith("FREQ"):
-        frequency = axis * unit_factor(header.get("CUNIT1") or "Hz", "MHz")
-        velocity = SPEED_OF_LIGHT * (REST_FREQUENCY / frequency - 1)
+    axis, flux, header = long_axis(hdu.data.shape), _image_flux(hdu, file), file.image_header
+    kind = header_text(header, f"CTYPE{axis}").upper()
+    convention = _convention(kind, header)
+    if convention is None:
+        raise UnusableError("wrong units", f"CTYPE{axis} {kind}, expected a velocity or FREQ")
+    rest = header_number(header, "RESTFRQ", "RESTFREQ", "RESTFRQ0") / 1e6
+    unit = header_text(header, f"CUNIT{axis}")
+    if convention == "frequency":
+        values, unit = axis_values(header, axis, flux.size), unit or "Hz"
+        if abs(header_number(header, f"CRVAL{axis}")) < 0.1 * 1e6 * rest and not _near_line(values):
+            values, convention, unit = _offsets(header, axis, values)
     else:
-        raise UnusableError("wrong units", f"CTYPE1 {kind}, expected a velocity or FREQ")
-    return make_spectrum(velocity, flux, "image", header=header)
+        values = axis_values(header, axis, flux.size)
+        # A standard axis without a unit is in SI units; what else there is, is the user's to say.
+        unit = unit or ("m/s" if kind else file.velocity_unit)
+    velocity = optical_velocity(values, convention, unit, rest_frequency=rest)
+    return make_spectrum(velocity, flux, "image", header=header, convention=convention)
 
 
-def _linear_axis(header, size):
-    try:
-        value, step = float(header["CRVAL1"]), float(header["CDELT1"])
-        pixel = float(header.get("CRPIX1", 1.0))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnusableError("wrong velocity axis", f"{error}") from error
-    return value + (np.arange(size) + 1 - pixel) * step
+def _near_line(hertz):
+    return 1e8 < abs(float(np.median(hertz))) < 1e10
+
+
+def _convention(kind, header):
+    """What an axis is of; None where it is none of ours."""
+    if kind.startswith("FREQ"):
+        return "frequency"
+    if kind.startswith("VRAD") or header_text(header, "VELDEF").upper().startswith("RADI"):
+        return "radio"
+    if kind.startswith(("VOPT", "FELO")):
+        return "optical"
+    if kind.startswith("VELO"):
+        reference = header_number(header, "VELREF")
+        if np.isnan(reference):
+            return ""
+        return "radio" if reference > _RADIO_VELREF else "optical"
+    return "" if not kind or kind in {"LINEAR", "CZ"} else None
+
+
+def _offsets(header, axis, values):
+    """Frequencies that count from the line's, as CLASS writes them, and the velocity there."""
+    name = next((name for name in header if str(name).startswith(("VELO-", "VLSR"))), None)
+    if name is None:
+        value = f"CRVAL{axis} {values[0]:g} Hz and no velocity beside it"
+        raise UnusableError("wrong velocity axis", value)
+    rest = header_number(header, "RESTFRQ", "RESTFREQ")
+    # m/s, as the standard has it; the channel at frequency offset zero moves at this velocity.
+    velocity = header_number(header, name) - 1e3 * SPEED_OF_LIGHT * values / rest
+    return velocity, "radio", "m/s"
 
 
 READERS = (

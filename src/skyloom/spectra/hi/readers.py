@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from skyloom.raw_files import read_file
-from skyloom.spectra.hi import images, tables, text
+from skyloom.spectra.hi import images, tables
 from skyloom.spectra.hi.spectrum import Spectrum, SpectrumFile
 
-READERS = (*tables.READERS, *images.READERS, *text.READERS)
+READERS = (*tables.READERS, *images.READERS, *tables.TEXT_READERS)
 
 
 def read_spectrum(

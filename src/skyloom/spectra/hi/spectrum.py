@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from skyloom.raw_files import RawFile, UnusableError
+from skyloom.raw_files.headers import header_number, header_text
+from skyloom.raw_files.units import parse_unit, unit_factor
+from skyloom.spectra.constants import REST_FREQUENCY, SPEED_OF_LIGHT
 
-_BLANK_FLUX = 1e30  # mJy; larger values stand for none, or are damaged bytes
-VELOCITY_COLUMNS = ("velocity", "vhelio", "velo", "vel", "vopt", "vrad", "cz", "v")
-FLUX_COLUMNS = ("flux", "flux_density", "fluxdensity", "intensity", "s")
 _SYSTEMIC_KEYWORDS = ("V21SYS", "VSYS", "VHEL", "V_HELIO")
 
 
@@ -36,6 +35,9 @@ class Spectrum:
         As the file gives it, or empty.
     systemic_velocity : float
         km/s; NaN where the file gives none.
+    convention : str
+        What the file's axis was, ``frequency``, ``radio`` or ``optical``; empty where it does not
+        say. The velocities here are optical ones.
     """
 
     velocity: np.ndarray
@@ -44,6 +46,7 @@ class Spectrum:
     layout: str = ""
     object_name: str = ""
     systemic_velocity: float = np.nan
+    convention: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,61 @@ class SpectrumFile(RawFile):
     flux_unit: str = "mJy"
 
 
-def unit_factor(unit: str, target: str) -> float:
-    """Factor from a unit as written in a file to another.
+def optical_velocity(
+    values: np.ndarray, kind: str, unit: str, *, rest_frequency: float = np.nan
+) -> np.ndarray:
+    """Optical velocities of a spectral axis.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, shape (m,)
+        In the unit of the axis.
+    kind : {"frequency", "radio", "optical", ""}
+        What they are; a velocity of no stated convention is taken as optical.
+    unit : str
+        As written.
+    rest_frequency : float
+        MHz, where the file tells it.
+
+    Returns
+    -------
+    numpy.ndarray, shape (m,)
+        c z, km/s.
+
+    Raises
+    ------
+    UnusableError
+        If the unit is another kind's, the line is not that of hydrogen, or a velocity is beyond
+        that of light.
+
+    References
+    ----------
+    Greisen et al. (2006), A&A 446, 747, table 1.
+    """
+    if abs(rest_frequency / REST_FREQUENCY - 1) > 0.3:  # telescopes tune nearby
+        value = f"rest frequency {rest_frequency:.6g} MHz, expected {REST_FREQUENCY:.6g}"
+        raise UnusableError("not the 21-cm line", value)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if kind == "frequency":
+            frequency = values * unit_factor(unit, "MHz")
+            velocity = SPEED_OF_LIGHT * (REST_FREQUENCY / frequency - 1)
+        else:
+            velocity = values * unit_factor(unit, "km/s")
+            if kind == "radio":
+                velocity = velocity / (1 - velocity / SPEED_OF_LIGHT)
+    fastest = float(np.nanmax(np.abs(velocity), initial=0.0))
+    if not fastest < SPEED_OF_LIGHT:
+        raise UnusableError("wrong velocity axis", f"up to {fastest:.4g} km/s, faster than light")
+    return velocity
+
+
+def flux_factor(unit: str) -> float:
+    """Factor from a unit of flux to mJy.
 
     Parameters
     ----------
     unit : str
-        As the file writes it.
-    target : str
-        As astropy writes it.
+        As written; a beam is taken to hold the whole galaxy, as single-dish spectra do.
 
     Returns
     -------
@@ -71,21 +120,10 @@ def unit_factor(unit: str, target: str) -> float:
     Raises
     ------
     UnusableError
-        If the one cannot be converted to the other.
+        If it is none of a flux density.
     """
-    from astropy import units as u
-
-    written = str(unit).strip()
-    spelled = {"mjy": "mJy", "jy": "Jy", "kms-1": "km/s", "km/sec": "km/s", "km s-1": "km/s"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            parsed = u.Unit(spelled.get(written.lower(), written))
-            # A beam is taken to hold the whole galaxy, as single-dish spectra do.
-            parsed = parsed * u.beam if u.beam in parsed.bases else parsed
-            return parsed.to(u.Unit(target))
-        except (ValueError, TypeError, u.UnitConversionError) as error:
-            raise UnusableError("wrong units", f"{written!r}, expected {target}") from error
+    parsed = parse_unit(unit)
+    return unit_factor(unit, "mJy / beam" if parsed and "beam" in str(parsed) else "mJy")
 
 
 def make_spectrum(
@@ -94,8 +132,9 @@ def make_spectrum(
     layout: str,
     axis: str = "velocity",
     header: Mapping[str, Any] | None = None,
+    convention: str = "",
 ) -> Spectrum:
-    """Spectrum in ascending velocity, its blank values masked.
+    """Spectrum in ascending velocity.
 
     Parameters
     ----------
@@ -107,6 +146,8 @@ def make_spectrum(
         See `Spectrum`.
     header : mapping, optional
         Where the name of the object and its velocity may stand.
+    convention : str
+        See `Spectrum`.
 
     Returns
     -------
@@ -125,13 +166,8 @@ def make_spectrum(
         raise UnusableError("wrong velocity axis", f"{(~np.isfinite(velocity)).sum()} not finite")
     if velocity.size > 1 and velocity[0] > velocity[-1]:
         velocity, flux = velocity[::-1], flux[::-1]
-    flux = np.where(np.abs(flux) < _BLANK_FLUX, flux, np.nan)
     header = header or {}
-    systemic = np.nan
-    for key in _SYSTEMIC_KEYWORDS:
-        try:
-            systemic = float(header[key])
-            break
-        except (KeyError, TypeError, ValueError):
-            continue
-    return Spectrum(velocity, flux, axis, layout, str(header.get("OBJECT", "")).strip(), systemic)
+    return Spectrum(
+        velocity, flux, axis, layout, header_text(header, "OBJECT"),
+        header_number(header, *_SYSTEMIC_KEYWORDS), convention,
+    )  # fmt: skip

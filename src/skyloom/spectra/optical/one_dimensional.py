@@ -2,67 +2,139 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skyloom.raw_files import RawFile, Reader, UnusableError
+from skyloom.raw_files.headers import (
+    axis_values,
+    header_number,
+    header_position,
+    header_text,
+    long_axis,
+    number_of,
+)
 from skyloom.raw_files.names import file_stem
-from skyloom.spectra.optical.spectrum import OpticalSpectrum, checked, header_number
+from skyloom.raw_files.units import unit_factor
+from skyloom.spectra.optical.spectrum import (
+    OpticalSpectrum,
+    checked,
+    medium_of,
+    per_wavelength,
+)
 
 if TYPE_CHECKING:
     from astropy.io import fits
 
+_LONGEST = 1e-3  # m; wavelengths of the standard's unit are shorter
+
 
 def _is_one_dimensional(file: RawFile) -> bool:
     hdu = file.image_hdu
-    return hdu is not None and np.squeeze(hdu.data).ndim == 1 and "CRVAL1" in hdu.header
+    if hdu is None or np.squeeze(hdu.data).ndim != 1:
+        return False
+    return f"CRVAL{long_axis(hdu.data.shape)}" in file.image_header
 
 
 def _read_one_dimensional(file: RawFile) -> OpticalSpectrum:
     """MILES, STELIB and others: a linear or logarithmic axis, at rest, in air unless it says so."""
-    header, flux = file.image_hdu.header, np.squeeze(file.image_hdu.data).astype(float)
-    step = header_number(header, "CDELT1", "CD1_1")
-    axis = header_number(header, "CRVAL1") + step * (
-        np.arange(len(flux)) + 1 - float(header.get("CRPIX1", 1))
+    header, flux = file.image_header, np.squeeze(file.image_hdu.data).astype(float)
+    wavelength, kind = _wavelengths(header, long_axis(file.image_hdu.data.shape), len(flux))
+    return _spectrum(file, wavelength, kind, flux, np.full(len(flux), np.nan), "1-D image")
+
+
+def _is_multiband(file: RawFile) -> bool:
+    hdu = file.image_hdu
+    return hdu is not None and hdu.data.ndim in (2, 3) and "BANDID1" in file.image_header
+
+
+def _read_multiband(file: RawFile) -> OpticalSpectrum:
+    """IRAF's ``apall``: the extracted spectrum, then others of the same pixels, such as sigma."""
+    hdu = file.image_hdu
+    header, bands = file.image_header, hdu.data.reshape(-1, *hdu.data.shape[-2:]).astype(float)
+    if hdu.data.ndim == 2:  # one spectrum in each band
+        bands = hdu.data[:, None].astype(float)
+    if bands.shape[1] != 1:
+        raise UnusableError("not a single spectrum", f"{bands.shape[1]} apertures")
+    names = [header_text(header, f"BANDID{k + 1}").lower() for k in range(len(bands))]
+    error = next(
+        (band[0] for band, name in zip(bands, names, strict=True) if "sigma" in name),
+        np.full(bands.shape[2], np.nan),
     )
-    kind = str(header.get("CTYPE1", "")).strip().upper()
-    if header.get("DC-FLAG") == 1 or (kind.startswith("LOG") or axis[0] < 10):
-        axis = 10**axis
-    elif kind.endswith("-LOG"):  # Greisen et al. (2006), eq. 5
-        start = header_number(header, "CRVAL1")
-        axis = start * np.exp((axis - start) / start)
-    vacuum = bool(header.get("VACUUM", False)) or kind.startswith("WAVE")
-    ra, dec = (header_number(header, name) for name in ("RA", "DEC"))
+    wavelength, kind = _wavelengths(header, 1, bands.shape[2])
+    return _spectrum(file, wavelength, kind, bands[0, 0], error, "IRAF bands")
+
+
+def _spectrum(file, wavelength, kind, flux, error, layout):
+    header = file.image_header
+    ra, dec = header_position(header, ("RA", "DEC"), ("RA_TARG", "DEC_TARG"), ("RAOBJ", "DECOBJ"))
+    if "STARIDEN" in header and abs(ra) <= 2 * np.pi and abs(dec) <= np.pi / 2:
+        ra, dec = np.degrees(ra), np.degrees(dec)  # STELIB, which is known by this card
+    flux, error, unit = per_wavelength(flux, error, wavelength, header_text(header, "BUNIT"))
+    with np.errstate(divide="ignore"):
+        inverse_variance = np.where(error > 0, 1 / error**2, np.where(np.isnan(error), np.nan, 0))
     return checked(
         OpticalSpectrum(
-            axis * _in_angstrom(header),
+            wavelength,
             flux,
-            np.full(len(flux), np.nan),
-            flux == 0,  # how STELIB fills gaps
-            "1-D image",
-            medium="vacuum" if vacuum else "air",
-            flux_unit=str(header.get("BUNIT", "relative")).strip(),
-            identifier=str(header.get("OBJECT", "")).strip() or file_stem(file.name),
-            spectral_type=str(header.get("SPECTYPE", "")).strip(),
-            # STELIB writes radians
-            ra=np.degrees(ra) if abs(ra) < 2 * np.pi else ra,
-            dec=np.degrees(dec) if abs(ra) < 2 * np.pi else dec,
+            inverse_variance,
+            (flux == 0) | (inverse_variance == 0),  # zeros are how STELIB fills gaps
+            layout,
+            medium=medium_of(header, kind),
+            flux_unit=unit,
+            identifier=header_text(header, "OBJECT") or file_stem(file.name),
+            spectral_type=header_text(header, "SPECTYPE"),
+            ra=ra,
+            dec=dec,
         )
     )
 
 
-def _in_angstrom(header):
-    from astropy import units as u
+def _wavelengths(header, axis, n):
+    """Wavelengths in Angstrom along an axis, and its kind."""
+    kind = header_text(header, f"CTYPE{axis}").upper()
+    iraf = _iraf(header)
+    if found := re.search(r'spec1\s*=\s*"([^"]+)"', iraf):
+        values, logarithmic = _multispec(found[1], n)
+    else:
+        values = axis_values(header, axis, n)
+        logarithmic = header_number(header, "DC-FLAG") == 1 or kind.startswith("LOG")
+    unit = header_text(header, f"CUNIT{axis}")
+    if not unit and (found := re.search(r"units=([^\s\"]+)", iraf)):
+        unit = found[1]
+    if kind.endswith("-LOG"):  # Greisen et al. (2006), eq. 5
+        start = header_number(header, f"CRVAL{axis}")
+        values = start * np.exp((values - start) / start)
+    if logarithmic or (not unit and 3 < values.min() <= values.max() < 6):
+        # Where no unit is told, such numbers can be nothing else.
+        return 10**values, kind
+    if not unit and kind.startswith(("WAVE", "AWAV")) and values.max() < _LONGEST:
+        unit = "m"  # as the standard has it
+    return values * unit_factor(unit or "Angstrom", "Angstrom"), kind
 
-    unit = str(header.get("CUNIT1", "Angstrom")).strip() or "Angstrom"
-    try:
-        return u.Unit(unit.rstrip("s")).to("Angstrom")
-    except (ValueError, u.UnitConversionError) as error:
-        raise UnusableError("wrong units", f"{unit!r} of the wavelengths") from error
+
+def _iraf(header):
+    """What IRAF writes of the axes: text over several cards."""
+    cards = sorted(name for name in header if re.fullmatch(r"WAT[12]_\d{3}", str(name)))
+    # Blanks at the end of a card are lost in FITS, so a card is filled up to its 68 characters.
+    return "".join(str(header[name]).ljust(68) for name in cards)
 
 
-READERS = (Reader("1-D image", _is_one_dimensional, _read_one_dimensional),)
+def _multispec(text, n):
+    """Axis of the first spectrum: aperture, beam, type, first value, step, number, redshift ..."""
+    numbers = [number_of(word) for word in text.split()]
+    if len(numbers) < 7 or numbers[2] not in (0, 1):
+        raise UnusableError("no values along the axis", f"multispec {text[:40]!r}")
+    _, _, kind, start, step, _, redshift = numbers[:7]
+    return (start + step * np.arange(n)) / (1 + redshift), kind == 1
+
+
+READERS = (
+    Reader("IRAF bands", _is_multiband, _read_multiband),
+    Reader("1-D image", _is_one_dimensional, _read_one_dimensional),
+)
 
 
 def to_hdu(wavelength: np.ndarray, flux: np.ndarray, **header: Any) -> fits.PrimaryHDU:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from skyloom.raw_files import read_file
-from skyloom.spectra.optical import lamost, one_dimensional, sdss, text
+from skyloom.spectra.optical import lamost, one_dimensional, sdss, tables
 from skyloom.spectra.optical.spectrum import OpticalSpectrum
 
-READERS = (*lamost.READERS, *sdss.READERS, *one_dimensional.READERS, *text.READERS)
+READERS = (
+    *lamost.READERS, *sdss.READERS, *tables.READERS, *one_dimensional.READERS,
+    *tables.TEXT_READERS,
+)  # fmt: skip
 
 
 def read_spectrum(name: str, content: bytes) -> OpticalSpectrum:

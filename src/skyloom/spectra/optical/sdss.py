@@ -5,9 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from skyloom.raw_files import RawFile, Reader
+from skyloom.raw_files.headers import header_number, header_position, header_text
 from skyloom.raw_files.names import file_stem
 from skyloom.spectra.constants import SPEED_OF_LIGHT
-from skyloom.spectra.optical.spectrum import OpticalSpectrum, checked, column_names
+from skyloom.spectra.optical.spectrum import (
+    OpticalSpectrum,
+    checked,
+    column_names,
+    medium_of,
+)
 
 _SDSS_BAD = 1 << 23 | 1 << 24  # BRIGHTSKY, NODATA; most of the other bits are mere remarks
 
@@ -22,6 +28,7 @@ def _read_sdss(file: RawFile) -> OpticalSpectrum:
     found = {}
     if len(file.hdus) > 2 and file.hdus[2].columns is not None and len(file.hdus[2].data) == 1:
         found = {name: value[0] for name, value in _upper(file.hdus[2].data).items()}
+    ra, dec = header_position({**header, **found}, ("PLUG_RA", "PLUG_DEC"), ("RA", "DEC"))
     snr = np.atleast_1d(found.get("SN_MEDIAN", np.nan)).astype(float)
     bits = table.get("AND_MASK", np.zeros(len(table["FLUX"]), int)).astype(np.int64)
     return checked(
@@ -38,9 +45,45 @@ def _read_sdss(file: RawFile) -> OpticalSpectrum:
             if str(found.get("CLASS", "")).strip() == "STAR"
             else str(found.get("CLASS", "")).strip(),
             radial_velocity=float(found.get("Z", np.nan)) * SPEED_OF_LIGHT,
-            ra=float(found.get("PLUG_RA", header.get("PLUG_RA", np.nan))),
-            dec=float(found.get("PLUG_DEC", header.get("PLUG_DEC", np.nan))),
+            ra=ra,
+            dec=dec,
             snr=snr[1] if len(snr) == 5 else np.nan,
+        )
+    )
+
+
+def _is_early_sdss(file: RawFile) -> bool:
+    hdu = file.image_hdu
+    return (
+        hdu is not None
+        and hdu.data.ndim == 2
+        and hdu.data.shape[0] in (3, 4, 5)
+        and {"COEFF0", "COEFF1"} <= set(file.image_header)
+        and "SDSS" in header_text(file.image_header, "TELESCOP").upper()
+    )
+
+
+def _read_early_sdss(file: RawFile) -> OpticalSpectrum:
+    """``spSpec-*`` to DR7: rows of flux, flux without continuum, error, mask, sky."""
+    header, rows = file.image_header, file.image_hdu.data.astype(float)
+    flux, _, error = rows[:3]
+    usable = np.isfinite(error) & (error > 0)
+    start, step = header_number(header, "COEFF0"), header_number(header, "COEFF1")
+    ra, dec = header_position(header, ("RAOBJ", "DECOBJ"), ("RA", "DEC"))
+    return checked(
+        OpticalSpectrum(
+            10 ** (start + step * np.arange(len(flux))),
+            flux,
+            np.divide(1, error**2, out=np.zeros_like(error), where=usable),
+            ~usable,
+            "SDSS to DR7",
+            medium=medium_of(header, otherwise="vacuum"),
+            flux_unit=header_text(header, "BUNIT") or "1E-17 erg/cm^2/s/Ang",
+            identifier=file_stem(file.name),
+            radial_velocity=header_number(header, "Z") * SPEED_OF_LIGHT,
+            ra=ra,
+            dec=dec,
+            snr=header_number(header, "SN_G"),
         )
     )
 
@@ -71,5 +114,6 @@ def _upper(table):
 
 READERS = (
     Reader("SDSS", _is_sdss, _read_sdss),
+    Reader("SDSS to DR7", _is_early_sdss, _read_early_sdss),
     Reader("BOSS template", _is_template, _read_template),
 )

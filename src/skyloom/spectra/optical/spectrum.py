@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from skyloom.raw_files import RawFile, UnusableError
+from skyloom.raw_files.headers import header_text
+from skyloom.raw_files.missing import without_missing
+from skyloom.raw_files.units import parse_unit
 
 _FEWEST_PIXELS = 100
 WAVELENGTHS = (1e3, 3e5)  # Angstrom: what else is not in Angstrom
@@ -104,27 +107,70 @@ def column_names(file: RawFile) -> set[str]:
     return {name.upper() for name in file.hdus[1].columns.names}
 
 
-def header_number(header: Mapping[str, Any], *names: str) -> float:
-    """The first of some header values that is a number.
+_YES, _NO = {"T", "TRUE", "1", "YES", "Y"}, {"F", "FALSE", "0", "NO", "N"}
+
+
+def medium_of(header: Mapping[str, Any], kind: str = "", otherwise: str = "air") -> str:
+    """In which medium the wavelengths of a file are.
 
     Parameters
     ----------
     header : mapping
-        Of a FITS file.
-    *names : str
-        Keywords, first choice first.
+        Of a FITS file: AIRORVAC and VACUUM count first.
+    kind : str
+        CTYPE of the axis: ``WAVE`` is in vacuum, ``AWAV`` in air.
+    otherwise : str
+        Where nothing is said.
 
     Returns
     -------
-    float
-        NaN where none is one.
+    str
+        ``vacuum`` or ``air``.
+
+    References
+    ----------
+    Greisen et al. (2006), A&A 446, 747, table 1.
     """
-    for name in names:
-        try:
-            return float(header[name])
-        except (KeyError, TypeError, ValueError):
-            continue
-    return np.nan
+    told = header_text(header, "AIRORVAC").lower()
+    if told.startswith(("air", "vac")):
+        return "air" if told.startswith("air") else "vacuum"
+    # A logical card may be a number or text; an empty one says nothing.
+    vacuum = str(header.get("VACUUM", "")).strip().upper()
+    if vacuum in _YES | _NO:
+        return "vacuum" if vacuum in _YES else "air"
+    if kind.startswith(("WAVE", "AWAV")):
+        return "vacuum" if kind.startswith("WAVE") else "air"
+    return otherwise
+
+
+def per_wavelength(
+    flux: np.ndarray, error: np.ndarray, wavelength: np.ndarray, unit: str
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Fluxes per wavelength, where they are per frequency.
+
+    Parameters
+    ----------
+    flux, error : numpy.ndarray, shape (n,)
+        In ``unit``.
+    wavelength : numpy.ndarray, shape (n,)
+        Angstrom.
+    unit : str
+        As written.
+
+    Returns
+    -------
+    flux, error : numpy.ndarray, shape (n,)
+    unit : str
+        The same, or ``erg / (s cm2 Angstrom)`` where it was of a flux per frequency.
+    """
+    from astropy import units as u
+
+    parsed = parse_unit(unit) if unit else None
+    if parsed is None or not parsed.is_equivalent("Jy"):
+        return flux, error, unit or "relative"
+    density, ours = u.spectral_density(wavelength * u.AA), u.Unit("erg / (s cm2 Angstrom)")
+    converted = ((each * parsed).to(ours, density).value for each in (flux, error))
+    return *converted, ours.to_string()
 
 
 def checked(spectrum: OpticalSpectrum) -> OpticalSpectrum:
@@ -133,7 +179,7 @@ def checked(spectrum: OpticalSpectrum) -> OpticalSpectrum:
     Parameters
     ----------
     spectrum : OpticalSpectrum
-        As a reader found it; its mask is changed.
+        As a reader found it; the wavelengths may descend.
 
     Returns
     -------
@@ -144,9 +190,14 @@ def checked(spectrum: OpticalSpectrum) -> OpticalSpectrum:
     UnusableError
         If it has too few pixels, none to use, no light, or wavelengths that cannot be right.
     """
-    wavelength, flux = spectrum.wavelength, spectrum.flux
+    wavelength, flux = spectrum.wavelength, without_missing(spectrum.flux)
     if len(flux) < _FEWEST_PIXELS:
         raise UnusableError("too few pixels", len(flux))
+    if len(wavelength) != len(flux):
+        raise UnusableError("columns differ in length", f"{len(wavelength)} and {len(flux)}")
+    if wavelength[0] > wavelength[-1]:
+        names = ("wavelength", "flux", "inverse_variance", "mask")
+        return checked(replace(spectrum, **{name: getattr(spectrum, name)[::-1] for name in names}))
     if not np.isfinite(wavelength).all() or (np.diff(wavelength) <= 0).any():
         raise UnusableError(
             "wavelengths not increasing", f"{wavelength[0]:g} to {wavelength[-1]:g}"
@@ -155,10 +206,10 @@ def checked(spectrum: OpticalSpectrum) -> OpticalSpectrum:
     if wavelength[0] < low or wavelength[-1] > high:
         value = f"{wavelength[0]:g} to {wavelength[-1]:g}"
         raise UnusableError("wavelengths not in Angstrom", value)
-    spectrum.mask[~np.isfinite(flux)] = True
-    usable = flux[~spectrum.mask]
+    mask = spectrum.mask | ~np.isfinite(flux)
+    usable = flux[~mask]
     if not len(usable):
         raise UnusableError("no usable pixel", f"all {len(flux)} are masked")
     if usable.min() == usable.max():
         raise UnusableError("constant flux", f"{usable[0]:g}")
-    return spectrum
+    return replace(spectrum, flux=flux, mask=mask)

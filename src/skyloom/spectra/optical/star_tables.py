@@ -112,24 +112,3 @@ def table_key(name: str) -> str:
     stem = file_stem(name)
     miles = re.match(r"MILES_\w*\.?\w*_star_m(\d{4})V?$", stem)
     return f"miles {miles[1]}" if miles else stem
-
-
-def star_name(name: str) -> str:
-    """Name of a star as every catalogue would write it.
-
-    Parameters
-    ----------
-    name : str
-        Such as ``HD 2857``, ``HD002857`` or ``hd2857``.
-
-    Returns
-    -------
-    str
-        Upper case, without blanks and leading zeros of numbers.
-
-    Examples
-    --------
-    >>> star_name("HD 002857") == star_name("hd2857")
-    True
-    """
-    return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"[\s_]+", "", name.upper()))
