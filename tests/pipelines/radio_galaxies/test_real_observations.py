@@ -71,7 +71,7 @@ def test_the_published_archive_has_its_split(folder, root):
     values["file_pattern"] = (
         values["file_pattern"]
         .replace(r"(?P<ra>\d+\.\d+)_", r"(?P<ra>\d+\.\d*1)_")
-        .replace(r"\w*))?)?[^/]*?)", r"\w*))?)[^/]*?)")
+        .replace(r"\w*))?))?[^/]+?)", r"\w*))?))[^/]+?)")
     )
     sources, cutouts, rejected = ingest_cut_outs(
         archive, pd.DataFrame(), IngestionParameters(**values)
