@@ -296,7 +296,7 @@ def test_a_named_sweep_has_its_results_and_its_model_to_itself(root):
     ]
     assert [model["name"] for model in models] == ["radio_galaxies_copies", "radio_galaxies"]
     # What all sweeps share is made once.
-    for name in ("sample", "cutouts", "finished_fits", "split_manifest"):
+    for name in ("sample", "cutouts", "finished_fits"):
         own, other = (each.get(f"radio_galaxies.{name}") for each in (catalog, usual))
         assert own._describe() == other._describe(), name
     assert loader["parameters"]["radio_galaxies"]["sweeps"]["chosen"] == "copies"

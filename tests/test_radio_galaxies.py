@@ -234,11 +234,15 @@ def test_new_cut_outs_are_classified(finished, tmp_path):
     for path in sorted(folder.iterdir())[10:]:
         path.unlink()
     (folder / "notes.txt").write_text("no image")
-    shown = run(project, ".prediction", folder=str(folder))
+    population = {"FRI": 0.4, "FRII": 0.4, "bent": 0.05, "compact": 0.15}
+    asked = {STUDY: {"prediction": {"population": population}}}
+    shown = run(project, ".prediction", folder=str(folder), **asked)
+    assert "the population that was given (FRI 0.4, FRII 0.4, bent 0.05, compact 0.15)" in shown
     assert "11 files: 10 classified, 0 without a usable fit, 1 rejected" in shown
     table = reported(project, "classes.csv", "prediction")
     shares = table.filter(like="probability_")
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
+    assert table.filter(like="scatter_").notna().all(axis=None)
     named = shares.idxmax(axis=1).str.removeprefix("probability_")
     assert (named == table["class"]).all()
     compact = table["class"] == "compact"

@@ -11,6 +11,7 @@ from skyloom.evaluation.report import differences, summarise_classes
 
 REJECTED = pd.DataFrame({"file": ["c.fits"], "reason": ["cut"]})
 CLASSIFIER = (None, {"n_objects": 12, "objects": "sources"})
+POPULATION = {"of": "given", "shares": {"FRI": 0.9, "bent": 0.1}}
 
 
 def from_disk(**columns):
@@ -29,9 +30,10 @@ def from_disk(**columns):
 )
 def test_warnings_are_counted_by_their_reason(warnings, words):
     table = from_disk(**{"class": ["FRI", "bent"], "warning": warnings})
-    workbook, summary = summarise_classes(table, REJECTED, CLASSIFIER)
+    workbook, summary = summarise_classes(table, REJECTED, CLASSIFIER, POPULATION)
     assert "3 files: 2 classified, 0 without a usable fit, 1 rejected (1 cut)." in summary
     assert "1 are unlike the 12 sources of the training" in summary
+    assert "for the population that was given (FRI 0.9, bent 0.1)." in summary
     assert ("would not have had" in summary) == (words is not None)
     assert (words or "") in summary
     assert list(workbook) == ["classes", "rejected"]
@@ -39,7 +41,7 @@ def test_warnings_are_counted_by_their_reason(warnings, words):
 
 def test_where_nothing_was_classified_that_is_said():
     table = from_disk(**{"class": ["", ""], "warning": ["", ""]})
-    _, summary = summarise_classes(table, REJECTED[:0], CLASSIFIER)
+    _, summary = summarise_classes(table, REJECTED[:0], CLASSIFIER, POPULATION)
     assert "2 files: 0 classified, 2 without a usable fit, 0 rejected (none)." in summary
 
 

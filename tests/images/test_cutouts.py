@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from skyloom.images.cutouts import (
     CENTRES,
     STRETCHES,
+    as_picture,
     clip_background,
     cut,
     remove_specks,
@@ -113,6 +114,24 @@ def test_the_peaks_of_noise_are_specks():
     edge[:, 40:110, 40:110] = 0
     assert ((edge > 0).any(axis=(1, 2))).mean() < 0.3  # 22,500 pixels each
     assert (dark[:, 70:80, 70:80].max(axis=(1, 2)) > 0).mean() > 0.95
+
+
+@given(IMAGES, st.floats(0, 10))
+def test_a_picture_has_256_steps_and_the_order_of_the_brightnesses(images, threshold):
+    light = np.where(images > threshold, images, 0)
+    picture = as_picture(light, np.full(len(light), threshold))
+    assert picture.dtype == np.float32
+    assert set(np.unique(picture)) <= set(range(256))
+    bright = light.max(axis=(1, 2)) > 0
+    assert (picture.max(axis=(1, 2)) == np.where(bright, 255, 0)).all()
+    for one, other in zip(light, picture, strict=True):
+        assert (np.diff(other.ravel()[one.argsort(axis=None)]) >= 0).all()
+
+
+def test_a_picture_of_a_picture_is_the_same():
+    light = np.clip(field() - 0.45, 0, None)
+    picture = as_picture(light, np.zeros(len(light)))
+    np.testing.assert_array_equal(as_picture(picture, np.zeros(len(light))), picture)
 
 
 # --- centring and cutting -------------------------------------------------------------------------

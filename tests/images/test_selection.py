@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from skyloom.images.cutouts import clip_background, remove_specks
-from skyloom.images.selection import inspect_cut_outs
+from skyloom.images.selection import dark_on_white, inspect_cut_outs
 from skyloom.simulate.radio_galaxies import draw_truth, observe
 
 
@@ -71,3 +71,28 @@ def test_simulated_sources_pass_and_have_their_signal_to_noise_ratio():
     expected = truth["peak_flux"] / truth["noise"]
     good = table["reason"] == ""
     assert np.median(np.abs(table["snr"] / expected - 1)[good]) < 0.1
+
+
+@pytest.mark.parametrize("levels", [(0, 255), (-0.3, 1.5), (0, 3)])
+def test_pictures_of_sources_dark_on_white_are_told(levels):
+    """Linear, with the noise visible, or saturated: 8 bits, upright and inverted."""
+    rng = np.random.default_rng(0)
+    observed = observe(draw_truth(40, rng), rng)
+    low, high = levels
+    pictures = np.rint(255 * np.clip((observed - low) / (high - low), 0, 1))
+    if low == 0 and high == 255:
+        peak = observed.max(axis=(1, 2), keepdims=True)
+        pictures = np.rint(255 * np.clip(observed / peak, 0, 1))
+    assert not dark_on_white(pictures).any()
+    assert dark_on_white(255 - pictures).all()
+    assert not dark_on_white(observed).any()
+    clipped, noise = clip_background(255 - pictures)
+    table = inspect_cut_outs(clipped, noise, inverted=dark_on_white(255 - pictures))
+    assert set(table["reason"]) == {"dark on white"}
+    assert set(table["value"]) == {"background at the maximum"}
+
+
+def test_noise_and_missing_pixels_are_not_dark_on_white():
+    noise = np.random.default_rng(0).normal(size=(200, 50, 50))
+    noise[:, :10], noise[0] = np.nan, np.nan
+    assert not dark_on_white(noise).any()

@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 
 from skyloom.evaluation.calibration import apply_temperature
-from skyloom.learning.final import describe_classifier, fit_final, rows_and_classes, untrained
+from skyloom.learning.final import (
+    describe_classifier,
+    fit_final,
+    rows_and_classes,
+    shares_of_training,
+    untrained,
+)
 from skyloom.learning.fitting import fit_classifier
 
 
@@ -47,7 +53,7 @@ def test_everything_is_trained_on_and_nothing_stops_it():
 
     rows, targets = np.arange(4, 20), (np.arange(16) % 2).astype(np.int32)
     settings = {"epochs": [4]}
-    model, example = fit_final(
+    model, example, learnt = fit_final(
         settings, shared, rows, targets, training_data=training_data, fit_network=fit_network
     )
     assert asked["settings"] is settings
@@ -55,7 +61,8 @@ def test_everything_is_trained_on_and_nothing_stops_it():
     np.testing.assert_array_equal(asked["rows"], rows)
     np.testing.assert_array_equal(asked["targets"], targets)
     np.testing.assert_array_equal(example, shared["inputs"][4:5])
-    again, _ = fit_final(
+    np.testing.assert_array_equal(learnt, targets)
+    again, *_ = fit_final(
         settings, shared, rows, targets, training_data=training_data, fit_network=fit_network
     )
     assert model.predict_on_batch(example).tolist() == again.predict_on_batch(example).tolist()
@@ -74,18 +81,31 @@ def test_a_classifier_is_calibrated_and_described(factor):
     before = model.predict_on_batch(inputs)
     chosen = {"name": "01", "training": {"epochs": 7}}
     description = describe_classifier(
-        model, {"chosen": chosen}, validation, ["dark", "bright"], n_objects=12, sample={"limit": 3}
+        model,
+        {"chosen": chosen},
+        validation,
+        ["dark", "bright"],
+        [0.5, 0.5],
+        n_objects=12,
+        sample={"limit": 3},
     )
     assert json.loads(json.dumps(description)) == description
     assert description["trained"] is True
     assert description["configuration"] == chosen
     assert description["class_names"] == ["dark", "bright"]
+    assert description["trained_shares"] == [0.5, 0.5]
     assert (description["n_objects"], description["sample"]) == (12, {"limit": 3})
     assert description["temperature"] == pytest.approx(factor, rel=0.1)
     first, last = description["calibration_error"]
     assert last < 0.03 < first
     expected = apply_temperature(before, description["temperature"])
     np.testing.assert_allclose(model.predict_on_batch(inputs), expected, atol=1e-5)
+
+
+def test_shares_of_a_training_are_those_that_the_network_saw():
+    classes = np.array([0, 0, 0, 2])
+    assert shares_of_training(classes, 3, balanced=False) == [0.75, 0.0, 0.25]
+    assert shares_of_training(classes, 3, balanced=True) == [1 / 3] * 3
 
 
 def test_what_stands_for_a_classifier_that_could_not_be_trained_says_so():

@@ -14,6 +14,7 @@ import pandas as pd
 
 import skyloom
 from skyloom.evaluation.measures import Column, Measure
+from skyloom.evaluation.population import population_in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -227,7 +228,10 @@ def render_report(
 
 
 def summarise_classes(
-    classes: pd.DataFrame, rejected: pd.DataFrame, classifier: tuple[Any, dict[str, Any]]
+    classes: pd.DataFrame,
+    rejected: pd.DataFrame,
+    classifier: tuple[Any, dict[str, Any]],
+    population: dict[str, Any],
 ) -> tuple[dict[str, pd.DataFrame], str]:
     """What was predicted for a folder of new files, as a workbook and in words.
 
@@ -240,6 +244,8 @@ def summarise_classes(
         Files that were not read, with their ``reason``.
     classifier : tuple of (keras.Model, dict)
         What classified them; of its description ``n_objects`` and ``objects`` are told.
+    population : dict
+        From `skyloom.evaluation.population.describe_population`.
 
     Returns
     -------
@@ -260,6 +266,7 @@ def summarise_classes(
         "Classes: " + ", ".join(f"{count} {name}" for name, count in counts.items()) + ".",
         f"{int(classes.loc[names != '', 'unlike_training'].sum())} are unlike {training}: "
         "their probabilities mean little.",
+        population_in_words(population),
     ]
     if "warning" in classes:
         warnings = classes["warning"].dropna().astype(str)

@@ -65,6 +65,34 @@ def _standard_deviation(images, kept):
     return np.sqrt(deviation.sum(axis=(1, 2)) / number)
 
 
+def as_picture(images: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+    """Images as pictures of 8 bits show them, from files of any depth.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, height, width)
+        Clipped: zero outside the sources.
+    threshold : numpy.ndarray, shape (n,)
+        At which they were clipped, in the unit of the images; 0 where they were clipped before.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (n, height, width)
+        Whole numbers from 0 to 255: what is above the threshold, in units of the brightest pixel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.array([[[0.0, 0.6], [1.0, 20.5]]])
+    >>> as_picture(image, np.array([0.5]))
+    array([[[  0.,   1.],
+            [  6., 255.]]], dtype=float32)
+    """
+    above = np.clip(images - np.asarray(threshold)[:, None, None], 0, None)
+    peak = above.max(axis=(1, 2), keepdims=True)
+    return np.rint(255 * above / np.where(peak > 0, peak, 1)).astype(np.float32)
+
+
 def label_islands(images: np.ndarray) -> tuple[np.ndarray, int]:
     """Number the islands of light; pixels that touch at a corner belong together.
 

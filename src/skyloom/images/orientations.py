@@ -63,6 +63,22 @@ def orientations(images: np.ndarray) -> list[np.ndarray]:
     ]
 
 
+def neighbouring_offsets(pixels: int) -> list[tuple[int, int]]:
+    """No offset and those by some pixels along the rows and the columns.
+
+    Parameters
+    ----------
+    pixels : int
+        0 for no offset only.
+
+    Returns
+    -------
+    list of tuple of int
+        Rows and columns. Turned and mirrored they are the same.
+    """
+    return [(0, 0)] + [(0, pixels), (0, -pixels), (pixels, 0), (-pixels, 0)] * (pixels > 0)
+
+
 def random_rotations(seed: int) -> Any:
     """Function that turns and mirrors the images of a numbered batch at random.
 

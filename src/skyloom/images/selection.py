@@ -9,11 +9,43 @@ from skyloom.evaluation.splits import same_objects
 from skyloom.images.cutouts import label_islands
 from skyloom.raw_files.labels import labels_by_id, match_ids
 
+_DARKER = 2.0
+
+
+def dark_on_white(images: np.ndarray) -> np.ndarray:
+    """Find pictures whose sources are darker than their background, as printed ones are.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, height, width)
+        As observed, not clipped; not finite where nothing was.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (n,)
+        Whether the darkest pixel is more than twice as far from the median as the brightest. In
+        images of noise alone both are as far.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.zeros((1, 9, 9))
+    >>> image[0, 4, 4] = 200
+    >>> dark_on_white(np.concatenate([image, 255 - image]))
+    array([False,  True])
+    """
+    finite = np.isfinite(images)
+    seen = np.where(finite, images, np.nan)
+    seen[~finite.any(axis=(1, 2))] = 0.0  # else there would be a warning
+    low, middle, high = np.nanpercentile(seen, [0, 50, 100], axis=(1, 2))
+    return middle - low > _DARKER * (high - middle)
+
 
 def inspect_cut_outs(
     images: np.ndarray,
     noise: np.ndarray,
     observed: np.ndarray | None = None,
+    inverted: np.ndarray | None = None,
     *,
     min_snr: float = 10.0,
     radius: float = 40.0,
@@ -30,6 +62,8 @@ def inspect_cut_outs(
         In the unit of the images; 0 where it is not known, and then no image is too faint.
     observed : numpy.ndarray of bool, shape (n, height, width), optional
         Where there are data; the edge of an image is that of these. By default everywhere.
+    inverted : numpy.ndarray of bool, shape (n,), optional
+        From `dark_on_white`; by default none is.
     min_snr : float
         Peak of the source by noise.
     radius : float
@@ -74,6 +108,10 @@ def inspect_cut_outs(
         }
     )
     wrong = (
+        (
+            np.zeros(n, bool) if inverted is None else inverted,
+            "dark on white", "background at the maximum",
+        ),
         (total == 0, "no source", "no pixel above the noise"),
         (light == 0, "no source in the middle", f"nothing within {radius:g} pixels"),
         (table["snr"] < min_snr, "too faint", table["snr"].map("S/N {:.1f}".format)),

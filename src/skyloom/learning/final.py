@@ -39,7 +39,7 @@ def fit_final(
     *,
     training_data: Callable[..., tuple[np.ndarray, np.ndarray]],
     fit_network: Callable[..., tuple[Any, list[Any], pd.DataFrame]],
-) -> tuple[Any, np.ndarray]:
+) -> tuple[Any, np.ndarray, np.ndarray]:
     """Fit one network to all objects; nothing is left to stop it, so its epochs are given.
 
     Parameters
@@ -54,12 +54,14 @@ def fit_final(
     network : keras.Model
     example : numpy.ndarray
         One input.
+    targets : numpy.ndarray, shape (k,)
+        Of everything that was trained on, also made objects and copies.
     """
     prepare_process(0)
     train = training_data(settings, shared, rows, targets)
     network, snapshots, _ = fit_network(settings, shared, train, None)
     network.set_weights(snapshots[0].weights)
-    return network, np.asarray(train[0][:1])
+    return network, np.asarray(train[0][:1]), train[1]
 
 
 def describe_classifier(
@@ -67,6 +69,7 @@ def describe_classifier(
     outcome: dict[str, Any],
     validation: pd.DataFrame,
     class_names: list[str],
+    trained_shares: list[float],
     **known: Any,
 ) -> dict[str, Any]:
     """Calibrate a classifier and say what is needed to use it.
@@ -81,6 +84,8 @@ def describe_classifier(
         Predictions of inner validation objects, for the temperature.
     class_names : list of str
         In the order of the outputs.
+    trained_shares : list of float
+        From `shares_of_training`.
     **known
         What else is known of it: ``n_objects``, ``label_source``, ``sample`` (see
         `skyloom.evaluation.novelty.describe_sample`) ...
@@ -88,16 +93,37 @@ def describe_classifier(
     Returns
     -------
     dict
-        ``trained``, ``configuration``, ``class_names``, ``temperature``, ``calibration_error``
-        before and after, and what is known.
+        ``trained``, ``configuration``, ``class_names``, ``trained_shares``, ``temperature``,
+        ``calibration_error`` before and after, and what is known.
     """
     return {
         "trained": True,
         "configuration": outcome["chosen"],
         "class_names": class_names,
+        "trained_shares": trained_shares,
         **known,
         **calibrate(network, validation),
     }
+
+
+def shares_of_training(classes: np.ndarray, n_classes: int, *, balanced: bool) -> list[float]:
+    """Shares of the classes in which a network was trained.
+
+    Parameters
+    ----------
+    classes : numpy.ndarray of int, shape (n,)
+        Of everything that was trained on, from `fit_final`.
+    n_classes : int
+        How many there are.
+    balanced : bool
+        Whether every class came equally often.
+
+    Returns
+    -------
+    list of float
+    """
+    counts = np.ones(n_classes) if balanced else np.bincount(classes, minlength=n_classes)
+    return (counts / counts.sum()).tolist()
 
 
 def untrained(network: Any, shape: tuple[int, ...]) -> tuple[Any, dict[str, Any], np.ndarray]:

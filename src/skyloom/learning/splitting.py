@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
@@ -128,6 +130,72 @@ def _given_split(objects, parameters):
     if "class" not in manifest:
         manifest["class"] = NO_CLASS
     return manifest[list(MANIFEST_COLUMNS)].reset_index(drop=True)
+
+
+def split_by_origin(
+    objects: pd.DataFrame, column: str, tested: Sequence[str], learnt: Sequence[str] = ()
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Test on objects of some origins, such as surveys, that nothing was trained on.
+
+    Parameters
+    ----------
+    objects : pandas.DataFrame
+        ``group`` and the column.
+    column : str
+        Where the origin stands; empty where it is not known, and such objects are left out.
+    tested, learnt : sequence of str
+        Origins that are tested and trained on; all others are trained on where the second is empty.
+
+    Returns
+    -------
+    objects : pandas.DataFrame
+        Those of either side; an object of both sides is left out of the training.
+    role : pandas.Series of str
+        test or train.
+
+    Raises
+    ------
+    ValueError
+        If an origin is not there, is on both sides, or none is left to train on.
+    """
+    origins = set(objects[column]) - {""}
+    learnt = tuple(learnt) or tuple(origins - set(tested))
+    if {*tested, *learnt} - origins or set(tested) & set(learnt) or not learnt:
+        msg = (
+            f"test_{column}s and train_{column}s must be some of {sorted(origins)}, none of them "
+            f"both, and leave one to train on; got {list(tested)} and {list(learnt)}"
+        )
+        raise ValueError(msg)
+    used = objects[objects[column].isin([*tested, *learnt])]
+    test = used[column].isin(tested)
+    both = ~test & used["group"].isin(used.loc[test, "group"])
+    if both.any():
+        logger.warning("%d entries are of objects that are tested: not trained on", both.sum())
+    role = pd.Series(np.where(test, "test", "train"), index=used.index)
+    return used[~both], role[~both]
+
+
+def split_in_words(
+    parameters: SplitParameters, tested: Sequence[str], learnt: Sequence[str], others: str
+) -> str:
+    """How the objects were split, for people.
+
+    Parameters
+    ----------
+    parameters : SplitParameters
+        The split where no origins are tested.
+    tested, learnt : sequence of str
+        As in `split_by_origin`; may be empty.
+    others : str
+        What is trained on where ``learnt`` is empty.
+
+    Returns
+    -------
+    str
+    """
+    if not tested:
+        return parameters.split
+    return f"tested on {', '.join(tested)}, trained on {', '.join(learnt) or others}"
 
 
 def training_ids(manifest: pd.DataFrame, fold: int) -> pd.DataFrame:

@@ -16,11 +16,13 @@ from skyloom.pipelines.hi_profiles.parameters import (
     Configuration,
     FeatureParameters,
     IngestionParameters,
+    PredictionParameters,
 )
 from skyloom.simulate.hi_profiles import draw_truth, to_hdu
 
 NAMES = ["symmetric", "slightly lopsided", "strongly lopsided"]
 INGESTION = IngestionParameters(id_pattern=r"CIG(\d+)")
+AS_TRAINED = PredictionParameters()
 
 
 def observed(n=16, seed=2):
@@ -84,8 +86,10 @@ def likeness(sample):
 @pytest.fixture(scope="module")
 def classified(sample, likeness):
     network = FoldNetwork()
-    table, figure = prediction.classify_profiles(*sample[:4], (network, description_of(likeness)))
-    return network, table, figure
+    table, figure, population = prediction.classify_profiles(
+        *sample[:4], (network, description_of(likeness)), AS_TRAINED
+    )
+    return network, table, figure, population
 
 
 def test_files_are_read_without_labels(sample):
@@ -112,6 +116,19 @@ def test_the_class_is_the_most_probable_one_by_name_and_by_value(classified):
     assert done["class"].tolist() == [NAMES[k] for k in best]
     assert done["class_value"].tolist() == [[0, 1, 3][k] for k in best]
     assert len(set(done["class"])) > 1  # else the test would show little
+
+
+def test_probabilities_are_those_in_the_population(sample, classified, likeness):
+    shares = dict(zip(NAMES, (0.6, 0.3, 0.1), strict=True))
+    description = description_of(likeness) | {"trained_shares": [1 / 3] * 3}
+    table, _, population = prediction.classify_profiles(
+        *sample[:4], (FoldNetwork(), description), PredictionParameters(population=shares)
+    )
+    assert population == {"of": "given", "shares": shares}
+    columns = [f"probability_{name}" for name in NAMES]
+    expected = classified[1][columns] * [0.6, 0.3, 0.1]
+    expected = expected.div(expected.sum(axis=1, min_count=3), axis=0)
+    np.testing.assert_allclose(table[columns], expected, rtol=1e-5)
 
 
 def test_lopsided_profiles_are_found_by_what_the_images_show(classified):
@@ -146,10 +163,11 @@ def test_measures_stand_beside_the_class(sample, classified):
 def test_images_are_drawn_as_the_network_was_trained_on(sample, likeness):
     network = FoldNetwork()
     description = description_of(likeness, size=12, extent=2.0)
-    prediction.classify_profiles(*sample[:4], (network, description))
+    prediction.classify_profiles(*sample[:4], (network, description), AS_TRAINED)
     assert network.shown[0].shape == (15, 12, 12, 1)
     other = FoldNetwork()
-    prediction.classify_profiles(*sample[:4], (other, description_of(likeness, size=12)))
+    description = description_of(likeness, size=12)
+    prediction.classify_profiles(*sample[:4], (other, description), AS_TRAINED)
     assert not np.allclose(network.shown[0], other.shown[0])
 
 
@@ -164,7 +182,7 @@ def test_a_folded_network_sees_the_same_of_whole_images_as_of_quadrants(sample, 
         description = description_of(likeness, size=size, quadrant=quadrant)
         description["configuration"]["network"]["architecture"] = "folded_cnn"
         network = Radial()
-        prediction.classify_profiles(*sample[:4], (network, description))
+        prediction.classify_profiles(*sample[:4], (network, description), AS_TRAINED)
         shown.append(network.shown)
     for quadrant, whole in zip(*shown, strict=True):  # the first classifies, the others explain
         np.testing.assert_allclose(quadrant, whole, atol=1e-4)
@@ -180,8 +198,8 @@ def test_a_profile_unlike_those_of_the_training_is_marked(sample, likeness):
     profiles, flux, fits, asymmetry, _ = sample
     odd = fits.copy()
     odd.loc[4, "w20"] *= 8
-    table, _ = prediction.classify_profiles(
-        profiles, flux, odd, asymmetry, (FoldNetwork(), description_of(likeness))
+    table, *_ = prediction.classify_profiles(
+        profiles, flux, odd, asymmetry, (FoldNetwork(), description_of(likeness)), AS_TRAINED
     )
     assert table["unlike_training"].iloc[4]
     assert table["distance_from_training"].iloc[4] > 1
@@ -203,9 +221,9 @@ def test_more_profiles_than_are_classified_at_a_time_keep_their_rows(sample, lik
     monkeypatch.setattr(prediction, "_CHUNK", 4)
     network = FoldNetwork()
     description = description_of(likeness)
-    table, _ = prediction.classify_profiles(*sample[:4], (network, description))
+    table, *_ = prediction.classify_profiles(*sample[:4], (network, description), AS_TRAINED)
     monkeypatch.setattr(prediction, "_CHUNK", 512)
-    whole, _ = prediction.classify_profiles(*sample[:4], (FoldNetwork(), description))
+    whole, *_ = prediction.classify_profiles(*sample[:4], (FoldNetwork(), description), AS_TRAINED)
     assert [len(shown) for shown in network.shown[:4]] == [4, 4, 4, 3]
     pd.testing.assert_frame_equal(table, whole, rtol=1e-5)
 
@@ -214,11 +232,13 @@ def test_no_usable_profile_is_a_table_of_reasons(sample, likeness):
     profiles, flux, fits, asymmetry, rejected = sample
     spoiled = fits.assign(usable=False, status="edges not found")
     classifier = (FoldNetwork(), description_of(likeness))
-    table, figure = prediction.classify_profiles(profiles, flux, spoiled, asymmetry, classifier)
+    table, figure, population = prediction.classify_profiles(
+        profiles, flux, spoiled, asymmetry, classifier, AS_TRAINED
+    )
     assert set(table["not_classified"]) == {"fit: edges not found"}
     assert (table["class"] == "").all()
     assert [text.get_text() for text in figure.axes[0].texts]
-    _, summary = summarise_classes(table, rejected, classifier)
+    _, summary = summarise_classes(table, rejected, classifier, population)
     assert f"17 files: 0 classified, {len(profiles)} without a usable fit" in summary
 
 
@@ -240,7 +260,7 @@ def summary(request, sample, classified, likeness, tmp_path):
     if request.param == "from disk":
         table = through_csv(table, tmp_path)
     classifier = (None, description_of(likeness))
-    return table, rejected, *summarise_classes(table, rejected, classifier)
+    return table, rejected, *summarise_classes(table, rejected, classifier, classified[3])
 
 
 def test_the_summary_counts_every_file_once(summary):
@@ -275,5 +295,6 @@ def test_the_workbook_holds_classes_and_rejections(summary):
 
 
 def test_nothing_rejected_is_said(sample, classified, likeness):
-    _, words = summarise_classes(classified[1], sample[4][:0], (None, description_of(likeness)))
+    classifier = (None, description_of(likeness))
+    _, words = summarise_classes(classified[1], sample[4][:0], classifier, classified[3])
     assert "0 rejected (none)." in words

@@ -45,13 +45,16 @@ def sweep_of(arms, **sweep):
     )  # fmt: skip
 
 
+PLAIN = sweep_of(["real"])
+
+
 def roles_of(manifest):
     first = manifest[(manifest["seed"] == manifest["seed"].min()) & (manifest["fold"] == 0)]
     return first["role"].value_counts().to_dict()
 
 
 def test_a_holdout_is_the_same_for_every_seed_and_stratified():
-    manifest = make_split(sample_of(), AugmentationParameters(seeds=(3, 1)))
+    manifest = make_split(sample_of(), PLAIN, AugmentationParameters(seeds=(3, 1)))
     check_no_leak(manifest, all_tested=False)
     assert roles_of(manifest) == {"train": 64, "test": 40, "validation": 16}
     one, other = (part.drop(columns="seed").to_numpy() for _, part in manifest.groupby("seed"))
@@ -61,7 +64,9 @@ def test_a_holdout_is_the_same_for_every_seed_and_stratified():
 
 
 def test_folds_test_every_source_once():
-    manifest = make_split(sample_of(), AugmentationParameters(split="folds", n_folds=4, seeds=(0,)))
+    manifest = make_split(
+        sample_of(), PLAIN, AugmentationParameters(split="folds", n_folds=4, seeds=(0,))
+    )
     check_no_leak(manifest)
     tested = manifest[manifest["role"] == "test"]
     assert sorted(tested["id"]) == sorted(sample_of()["id"])
@@ -69,15 +74,58 @@ def test_folds_test_every_source_once():
 
 def test_another_split_seed_splits_otherwise():
     one, other = (
-        make_split(sample_of(), AugmentationParameters(seeds=(0,), split_seed=seed))
+        make_split(sample_of(), PLAIN, AugmentationParameters(seeds=(0,), split_seed=seed))
         for seed in (0, 1)
     )
     assert set(one[one["role"] == "test"]["id"]) != set(other[other["role"] == "test"]["id"])
 
 
+def two_catalogues():
+    """One source is in both; compact ones are in the south only."""
+    north = sample_of(120).assign(catalogue="north").query("`class` != 'compact'")
+    south = sample_of(40).assign(catalogue="south")
+    for name in ("id", "group", "sha256"):
+        south[name] = "south" + south[name]
+    south.loc[south.index[0], "group"] = north["group"].iloc[0]
+    unknown = sample_of(8).assign(catalogue="", id="u", group="u", sha256="u")
+    return pd.concat([north, south, unknown], ignore_index=True)
+
+
+def across(tested, learnt=()):
+    return sweep_of(["real"], test_catalogues=tested, train_catalogues=learnt)
+
+
+def test_catalogues_are_tested_that_nothing_was_trained_on(caplog):
+    sample = two_catalogues()
+    manifest = make_split(sample, across(["south"]), AugmentationParameters(seeds=(0, 1)))
+    check_no_leak(manifest, all_tested=False)
+    catalogue = manifest["id"].map(sample.set_index("id")["catalogue"].groupby("id").first())
+    assert ((catalogue == "south") == (manifest["role"] == "test")).all()
+    assert set(catalogue) == {"north", "south"}
+    assert "1 entries are of objects that are tested: not trained on" in caplog.text
+    # Compact sources were only seen in the south: nobody could name them.
+    assert "class compact has 0 sources to train on, 3 are needed: it is left out, 10" in (
+        caplog.text
+    )
+    names = class_names(sample, manifest)
+    assert names == ["FRI", "FRII", "bent"]
+    by_id = sample.drop_duplicates("id").set_index("id")["class"]
+    assert (manifest["class"].map(lambda k: names[k]) == manifest["id"].map(by_id)).all()
+
+
+@pytest.mark.parametrize(
+    ("tested", "learnt"),
+    [(["east"], []), (["north", "south"], []), (["north"], ["north"]), (["north"], ["west"])],
+)
+def test_catalogues_must_be_there_and_leave_some(tested, learnt):
+    message = r"test_catalogues and train_catalogues must be some of \['north', 'south'\]"
+    with pytest.raises(ValueError, match=message):
+        make_split(two_catalogues(), across(tested, learnt), AugmentationParameters())
+
+
 def test_the_given_split_is_taken_as_it_is():
     sample = sample_of(roles=("train", "validation", "test"))
-    manifest = make_split(sample, AugmentationParameters(split="given", seeds=(0, 1)))
+    manifest = make_split(sample, PLAIN, AugmentationParameters(split="given", seeds=(0, 1)))
     expected = sample.set_index("id")["role"]
     assert (manifest["role"] == manifest["id"].map(expected)).all()
 
@@ -85,7 +133,7 @@ def test_the_given_split_is_taken_as_it_is():
 def test_without_given_validation_sources_some_are_taken_from_the_training_part():
     sample = sample_of(roles=("train", "train", "test"))
     manifest = make_split(
-        sample, AugmentationParameters(split="given", validation_share=0.25, seeds=(0,))
+        sample, PLAIN, AugmentationParameters(split="given", validation_share=0.25, seeds=(0,))
     )
     before = sample.set_index("id")["role"]
     test = manifest[manifest["role"] == "test"]["id"]
@@ -99,22 +147,22 @@ def test_without_given_validation_sources_some_are_taken_from_the_training_part(
 )
 def test_a_given_split_that_is_not_there_is_an_error(roles, message):
     with pytest.raises(ValueError, match=message):
-        make_split(sample_of(roles=roles), AugmentationParameters(split="given"))
+        make_split(sample_of(roles=roles), PLAIN, AugmentationParameters(split="given"))
 
 
 def test_sources_that_are_not_kept_or_have_no_class_are_not_split():
     sample = sample_of()
     sample.loc[:3, "keep"] = False
     sample.loc[4:7, "class"] = ""
-    manifest = make_split(sample, AugmentationParameters(seeds=(0,)))
+    manifest = make_split(sample, PLAIN, AugmentationParameters(seeds=(0,)))
     assert set(manifest["id"]) == set(sample["id"].iloc[8:])
 
 
 def test_classes_are_numbered_in_the_order_of_their_names_without_gaps():
     sample = sample_of()
     sample = sample[sample["class"] != "FRII"].reset_index(drop=True)
-    manifest = make_split(sample, AugmentationParameters(seeds=(0,)))
-    names = class_names(sample)
+    manifest = make_split(sample, PLAIN, AugmentationParameters(seeds=(0,)))
+    names = class_names(sample, manifest)
     assert names == ["FRI", "bent", "compact"]
     by_id = sample.set_index("id")["class"]
     assert (manifest["class"].map(lambda k: names[k]) == manifest["id"].map(by_id)).all()
@@ -123,32 +171,36 @@ def test_classes_are_numbered_in_the_order_of_their_names_without_gaps():
 def test_too_few_sources_give_an_empty_split_and_a_warning_that_names_the_class(caplog):
     sample = sample_of(60)
     sample = sample[(sample["class"] != "compact") | (sample.index < 8)].reset_index(drop=True)
-    assert make_split(sample, AugmentationParameters()).empty
+    assert make_split(sample, PLAIN, AugmentationParameters()).empty
     assert "class compact has 2 sources, 3 are needed" in caplog.text
 
 
 def test_one_class_alone_is_nothing_to_classify(caplog):
     sample = sample_of().assign(**{"class": "bent"})
-    assert make_split(sample, AugmentationParameters()).empty
+    assert make_split(sample, PLAIN, AugmentationParameters()).empty
     assert "all sources are of the class bent: nothing to classify" in caplog.text
     given = sample_of(roles=("train", "validation", "test")).assign(**{"class": "bent"})
-    assert make_split(given, AugmentationParameters(split="given")).empty
+    assert make_split(given, PLAIN, AugmentationParameters(split="given")).empty
 
 
 def test_a_given_training_part_with_too_few_of_a_class_is_said(caplog):
     sample = sample_of(roles=("train", "test"))
     rare = (sample["class"] == "compact") & (sample["role"] == "train")
     sample = sample[~rare | (rare.cumsum() <= 2)].reset_index(drop=True)
-    assert make_split(sample, AugmentationParameters(split="given")).empty
+    assert make_split(sample, PLAIN, AugmentationParameters(split="given")).empty
     assert "fewer than 3 objects of a class" in caplog.text
 
 
 def test_auto_takes_the_given_split_where_there_is_one():
     auto = AugmentationParameters(split="auto", seeds=(0,))
     given = sample_of(roles=("train", "validation", "test"))
-    manifest = make_split(given, auto)
+    manifest = make_split(given, PLAIN, auto)
     assert (manifest["role"] == manifest["id"].map(given.set_index("id")["role"])).all()
-    assert roles_of(make_split(sample_of(), auto)) == {"train": 64, "test": 40, "validation": 16}
+    assert roles_of(make_split(sample_of(), PLAIN, auto)) == {
+        "train": 64,
+        "test": 40,
+        "validation": 16,
+    }
 
 
 # --- the split of the bending angles --------------------------------------------------------------
@@ -162,7 +214,7 @@ def with_angles(sample, known):
 def test_angles_have_the_split_of_the_classes_where_that_has_all_of_them():
     sample = with_angles(sample_of(), sample_of()["class"] == "bent")
     options = AugmentationParameters(seeds=(0,))
-    manifest = make_split(sample, options)
+    manifest = make_split(sample, PLAIN, options)
     pd.testing.assert_frame_equal(make_angle_split(sample, manifest, options), manifest)
 
 
@@ -170,7 +222,7 @@ def test_angles_have_the_split_of_the_classes_where_that_has_all_of_them():
 def test_angles_without_classes_have_a_split_of_their_own(split):
     sample = with_angles(sample_of().assign(**{"class": ""}), True)
     options = AugmentationParameters(split=split, n_folds=3, seeds=(0, 1))
-    manifest = make_split(sample, options)
+    manifest = make_split(sample, PLAIN, options)
     assert manifest.empty
     own = make_angle_split(sample, manifest, options)
     assert set(own["id"]) == set(sample["id"])
@@ -197,7 +249,7 @@ def test_a_few_angles_without_classes_are_added_to_the_split_of_the_classes(spli
     sample.loc[unclassified, ["class", "role"]] = ""  # nobody has given them a role either
     sample.loc[unclassified, "bending_angle"] = 20.0
     options = AugmentationParameters(split=split, n_folds=4, seeds=(0, 1))
-    manifest = make_split(sample[~unclassified] if split == "given" else sample, options)
+    manifest = make_split(sample[~unclassified] if split == "given" else sample, PLAIN, options)
     whole = make_angle_split(sample, manifest, options)
     pd.testing.assert_frame_equal(whole[: len(manifest)], manifest)
     added = whole[len(manifest) :]
@@ -210,7 +262,7 @@ def test_a_few_angles_without_classes_are_added_to_the_split_of_the_classes(spli
 def test_a_given_role_is_kept_and_a_missing_part_is_said(caplog):
     sample = with_angles(sample_of(12).assign(**{"class": ""}, role="train"), True)
     options = AugmentationParameters(split="given", seeds=(0,))
-    own = make_angle_split(sample, make_split(sample, options), options)
+    own = make_angle_split(sample, make_split(sample, PLAIN, options), options)
     assert set(own["role"]) == {"train"}
     assert "no source is in the part test or validation" in caplog.text
 
@@ -221,7 +273,7 @@ def test_twins_of_a_classified_source_are_on_its_side():
     sample = pd.concat([sample, twin], ignore_index=True)
     for seed in range(5):
         options = AugmentationParameters(seeds=(0,), split_seed=seed)
-        manifest = make_split(sample, options)
+        manifest = make_split(sample, PLAIN, options)
         whole = make_angle_split(sample, manifest, options).set_index("id")
         assert whole.loc["twin", "role"] == whole.loc[sample["id"][5], "role"]
 
@@ -230,7 +282,7 @@ def test_simulations_for_angles_alone_are_like_their_training_part(observed):
     sample, _, measurements = observed
     sample = with_angles(sample, sample["class"] != "compact").assign(**{"class": ""})
     options = AugmentationParameters(seeds=(0,))
-    manifest = make_split(sample, options)
+    manifest = make_split(sample, PLAIN, options)
     own = make_angle_split(sample, manifest, options)
     sweep = sweep_of(["real"], bending=True)
     sources, cutouts = simulate_sources(
@@ -243,8 +295,9 @@ def test_simulations_for_angles_alone_are_like_their_training_part(observed):
     length = sources.loc[extended, ["length_1", "length_2"]].mean(axis=1)
     assert length.median() == pytest.approx(45, rel=0.25)
     images, synthetic = draw_synthetic_images(
-        sample, sources, {"fold_0": lambda: cutouts["fold_0"]}, {}, sweep, SyntheticParameters()
-    )
+        sample, manifest, sources, {"fold_0": lambda: cutouts["fold_0"]}, {}, sweep,
+        SyntheticParameters(),
+    )  # fmt: skip
     assert len(images) == 1
     np.testing.assert_allclose(synthetic["bending_angle"], sources["bending_angle"].where(extended))
 
@@ -266,7 +319,7 @@ def test_a_regressor_sees_all_angles_whatever_is_classified(observed):
     sample, _, measurements = observed
     straight = sample["class"].isin(["FRI", "FRII"])
     sample = with_angles(sample.assign(keep=straight), straight)
-    manifest = make_split(sample, AugmentationParameters(seeds=(0,)))
+    manifest = make_split(sample, PLAIN, AugmentationParameters(seeds=(0,)))
     sources, cutouts = simulate_sources(
         sample, measurements, manifest, manifest, sweep_of(["real", "geometric"], bending=True),
         SyntheticParameters(n_images=60, fit=False), FeatureParameters(),
@@ -274,7 +327,7 @@ def test_a_regressor_sees_all_angles_whatever_is_classified(observed):
     )  # fmt: skip
     assert sources["bending_angle"].max() > 35
     _, synthetic = draw_synthetic_images(
-        sample, sources, {"fold_0": lambda: cutouts["fold_0"]}, {},
+        sample, manifest, sources, {"fold_0": lambda: cutouts["fold_0"]}, {},
         sweep_of(["real", "geometric"], bending=True), SyntheticParameters(),
     )  # fmt: skip
     own = sources["class"].map({"FRI": 0, "FRII": 1}).fillna(-1)
@@ -283,7 +336,7 @@ def test_a_regressor_sees_all_angles_whatever_is_classified(observed):
 
 def simulated(observed, arms, changes=None, synthetic=None):
     sample, _, measurements = observed
-    manifest = make_split(sample, AugmentationParameters(seeds=(0,)))
+    manifest = make_split(sample, PLAIN, AugmentationParameters(seeds=(0,)))
     if changes is not None:
         measurements = changes(measurements, manifest)
     parameters = SyntheticParameters(n_images=60, **(synthetic or {}))
@@ -337,7 +390,7 @@ def test_nothing_is_simulated_where_nobody_trains_on_it(observed):
 
 
 def test_training_ids_are_those_of_one_fold():
-    manifest = make_split(sample_of(), AugmentationParameters(split="folds", seeds=(0, 1)))
+    manifest = make_split(sample_of(), PLAIN, AugmentationParameters(split="folds", seeds=(0, 1)))
     known = training_ids(manifest, 2)
     test = manifest[(manifest["fold"] == 2) & (manifest["role"] == "test")]["id"]
     assert not set(known["id"]) & set(test)

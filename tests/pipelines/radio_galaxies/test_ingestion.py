@@ -125,6 +125,30 @@ def test_an_archive_tells_classes_positions_and_its_split():
     assert rejected["value"].unique().tolist() == [SPLIT.file_pattern]
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("a/train/Bent/10.5_-3.25_3_Cat2018b.png", ("Cat2018b", "10.5_-3.25_3_Cat2018b", 10.5)),
+        ("a/valid/FRI/10.5_3.25_0_Cat.fits.gz", ("Cat", "10.5_3.25_0_Cat", 10.5)),
+        ("FRI/10.5_-3.25_rest of it.png", ("", "10.5_-3.25_rest of it", 10.5)),
+        ("FRI/10.5_-3.25_2.png", ("", "10.5_-3.25_2", 10.5)),
+        ("FRI/J0123+45.6.FITS", ("", "J0123+45.6", None)),
+        ("deep/down/3C_31_Cat.png", ("", "3C_31_Cat", None)),
+    ],
+)
+def test_the_catalogue_is_told_by_names_as_those_of_the_archive(root, name, told):
+    text = (root / "conf/real/radio_galaxies/parameters.yml").read_text()
+    pattern = yaml.safe_load(text)["radio_galaxies"]["ingestion"]["file_pattern"]
+    sources, *_ = ingest_cut_outs(
+        files(**{name: as_fits(IMAGES[0]) if ".fits" in name.lower() else as_png(IMAGES[0])}),
+        NO_LABELS, IngestionParameters(size=64, file_pattern=pattern),
+    )  # fmt: skip
+    catalogue, identifier, ra = told
+    assert sources[["catalogue", "id"]].iloc[0].tolist() == [catalogue, identifier]
+    if ra is not None:
+        assert sources["ra"].tolist() == [ra]
+
+
 def test_a_stack_finds_its_labels_by_row():
     stream = io.BytesIO()
     np.save(stream, IMAGES[:3])

@@ -71,7 +71,7 @@ def test_the_published_archive_has_its_split(folder, root):
     values["file_pattern"] = (
         values["file_pattern"]
         .replace(r"(?P<ra>\d+\.\d+)_", r"(?P<ra>\d+\.\d*1)_")
-        .replace(r")_)?[^/]+?)", r")_)[^/]+?)")
+        .replace(r"\w*))?))?[^/]+?)", r"\w*))?))[^/]+?)")
     )
     sources, cutouts, rejected = ingest_cut_outs(
         archive, pd.DataFrame(), IngestionParameters(**values)
@@ -79,5 +79,7 @@ def test_the_published_archive_has_its_split(folder, root):
     assert 150 < len(sources) < 300
     assert set(sources["role"]) == {"train", "validation", "test"}
     assert set(sources["class"]) == {"FRI", "FRII", "bent", "compact"}
+    assert {"MiraBest", "Gendre", "Proctor_Tab1"} < set(sources["catalogue"])
+    assert "" not in set(sources["catalogue"])
     assert len(cutouts) == len(sources)
     assert set(rejected["reason"]) <= {"left out by file_pattern", "empty image"}

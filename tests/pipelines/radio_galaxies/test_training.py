@@ -163,6 +163,19 @@ def test_every_arm_makes_the_same_number_of_steps_and_learns():
     assert result["best_epoch"][0] == np.argmin(result["history"][:, 2]) + 1
 
 
+def test_predictions_of_a_sweep_are_means_over_orientations_where_that_is_asked_for():
+    settings, shared = given(training__epochs=1, augmentation__average_orientations=True)
+    upright = fit_task(settings, arrays(), shared, threads=1)
+    shared = {name: np.concatenate([images[:32], np.rot90(images[32:], 1, (1, 2))])
+              for name, images in shared.items()}  # fmt: skip
+    turned = fit_task(settings, arrays(), shared, threads=1)
+    assert upright["test_prediction"].shape == (1, 8, 2)
+    np.testing.assert_allclose(upright["test_prediction"], turned["test_prediction"], atol=1e-6)
+    settings["average_orientations"] = False
+    alone = fit_task(settings, arrays(), shared, threads=1)
+    assert np.abs(alone["test_prediction"] - turned["test_prediction"]).max() > 1e-4
+
+
 def test_arms_of_different_size_make_the_same_number_of_gradient_steps():
     from skyloom.pipelines.radio_galaxies.fitting import fit_network
 

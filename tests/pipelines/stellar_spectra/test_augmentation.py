@@ -92,7 +92,7 @@ def test_surveys_are_tested_that_nothing_was_trained_on(caplog):
     survey = manifest["id"].map(sample.set_index("id")["survey"])
     assert ((survey == "south") == (manifest["role"] == "test")).all()
     assert manifest.groupby(["seed", "group"])["role"].nunique().eq(1).all()
-    assert "2 spectra are of stars that are tested" in caplog.text
+    assert "2 entries are of objects that are tested" in caplog.text
     # M stars were only seen in the south: nobody could name them.
     assert "class M has 0 stars to train on, 3 are needed: it is left out, 4" in caplog.text
     assert class_names(sample, manifest) == ["O", "B", "G"]

@@ -12,6 +12,7 @@ from skyloom.pipelines.stellar_spectra.parameters import (
     FeatureParameters,
     IngestionParameters,
     NetworkParameters,
+    PredictionParameters,
 )
 from skyloom.pipelines.stellar_spectra.prediction import (
     classify_spectra,
@@ -19,6 +20,7 @@ from skyloom.pipelines.stellar_spectra.prediction import (
 )
 from skyloom.simulate.stellar_spectra import draw_truth, observe, to_hdu, wavelength_grid
 
+POPULATION = {"A": 0.2, "F": 0.8}
 RED = 5500  # Angstrom: some spectra end here
 FEATURES = FeatureParameters(min_coverage=0.3)
 TYPES = {
@@ -64,11 +66,20 @@ def table(files):
     description = {
         "configuration": configuration.model_dump(mode="json"),
         "class_names": ["A", "F"],
+        "trained_shares": [0.5, 0.5],
         "sample": describe_sample(likeness[plain]),
     }
-    classes, pages = classify_spectra(stars, spectra, (Network(), description))
+    classes, pages, described = classify_spectra(
+        stars, spectra, (Network(), description), PredictionParameters(population=POPULATION)
+    )
     assert pages is not None
+    assert described == {"of": "given", "shares": POPULATION}
     return classes.set_index("id")
+
+
+def test_probabilities_are_those_in_the_population(table):
+    np.testing.assert_allclose(table["probability_A"], 0.9 * 0.2 / (0.9 * 0.2 + 0.1 * 0.8))
+    np.testing.assert_allclose(table["probability_A"] + table["probability_F"], 1)
 
 
 def test_spectra_that_end_early_are_compared_by_the_lines_they_have(table):

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from skyloom.learning import configurations
+from skyloom.learning import configurations, parameters
 from skyloom.learning.configurations import variant_name
 from skyloom.learning.parameters import Parameters, Positive, Seed, Seeds, Share
 from skyloom.spectra.hi.preparation import DEFAULT_WIDTH_RANGE
@@ -275,6 +275,10 @@ class ReportingParameters(Parameters):
         description="by class number; numbers are shown beyond them",
     )
     n_sample_images: int = Field(12, ge=1, description="images in the grid of examples")
+
+
+class PredictionParameters(parameters.PredictionParameters):
+    """Classifying new spectra with a finished network."""
 
 
 class Configuration(configurations.Configuration):

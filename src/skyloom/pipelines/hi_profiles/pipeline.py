@@ -178,9 +178,13 @@ def create_prediction_pipeline() -> Pipeline:
             ),
             Step(
                 prediction.classify_profiles,
-                "profiles profile_flux fits asymmetry classifier",
-                "classes explanations_figure",
+                "profiles profile_flux fits asymmetry classifier params:prediction",
+                "classes explanations_figure population",
             ),
-            Step(summarise_classes, "classes rejected classifier", "workbook summary"),
+            Step(
+                summarise_classes,
+                "classes rejected classifier population",
+                "workbook summary",
+            ),
         ],
     )

@@ -9,10 +9,15 @@ import numpy as np
 import pandas as pd
 
 from skyloom.evaluation.novelty import distance_from_sample
+from skyloom.evaluation.population import describe_population, reweight, shares_in_population
 from skyloom.pipelines.hi_profiles.explanation import classify_lines, explain_lines
 from skyloom.pipelines.hi_profiles.features import sample_features
 from skyloom.pipelines.hi_profiles.ingestion import ingest_spectra
-from skyloom.pipelines.hi_profiles.parameters import Configuration, IngestionParameters
+from skyloom.pipelines.hi_profiles.parameters import (
+    Configuration,
+    IngestionParameters,
+    PredictionParameters,
+)
 from skyloom.plots.hi_profiles import explanations_figure
 from skyloom.spectra.hi.asymmetry import INDICES
 from skyloom.spectra.hi.lines import line_geometry
@@ -40,18 +45,22 @@ def classify_profiles(
     fits: pd.DataFrame,
     asymmetry: pd.DataFrame,
     classifier: tuple[Any, dict[str, Any]],
-) -> tuple[pd.DataFrame, Any]:
+    prediction: PredictionParameters,
+) -> tuple[pd.DataFrame, Any, dict[str, Any]]:
     """Classify every accepted profile.
 
     Returns
     -------
     table : pandas.DataFrame
         ``id``, ``file``, ``class`` (name), ``class_value`` (number in the label table that it was
-        trained on), ``probability_<class>`` (calibrated), ``unlike_training`` and
-        ``distance_from_training`` (1 is the limit), S/N, W50, W20, the asymmetry indices with
-        errors, and ``not_classified`` (why not; empty otherwise).
+        trained on), ``probability_<class>`` (calibrated, in the population),
+        ``unlike_training`` and ``distance_from_training`` (1 is the limit), S/N, W50, W20, the
+        asymmetry indices with errors, and ``not_classified`` (why not; empty otherwise).
     figure : matplotlib.figure.Figure
-        What the network looks at in the first galaxies.
+        What the network looks at in the first galaxies; its probabilities are those of the
+        training.
+    population : dict
+        From `skyloom.evaluation.population.describe_population`.
     """
     network, description = classifier
     configuration = Configuration.model_validate(description["configuration"])
@@ -62,6 +71,8 @@ def classify_profiles(
         rows = usable[start : start + _CHUNK]
         line = line_geometry(profiles, profile_flux, fits, rows)
         probability[rows] = classify_lines(line, network, configuration)
+    trained, shares = shares_in_population(prediction.population, probability, description)
+    probability = reweight(probability, trained, shares)
     best = np.nan_to_num(probability, nan=-1.0).argmax(axis=1)
     done = fits["usable"].to_numpy()
     distance = distance_from_sample(
@@ -82,9 +93,10 @@ def classify_profiles(
     ]
     table = table.join(asymmetry[chosen])
     table["not_classified"] = np.where(done, "", "fit: " + fits["status"])
-    return table, _explained(
+    figure = _explained(
         profiles, profile_flux, fits, usable[:_N_EXPLAINED], classifier, configuration
     )
+    return table, figure, describe_population(prediction.population, shares, names)
 
 
 def _explained(profiles, flux, fits, rows, classifier, configuration):

@@ -15,7 +15,7 @@ from skyloom.evaluation.baselines import compare_baselines, logistic_regression,
 from skyloom.evaluation.measures import classification_of, n_classes_of
 from skyloom.evaluation.novelty import describe_sample
 from skyloom.learning.comparison import Comparison, compare_configurations
-from skyloom.learning.final import describe_classifier, fit_final, untrained
+from skyloom.learning.final import describe_classifier, fit_final, shares_of_training, untrained
 from skyloom.learning.fitting import prepare_process, unpack
 from skyloom.learning.results import scorer
 from skyloom.learning.tasks import ResultStore, Task, run_each
@@ -209,8 +209,9 @@ def fit_final_network(
     chosen = Configuration.model_validate(outcome["chosen"])
     used = classes[classes["used"]]
     rows, labels = used.index.to_numpy(), used["class"].to_numpy(np.int32)
-    network, example = fit_final(
-        fit_settings([chosen], 0, sweep.parameters.seed, n_classes=int(labels.max()) + 1),
+    settings = fit_settings([chosen], 0, sweep.parameters.seed, n_classes=int(labels.max()) + 1)
+    network, example, learnt = fit_final(
+        settings,
         _shared_inputs(images, augmentation_manifest, augmented_images, pretrained_networks),
         rows,
         labels,
@@ -222,6 +223,7 @@ def fit_final_network(
         outcome,
         validation_predictions,
         class_names(classes, reporting.class_names),
+        shares_of_training(learnt, settings["n_classes"], balanced=settings["balance"]),
         class_values=class_values(classes),
         objects="galaxies",
         n_objects=len(used),

@@ -21,7 +21,12 @@ from skyloom.learning.generative import (
     maker_with,
     train_in_pieces,
 )
-from skyloom.learning.splitting import FEWEST_OF_A_CLASS, split_once, training_ids
+from skyloom.learning.splitting import (
+    FEWEST_OF_A_CLASS,
+    split_by_origin,
+    split_once,
+    training_ids,
+)
 from skyloom.learning.tasks import ResultStore
 from skyloom.pipelines.radio_galaxies.features import class_names, prepare_images
 from skyloom.pipelines.radio_galaxies.fitting import train_generator_task
@@ -55,21 +60,32 @@ _FEWEST_FITTED = 10  # sources to which distributions can be fitted
 SYNTHETIC_COLUMNS = ("pool", "kind", "fold", "variant", "row", "class", "bending_angle")
 
 
-def make_split(sample: pd.DataFrame, augmentation: AugmentationParameters) -> pd.DataFrame:
+def make_split(
+    sample: pd.DataFrame, sweep: Sweep, augmentation: AugmentationParameters
+) -> pd.DataFrame:
     """Split the sources once, before anything is augmented, synthesised or trained.
 
     Returns
     -------
     pandas.DataFrame
         As of `skyloom.evaluation.splits.split_manifest`, one inner fold of each outer one; the
-        split is the same for every seed. Empty where classes have too few sources.
+        split is the same for every seed. Empty where classes have too few sources. Where it is by
+        catalogue, sources of classes that cannot be trained on are left out.
 
     Raises
     ------
     ValueError
-        If the split is to be the given one and sources have no role, or a role has no sources.
+        If the split is to be the given one and sources have no role, or a role has no sources; if
+        a catalogue that is to be tested is not there, or none is left to train on.
     """
     used = sample[sample["keep"] & (sample["class"] != "")]
+    tested = sweep.parameters.test_catalogues
+    if tested:
+        used, role = split_by_origin(used, "catalogue", tested, sweep.parameters.train_catalogues)
+        used = used.assign(role=role)
+        # There is no other split of it: that given by the catalogues.
+        augmentation = augmentation.model_copy(update={"split": "given"})
+        used = _that_can_be_learnt(used)
     objects = used[["id", "group", "sha256", "role"]].assign(
         **{"class": used["class"].map(CLASSES.index).astype(int)}
     )
@@ -84,6 +100,19 @@ def make_split(sample: pd.DataFrame, augmentation: AugmentationParameters) -> pd
         logger.warning("all sources are of the class %s: nothing to classify", CLASSES[present[0]])
     objects["class"] = objects["class"].map({label: k for k, label in enumerate(present)})
     return split_once(objects, augmentation)
+
+
+def _that_can_be_learnt(used):
+    """Sources of the classes that the catalogues to train on have enough of."""
+    learnt = used[used["role"] == "train"].groupby("class")["group"].nunique()
+    counts = learnt.reindex(sorted(set(used["class"])), fill_value=0)
+    few = counts[counts < FEWEST_OF_A_CLASS]
+    for name, count in few.items():
+        logger.warning(
+            "class %s has %d sources to train on, %d are needed: it is left out, %d sources of it",
+            name, count, FEWEST_OF_A_CLASS, (used["class"] == name).sum(),
+        )  # fmt: skip
+    return used[~used["class"].isin(few.index)]
 
 
 def make_angle_split(
@@ -170,7 +199,7 @@ def simulate_sources(
     scales = sample["pixel_scale"].dropna()
     scale = float(scales.median()) if len(scales) else PIXEL_SCALE
     # A regressor of angles has to see all of them, whatever is to be classified.
-    names = list(CLASSES) if sweep.parameters.bending else class_names(sample)
+    names = list(CLASSES) if sweep.parameters.bending else class_names(sample, split_manifest)
     class_of = sample.set_index("id")["class"]
     for fold in sorted(used["fold"].unique()):
         rng = np.random.default_rng([synthetic.seed, int(fold)])
@@ -226,7 +255,7 @@ def train_generators(
     kinds = [kind for kind in KINDS if kind in sweep.synthetic]
     if not kinds or split_manifest.empty:
         return {}, pd.DataFrame(columns=list(HISTORY_COLUMNS)), {}, {}
-    names = class_names(sample)
+    names = class_names(sample, split_manifest)
     jobs = {
         generator_name(kind, fold, job_names): _Job(kind, fold, job_names, rows)
         for kind in kinds
@@ -342,6 +371,7 @@ def _verdict(result) -> str:
 
 def draw_synthetic_images(
     sample: pd.DataFrame,
+    split_manifest: pd.DataFrame,
     synthetic_sources: pd.DataFrame,
     synthetic_cutouts: dict[str, Callable[[], np.ndarray]],
     generators: dict[str, Callable[[], Any]],
@@ -358,7 +388,7 @@ def draw_synthetic_images(
         `SYNTHETIC_COLUMNS`, one row an image: ``class`` by number, ``bending_angle`` (deg) where
         it was simulated.
     """
-    names = class_names(sample)
+    names = class_names(sample, split_manifest)
     images: dict[str, np.ndarray] = {}
     tables = []
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from skyloom.images.cutouts import (
+    as_picture,
     clip_background,
     cut,
     remove_specks,
@@ -25,7 +26,9 @@ _CHUNK = 128
 _N_SHOWN = 56  # images on the page of the sample
 
 
-def prepare_images(cutouts: np.ndarray, features: FeatureParameters) -> np.ndarray:
+def prepare_images(
+    cutouts: np.ndarray, features: FeatureParameters, *, offset: tuple[int, int] = (0, 0)
+) -> np.ndarray:
     """Cut-outs as a network takes them.
 
     Parameters
@@ -34,6 +37,8 @@ def prepare_images(cutouts: np.ndarray, features: FeatureParameters) -> np.ndarr
         As observed; NaN where nothing was. May be memory-mapped.
     features : FeatureParameters
         ``radio_galaxies.features``.
+    offset : tuple of int
+        Rows and columns from the centre to the pixel that becomes the middle.
 
     Returns
     -------
@@ -46,34 +51,37 @@ def prepare_images(cutouts: np.ndarray, features: FeatureParameters) -> np.ndarr
         clipped = _clipped(part, features)
         centres = source_centres(clipped, features.centre)
         light = clipped if features.clip else np.nan_to_num(part)
-        light = resize(cut(light, centres, features.crop), features.size)
+        light = resize(cut(light, centres + np.array(offset), features.crop), features.size)
         prepared[first : first + _CHUNK, :, :, 0] = stretch(light, features.stretch)
     return prepared
 
 
 def _clipped(part, features):
-    """Some cut-outs without background and specks."""
-    clipped, _ = clip_background(
+    """Some cut-outs without background and specks, as pictures if that is asked for."""
+    clipped, noise = clip_background(
         part, n_sigma=features.clip_sigma, max_iterations=features.clip_iterations
     )
+    if features.eight_bits:
+        clipped = as_picture(clipped, features.clip_sigma * noise)
     if features.min_pixels:
         clipped = remove_specks(clipped, min_pixels=features.min_pixels)
     return clipped
 
 
-def class_names(sample: pd.DataFrame) -> list[str]:
-    """Names of the classes that the sample has, in the order of their numbers.
+def class_names(sample: pd.DataFrame, split_manifest: pd.DataFrame) -> list[str]:
+    """Names of the classes of the split, in the order of their numbers.
 
     Parameters
     ----------
-    sample : pandas.DataFrame
-        The sample.
+    sample, split_manifest : pandas.DataFrame
+        The sample, and its split; where that is empty all classes of the sample count.
 
     Returns
     -------
     list of str
     """
-    present = set(sample.loc[sample["keep"], "class"])
+    used = sample["keep"] if split_manifest.empty else sample["id"].isin(split_manifest["id"])
+    present = set(sample.loc[used, "class"])
     return [name for name in CLASSES if name in present]
 
 

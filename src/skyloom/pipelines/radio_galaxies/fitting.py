@@ -66,7 +66,13 @@ def fit_settings(
         "synthetic": None if kind is None else f"{kind}_fold_{fold}_{variant}",
         "uses_real": first.uses_real,
         **first.augmentation.model_dump(
-            include={"synthetic_ratio", "real_share", "n_copies", "balance_classes"}
+            include={
+                "synthetic_ratio",
+                "real_share",
+                "n_copies",
+                "balance_classes",
+                "average_orientations",
+            }
         ),
         "n_outputs": n_outputs,
         "seed": seed,
@@ -169,9 +175,14 @@ def fit_task(
     settings: dict[str, Any], arrays: dict[str, np.ndarray], shared: dict[str, Any], *, threads: int
 ) -> dict[str, np.ndarray]:
     """Classifier of one split, see `skyloom.learning.fitting.fit_on_split`."""
+
+    def predict_mean(model, images):
+        return predict_views(model, images, settings["average_orientations"]).mean(axis=0)
+
     return fit_on_split(
         settings, arrays, shared, threads=threads,
         inputs_of=inputs_of, training_data=training_data, fit_network=fit_network,
+        predict=predict_mean,
     )  # fmt: skip
 
 
@@ -208,6 +219,12 @@ def fit_angle_network(
     known = [name for name in ANGLES.curves if name in history]
     history[known] *= [units[name.removeprefix("val_")] for name in known]
     return model, snapshots, history
+
+
+def predict_views(model: Any, images: np.ndarray, average_orientations: bool) -> np.ndarray:
+    """Class probabilities (views, n, classes) of images as they are, or in eight orientations."""
+    views = orientations(images) if average_orientations else [images]
+    return np.stack([predict(model, each) for each in views])
 
 
 def predict_orientations(model: Any, images: np.ndarray) -> np.ndarray:

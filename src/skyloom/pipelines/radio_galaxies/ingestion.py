@@ -15,7 +15,12 @@ from tqdm import tqdm
 
 from skyloom.images.cutouts import clip_background, remove_specks, resize, stretch
 from skyloom.images.readers import all_members, read_cut_out, read_when_saved
-from skyloom.images.selection import apply_review, inspect_cut_outs, mark_duplicates
+from skyloom.images.selection import (
+    apply_review,
+    dark_on_white,
+    inspect_cut_outs,
+    mark_duplicates,
+)
 from skyloom.pipelines.radio_galaxies.parameters import (
     AugmentationParameters,
     Configuration,
@@ -41,7 +46,7 @@ from skyloom.simulate.radio_galaxies import CLASSES
 
 SOURCE_COLUMNS = (
     "id", "file", "sha256", "layout", "unit", "pixel_scale", "ra", "dec", "class", "role",
-    "bending_angle", "label_source",
+    "bending_angle", "label_source", "catalogue",
 )  # fmt: skip
 ROLES = {"train": "train", "valid": "validation", "validation": "validation", "test": "test"}
 logger = logging.getLogger(__name__)
@@ -161,6 +166,7 @@ def _told_by_name(told, class_of):
     """What the file's name says of the source."""
     row = {"class": "", "role": "", "ra": np.nan, "dec": np.nan}
     row |= {"bending_angle": np.nan, "label_source": "no label", "word": ""}
+    row["catalogue"] = told.get("catalogue") or ""
     if told.get("class"):
         row |= _class_said(told["class"], "file names", class_of)
     if told.get("role"):
@@ -316,6 +322,7 @@ def inspect_sources(
                 remove_specks(clipped),
                 noise,
                 np.isfinite(part),
+                dark_on_white(part),
                 min_snr=parameters.min_snr,
                 radius=parameters.radius,
                 max_neighbour_share=parameters.max_neighbour_share,

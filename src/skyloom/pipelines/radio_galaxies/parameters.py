@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from skyloom.archives.first import ADDRESS
-from skyloom.learning import configurations
+from skyloom.learning import configurations, parameters
 from skyloom.learning.fitting import TrainingParameters
 from skyloom.learning.generative import KINDS
 from skyloom.learning.parameters import Parameters, Positive, Seed, Share
@@ -86,7 +86,7 @@ class IngestionParameters(Parameters):
         r"(?P<id>[^/]+?)(?i:\.(fits?|png|jpe?g))?(\.gz)?$",
         description="regular expression found in the path of a file, inside archives too; its "
         "named groups, all optional, say what the name tells: id, class, role (of a given split), "
-        "ra and dec (deg)",
+        "ra and dec (deg), and the catalogue that the class is of",
     )
     class_values: dict[Literal["FRI", "FRII", "bent", "compact"], tuple[str, ...]] = Field(
         {"FRI": ("FR1", "FR class I", "Fanaroff-Riley I"),
@@ -122,7 +122,7 @@ class IngestionParameters(Parameters):
         except re.error as error:
             msg = f"file_pattern is no regular expression: {error}"
             raise ValueError(msg) from error
-        unknown = groups - {"id", "class", "role", "ra", "dec"}
+        unknown = groups - {"id", "class", "role", "ra", "dec", "catalogue"}
         if unknown:
             msg = f"file_pattern has groups that mean nothing: {sorted(unknown)}"
             raise ValueError(msg)
@@ -135,6 +135,10 @@ class FeatureParameters(Parameters):
     clip: bool = Field(True, description="set everything below the threshold to zero, as published")
     clip_sigma: Positive = Field(3.0, description="threshold in units of the noise")
     clip_iterations: int = Field(10, ge=1, description="of the noise measurement")
+    eight_bits: bool = Field(
+        False, description="what is above the threshold, in 255 steps: images in Jy/beam and "
+        "pictures of the same sources, which have no more, are then alike",
+    )  # fmt: skip
     min_pixels: int = Field(0, ge=0, description="islands of light that are smaller are removed")
     centre: Literal["image", "peak", "centroid"] = Field(
         "image", description="what is centred; the middle of the cut-out as published"
@@ -142,6 +146,13 @@ class FeatureParameters(Parameters):
     crop: int = Field(100, ge=16, description="pixels on a side about the centre")
     size: int = Field(64, ge=16, le=512, description="pixels on a side of the network's input")
     stretch: Literal["min_max", "asinh"] = Field("min_max", description="min_max is published")
+
+    @model_validator(mode="after")
+    def _clipped_before(self):
+        if self.eight_bits and not self.clip:
+            msg = "eight_bits needs clip: pictures show what is above the threshold"
+            raise ValueError(msg)
+        return self
 
 
 class AugmentationParameters(SplitParameters):
@@ -161,6 +172,10 @@ class AugmentationParameters(SplitParameters):
         "in every gradient step",
     )  # fmt: skip
     balance_classes: bool = Field(True, description="every class weighs the same in training")
+    average_orientations: bool = Field(
+        False, description="predictions of the sweep are means over the eight orientations of the "
+        "square, as those of new cut-outs are",
+    )  # fmt: skip
 
 
 class SyntheticParameters(Parameters):
@@ -244,15 +259,32 @@ class ReportingParameters(Parameters):
     n_sample_images: int = Field(12, ge=1, description="images in the grid of examples")
 
 
+class PredictionParameters(parameters.PredictionParameters):
+    """Classifying new cut-outs with a finished network."""
+
+    classes: ClassVar[tuple[str, ...]] = CLASSES
+
+    average_orientations: bool = Field(
+        True, description="probabilities are means over the eight orientations of the square"
+    )
+    shift: int = Field(
+        1, ge=0, description="pixels of the cut-out: they are means over shifts by so many up, "
+        "down, left and right, too",
+    )  # fmt: skip
+
+
 class Configuration(configurations.Configuration):
     """One configuration of a sweep: everything a fit depends on but the data and the split."""
 
     swept: ClassVar[dict[str, tuple[str, ...]]] = {
         "features": tuple(FeatureParameters.model_fields),
-        "augmentation": ("arm", "synthetic_ratio", "real_share", "n_copies", "balance_classes"),
+        "augmentation": (
+            "arm", "synthetic_ratio", "real_share", "n_copies", "balance_classes",
+            "average_orientations",
+        ),
         "network": tuple(NetworkParameters.model_fields),
         "training": tuple(TrainingParameters.model_fields),
-    }
+    }  # fmt: skip
     ranged: ClassVar[tuple[str, ...]] = ("network", "training")
 
     features: FeatureParameters
@@ -276,7 +308,21 @@ class SweepParameters(configurations.FixedClassesSweep):
     """Which configurations are compared."""
 
     bending: bool = Field(False, description="also train regressors of the bending angle")
+    test_catalogues: tuple[str, ...] = Field(
+        (), description="tested on the sources of these catalogues, as file names tell them; "
+        "empty: the split of the augmentation",
+    )  # fmt: skip
+    train_catalogues: tuple[str, ...] = Field(
+        (), description="where test_catalogues are given: trained on these; empty: on all others"
+    )
     configuration: ClassVar[type[configurations.Configuration]] = Configuration
+
+    @model_validator(mode="after")
+    def _classes_across_catalogues(self):
+        if self.test_catalogues and self.bending:
+            msg = "bending must be false with test_catalogues: these split the classes only"
+            raise ValueError(msg)
+        return self
 
 
 SweepsParameters = configurations.NamedSweeps[SweepParameters]

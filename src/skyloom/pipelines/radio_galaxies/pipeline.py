@@ -51,7 +51,11 @@ def create_pipeline() -> Pipeline:
                 Step(features.draw_sample_page, "sample images", "sample_figure"),
             ],
             "augmentation": [
-                Step(augmentation.make_split, "sample params:augmentation", "split_manifest"),
+                Step(
+                    augmentation.make_split,
+                    "sample sweep params:augmentation",
+                    "split_manifest",
+                ),
                 Step(
                     augmentation.make_angle_split,
                     "sample split_manifest params:augmentation",
@@ -70,7 +74,8 @@ def create_pipeline() -> Pipeline:
                 ),
                 Step(
                     augmentation.draw_synthetic_images,
-                    "sample synthetic_sources synthetic_cutouts generators sweep params:synthetic",
+                    "sample split_manifest synthetic_sources synthetic_cutouts generators sweep "
+                    "params:synthetic",
                     "synthetic_images synthetic",
                 ),
             ],
@@ -125,10 +130,10 @@ def create_pipeline() -> Pipeline:
                 ),
                 Step(
                     reporting.write_report,
-                    "sample rejected images success_rates arms predictions learning_curves "
-                    "selection generator_history synthetic_quality synthetic_histograms "
-                    "angles angle_scores angle_curves angles_of_unmeasured angle_outcome sweep "
-                    "outcome model_info params:reporting",
+                    "sample split_manifest rejected images success_rates arms predictions "
+                    "learning_curves selection generator_history synthetic_quality "
+                    "synthetic_histograms angles angle_scores angle_curves angles_of_unmeasured "
+                    "angle_outcome sweep outcome model_info params:reporting",
                     f"{FIGURES} report summary",
                     by_name=True,
                 ),
@@ -162,10 +167,14 @@ def create_prediction_pipeline() -> Pipeline:
             ),
             Step(
                 prediction.classify_cut_outs,
-                "sources cutouts classifier angle_networks",
-                "classes sheets",
+                "sources cutouts classifier angle_networks params:prediction",
+                "classes sheets population",
             ),
-            Step(summarise_classes, "classes rejected classifier", "workbook summary"),
+            Step(
+                summarise_classes,
+                "classes rejected classifier population",
+                "workbook summary",
+            ),
         ],
         inputs=["angle_networks"],
     )

@@ -30,6 +30,7 @@ from skyloom.learning.results import (
     workbooks_of,
 )
 from skyloom.learning.runs import describe_children, describe_run
+from skyloom.learning.splitting import split_in_words
 from skyloom.nets.alhassan import FEATURES
 from skyloom.pipelines.radio_galaxies.augmentation import LEAST_DIVERSE, MOST_UNLIKE
 from skyloom.pipelines.radio_galaxies.features import class_names
@@ -247,11 +248,15 @@ def model_info(
     ]
     verdicts = "; ".join(f"{row.kind} ({row['class']}): {row.verdict}" for _, row in bad.iterrows())
     training = sweep.base.training
+    asked = sweep.parameters
+    split = split_in_words(
+        augmentation, asked.test_catalogues, asked.train_catalogues, "the other catalogues"
+    )
     return {
         "Data": f"{len(kept)} cut-outs kept of {len(sample)} read ({dropped or 'none dropped'}), "
         f"{len(rejected)} rejected or left out. Fingerprint {data_fingerprint(sample)[:16]}.",
         "Labels": f"{', '.join(sorted(kept['label_source'].unique()))}; by class: {counts}.",
-        "Split": f"{augmentation.split}; sources by role: {roles}; the same for every seed "
+        "Split": f"{split}; sources by role: {roles}; the same for every seed "
         f"({sorted(int(seed) for seed in split_manifest['seed'].unique())}), which stands for "
         "initial weights, batches and rotations; made before augmentation and written down.",
         "Bending angles": _about_angles(kept, angle_split_manifest, sweep.parameters.bending),
@@ -295,6 +300,7 @@ def _about_angles(kept, manifest, bending):
 
 def write_report(
     sample: pd.DataFrame,
+    split_manifest: pd.DataFrame,
     rejected: pd.DataFrame,
     images: dict[str, Callable[[], np.ndarray]],
     success_rates: pd.DataFrame,
@@ -323,7 +329,7 @@ def write_report(
         The figures by name, ``report`` (HTML with everything embedded) and ``summary`` (the
         result table as text).
     """
-    names = class_names(sample)
+    names = class_names(sample, split_manifest)
     measure = classification(len(names))
     networks = success_rates.loc[success_rates["kind"] == "network", "configuration"]
     shown = networks.tolist()[:_N_SHOWN]

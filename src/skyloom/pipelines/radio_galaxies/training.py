@@ -23,7 +23,13 @@ from skyloom.evaluation.report import data_fingerprint
 from skyloom.evaluation.splits import MANIFEST_COLUMNS
 from skyloom.images.moments import moment_features
 from skyloom.learning.comparison import Comparison, compare_configurations, no_comparison
-from skyloom.learning.final import describe_classifier, fit_final, rows_and_classes, untrained
+from skyloom.learning.final import (
+    describe_classifier,
+    fit_final,
+    rows_and_classes,
+    shares_of_training,
+    untrained,
+)
 from skyloom.learning.results import file_name, scorer
 from skyloom.learning.tasks import ResultStore
 from skyloom.pipelines.radio_galaxies.features import (
@@ -187,7 +193,7 @@ def fit_bending_angles(
     settings = fit_settings([chosen], first, sweep.parameters.seed, n_outputs=1)
     settings["real_share"] = 1.0  # nothing is left out, whatever a learning curve did
     rows = np.flatnonzero(sample["id"].isin(manifest["id"]) & np.isfinite(truth))
-    network, _ = fit_final(
+    network, *_ = fit_final(
         settings, shared, rows, ANGLES.target(truth[rows]),
         training_data=training_data, fit_network=fit_angle_network,
     )  # fmt: skip
@@ -364,7 +370,7 @@ def fit_final_network(
         [chosen], fold, sweep.parameters.seed, n_outputs=n_classes_of(split_manifest)
     )
     settings["real_share"] = 1.0  # nothing is left out, whatever a learning curve did
-    network, example = fit_final(
+    network, example, learnt = fit_final(
         settings, _shared_inputs(images, synthetic_images, synthetic), rows, classes,
         training_data=training_data, fit_network=fit_network,
     )  # fmt: skip
@@ -372,7 +378,8 @@ def fit_final_network(
         network,
         outcome,
         validation_predictions,
-        class_names(sample),
+        class_names(sample, split_manifest),
+        shares_of_training(learnt, settings["n_outputs"], balanced=settings["balance_classes"]),
         angle_network=angle_network_name(sample, sweep.base),
         angle_features=sweep.base.features.model_dump(mode="json"),
         objects="sources",

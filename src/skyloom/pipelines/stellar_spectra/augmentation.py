@@ -18,7 +18,12 @@ from skyloom.learning.generative import (
     maker_with,
     train_in_pieces,
 )
-from skyloom.learning.splitting import FEWEST_OF_A_CLASS, split_once, training_ids
+from skyloom.learning.splitting import (
+    FEWEST_OF_A_CLASS,
+    split_by_origin,
+    split_once,
+    training_ids,
+)
 from skyloom.learning.tasks import ResultStore
 from skyloom.pipelines.stellar_spectra.features import prepare_spectra, wavelengths
 from skyloom.pipelines.stellar_spectra.fitting import pool_name, train_generator_task
@@ -70,7 +75,7 @@ def make_split(
     used = sample[sample["keep"] & (sample["class"] != "")]
     role = pd.Series("", index=used.index)
     if tested:
-        used, role = _by_survey(used, tested, surveys.train_surveys)
+        used, role = split_by_origin(used, "survey", tested, surveys.train_surveys)
     learnt = used[role != "test"]
     counts = learnt.groupby("class")["group"].nunique()
     counts = counts.reindex(sorted(set(used["class"])), fill_value=0)
@@ -89,25 +94,6 @@ def make_split(
         # There is no other split of it: that given by the surveys.
         augmentation = augmentation.model_copy(update={"split": "given"})
     return split_once(objects, augmentation)
-
-
-def _by_survey(used, tested, learnt):
-    """Stars and their roles where some surveys are tested and others trained on."""
-    surveys = set(used["survey"])
-    learnt = learnt or tuple(surveys - set(tested))
-    if {*tested, *learnt} - surveys or set(tested) & set(learnt) or not learnt:
-        msg = (
-            f"test_surveys and train_surveys must be some of {sorted(surveys)}, none of them both, "
-            f"and leave one to train on; got {list(tested)} and {list(learnt)}"
-        )
-        raise ValueError(msg)
-    used = used[used["survey"].isin([*tested, *learnt])]
-    test = used["survey"].isin(tested)
-    both = ~test & used["group"].isin(used.loc[test, "group"])
-    if both.any():
-        logger.warning("%d spectra are of stars that are tested: not trained on", both.sum())
-    role = pd.Series(np.where(test, "test", "train"), index=used.index)
-    return used[~both], role[~both]
 
 
 def class_names(sample: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:

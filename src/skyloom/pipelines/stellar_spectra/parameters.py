@@ -8,12 +8,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from skyloom.archives.lamost import ADDRESS
-from skyloom.learning import configurations
+from skyloom.learning import configurations, parameters
 from skyloom.learning.configurations import variant_name
 from skyloom.learning.fitting import TrainingParameters
 from skyloom.learning.parameters import Parameters, Positive, Seed, Share
 from skyloom.learning.splitting import SplitParameters
 from skyloom.spectra.optical.preparation import PUBLISHED_PIXELS, log_grid
+from skyloom.spectra.optical.spectral_types import CLASSES
 
 _EQUAL = (1.0,) * 7
 
@@ -263,6 +264,12 @@ class ReportingParameters(Parameters):
     n_snr_bins: int = Field(5, ge=1, description="of the success rate against S/N")
     occlusion_width: Positive = Field(40.0, description="of the window that is hidden, Angstrom")
     n_occluded: int = Field(20, ge=1, description="stars of each class whose windows are hidden")
+
+
+class PredictionParameters(parameters.PredictionParameters):
+    """Classifying new spectra with a finished network."""
+
+    classes: ClassVar[tuple[str, ...]] = CLASSES
 
 
 class Configuration(configurations.Configuration):

@@ -142,8 +142,16 @@ def create_prediction_pipeline() -> Pipeline:
                 "observations params:ingestion",
                 "stars stacked_spectra rejected",
             ),
-            Step(prediction.classify_spectra, "stars stacked_spectra classifier", "classes sheets"),
-            Step(summarise_classes, "classes rejected classifier", "workbook summary"),
+            Step(
+                prediction.classify_spectra,
+                "stars stacked_spectra classifier params:prediction",
+                "classes sheets population",
+            ),
+            Step(
+                summarise_classes,
+                "classes rejected classifier population",
+                "workbook summary",
+            ),
         ],
     )
 

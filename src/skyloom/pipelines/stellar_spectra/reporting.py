@@ -32,6 +32,7 @@ from skyloom.learning.results import (
     workbooks_of,
 )
 from skyloom.learning.runs import describe_children, describe_run, run_parameters
+from skyloom.learning.splitting import split_in_words
 from skyloom.pipelines.stellar_spectra.augmentation import (
     LEAST_DIVERSE,
     MOST_UNLIKE,
@@ -276,12 +277,9 @@ def model_info(
     dropped = sample.loc[~sample["keep"], "reason"].value_counts().to_dict()
     roles = split_manifest.drop_duplicates(["fold", "id", "role"])
     first = roles[roles["fold"] == roles["fold"].min()]["role"].value_counts().to_dict()
-    tested = sweep.parameters.test_surveys
-    split = (
-        f"tested on {', '.join(tested)}, trained on "
-        f"{', '.join(sweep.parameters.train_surveys) or 'the other surveys'}"
-        if tested
-        else augmentation.split
+    asked = sweep.parameters
+    split = split_in_words(
+        augmentation, asked.test_surveys, asked.train_surveys, "the other surveys"
     )
     search = sweep.parameters.search
     extent = (

@@ -21,7 +21,13 @@ from skyloom.evaluation.measures import classification, classification_of
 from skyloom.evaluation.novelty import describe_sample
 from skyloom.evaluation.scores import class_scores
 from skyloom.learning.comparison import Comparison, compare_configurations
-from skyloom.learning.final import describe_classifier, fit_final, rows_and_classes, untrained
+from skyloom.learning.final import (
+    describe_classifier,
+    fit_final,
+    rows_and_classes,
+    shares_of_training,
+    untrained,
+)
 from skyloom.learning.fitting import prepare_process
 from skyloom.learning.results import scorer
 from skyloom.learning.tasks import ResultStore
@@ -177,7 +183,7 @@ def fit_final_network(
         sweep.parameters.seed,
     )
     shared = _shared_inputs(inputs, synthetic_spectra)
-    network, example = fit_final(
+    network, example, learnt = fit_final(
         settings, shared, rows, classes, training_data=training_data, fit_network=fit_network
     )
     stars = sample.iloc[rows]
@@ -185,6 +191,7 @@ def fit_final_network(
     likeness = likeness.loc[:, likeness.notna().mean() >= _MEASURED]
     description = describe_classifier(
         network, outcome, validation_predictions, names,
+        shares_of_training(learnt, len(names), balanced=settings["balance"]),
         objects="spectra",
         n_objects=len(rows),
         surveys=sorted(stars["survey"].unique()),
