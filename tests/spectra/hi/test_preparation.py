@@ -373,6 +373,15 @@ def test_gap_within_the_line_is_said_and_the_line_is_not_cut_there(centre):
     assert "11 of 6" in profile.warning
 
 
+def test_gap_within_a_lopsided_line_does_not_end_it():
+    flux = line(VELOCITY) * np.where(VELOCITY > 3500, 2.0, 0.8)
+    flux = noisy(flux)
+    flux[np.abs(VELOCITY - 3490) < 28] = np.nan
+    profile = prepare(flux)
+    assert profile.line_centre == pytest.approx(3500, abs=20)
+    assert profile.line_width == pytest.approx(300, abs=30)
+
+
 @pytest.mark.parametrize("edge", [3350, 3650])
 def test_gap_at_an_edge_of_the_line_is_refused(edge):
     flux = noisy(line(VELOCITY))

@@ -335,8 +335,12 @@ def _find_line(flux, valid, rough, widths, allowed, order, step, has_velocity):
         margin = (box[1] - box[0]) // 4
         low, high = max(0, window[0] - margin), min(n, window[1] + margin)
         inside = widths[widths <= high - low]
-        box = _best_box(y[low:high], valid[low:high], rough, inside, np.ones(n, bool))
-        box = (box[0] + low, box[1] + low)
+        first, last = _best_box(y[low:high], valid[low:high], rough, inside, np.ones(n, bool))
+        first, last = first + low, last + low
+        # A line does not end at masked channels within what was found.
+        ends_at_gap = first > box[0] and not valid[first - 1]
+        ends_at_gap |= last < box[1] and not valid[last]
+        box = box if ends_at_gap else (first, last)
         window = (min(window[0], box[0]), max(window[1], box[1]))
     (first, last), (low, high) = box, window
     noise = _robust_scatter(y[support])
@@ -669,12 +673,20 @@ def _best_box(y, valid, noise, widths, allowed, *, against_flanks=False):
         start = np.arange(len(sums))
         if against_flanks:
             half = max(2, width // 2)
-            low, high = np.maximum(start - half, 0), np.minimum(start + width + half, len(y))
             levels = []
-            for first, last in ((low, start), (start + width, high)):
-                n_beside = count[last] - count[first]
-                level = (total[last] - total[first]) / np.maximum(n_beside, 1)
-                levels.append(np.where(n_beside > 0.5 * half, level, -np.inf))
+            for sign in (-1, 1):
+                beside = np.full(len(sums), -np.inf)
+                # Where a flank is masked the line may go on behind it.
+                for reach in (2 * width, half):
+                    first, last = (start - reach, start) if sign < 0 else (start, start + reach)
+                    first, last = (
+                        np.clip(each + (width if sign > 0 else 0), 0, len(y))
+                        for each in (first, last)
+                    )
+                    n_beside = count[last] - count[first]
+                    level = (total[last] - total[first]) / np.maximum(n_beside, 1)
+                    beside = np.where(n_beside > 0.5 * half, level, beside)
+                levels.append(beside)
             # The higher of the two: else all that lies beside a trough were a line.
             level = np.maximum(*levels)
             usable &= np.isfinite(level)
