@@ -673,20 +673,12 @@ def _best_box(y, valid, noise, widths, allowed, *, against_flanks=False):
         start = np.arange(len(sums))
         if against_flanks:
             half = max(2, width // 2)
+            low, high = np.maximum(start - half, 0), np.minimum(start + width + half, len(y))
             levels = []
-            for sign in (-1, 1):
-                beside = np.full(len(sums), -np.inf)
-                # Where a flank is masked the line may go on behind it.
-                for reach in (2 * width, half):
-                    first, last = (start - reach, start) if sign < 0 else (start, start + reach)
-                    first, last = (
-                        np.clip(each + (width if sign > 0 else 0), 0, len(y))
-                        for each in (first, last)
-                    )
-                    n_beside = count[last] - count[first]
-                    level = (total[last] - total[first]) / np.maximum(n_beside, 1)
-                    beside = np.where(n_beside > 0.5 * half, level, beside)
-                levels.append(beside)
+            for first, last in ((low, start), (start + width, high)):
+                n_beside = count[last] - count[first]
+                level = (total[last] - total[first]) / np.maximum(n_beside, 1)
+                levels.append(np.where(n_beside > 0.5 * half, level, -np.inf))
             # The higher of the two: else all that lies beside a trough were a line.
             level = np.maximum(*levels)
             usable &= np.isfinite(level)
