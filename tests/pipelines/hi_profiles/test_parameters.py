@@ -16,6 +16,7 @@ from skyloom.pipelines.hi_profiles.parameters import (
     FeatureParameters,
     IngestionParameters,
     NetworkParameters,
+    PredictionParameters,
     PretrainingParameters,
     ReportingParameters,
     SimulationParameters,
@@ -36,6 +37,7 @@ MODELS = {
     "pretraining": PretrainingParameters,
     "sweeps": SweepsParameters,
     "audit": AuditParameters,
+    "prediction": PredictionParameters,
     "reporting": ReportingParameters,
 }
 SWEEP = {"sweep": SweepParameters}  # one of the sweeps by name
