@@ -57,39 +57,6 @@ def sample():
     return truth, profiles, flux, fits, asymmetry
 
 
-def test_contact_sheets_show_every_spectrum_with_its_window_or_its_reason(sample):
-    _, profiles, *_ = sample
-    velocity = np.arange(1000.0, 6000.0, 10.0)
-    noise = np.random.default_rng(0).normal(0, 2, velocity.size)
-    text = "velocity,flux\n" + "\n".join(f"{v},{s}" for v, s in zip(velocity, noise, strict=True))
-    truth = draw_truth(14, np.random.default_rng(2), snr_median=60.0)
-    files = {"noise.csv": text.encode, "nothing.fits": bytes}
-    for i, row in truth.iterrows():
-        buffer = io.BytesIO()
-        astropy_fits.HDUList([to_hdu(row, np.random.default_rng(i))]).writeto(buffer)
-        files[f"{row['id']}.fits"] = buffer.getvalue
-    rejected = pd.DataFrame(
-        [("noise.csv", "no detection", "S/N 2.0"), ("nothing.fits", "empty file", "0 bytes")],
-        columns=["file", "reason", "value"],
-    )
-
-    def titles(**settings):
-        parameters = FeatureParameters(**settings)
-        pages = features.draw_spectra_sheets(
-            files, profiles, rejected, IngestionParameters(), parameters
-        )
-        axes = [axis for page in pages for axis in page.axes if axis.get_title()]
-        windows = [len(axis.patches) for axis in axes]
-        return [axis.get_title() for axis in axes], windows
-
-    names, windows = titles()
-    assert sum(windows) == len(profiles)
-    assert names[-1] == "noise.csv  no detection: S/N 2.0"
-    assert len(names) == len(truth) + 1
-    assert len(titles(sheet_spectra=3)[0]) == 3
-    assert titles(sheet_spectra=0) == ([], [])
-
-
 def test_measures_recover_the_truth_within_a_few_errors(sample):
     truth, _, _, fits, asymmetry = sample
     for table, name in ((fits, "w50"), (fits, "centroid"), (asymmetry, "equality_velocity")):

@@ -12,7 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyloom.datasets import LabelTableDataset
-from skyloom.pipelines.hi_profiles.ingestion import PROFILE_COLUMNS, ingest_spectra
+from skyloom.pipelines.hi_profiles.ingestion import (
+    PROFILE_COLUMNS,
+    draw_spectra_sheets,
+    ingest_spectra,
+)
 from skyloom.pipelines.hi_profiles.parameters import IngestionParameters
 from skyloom.raw_files import REJECTION_COLUMNS, NothingUsableError
 from skyloom.simulate.hi_profiles import draw_truth, to_hdu
@@ -451,3 +455,39 @@ def test_lines_of_alfalfa_are_at_their_systemic_velocities(real_results):
 
 def test_most_fast_spectra_are_accepted(real_results):
     assert len(real_results["fast"][0]) >= 15
+
+
+def test_contact_sheets_show_every_spectrum_with_its_window_or_its_reason():
+    velocity = np.arange(1000.0, 6000.0, 10.0)
+    noise = np.random.default_rng(0).normal(0, 2, velocity.size)
+    text = "velocity,flux\n" + "\n".join(f"{v},{s}" for v, s in zip(velocity, noise, strict=True))
+    truth = draw_truth(14, np.random.default_rng(2), snr_median=60.0)
+    files = {"noise.csv": text.encode, "nothing.fits": bytes}
+    for i, row in truth.iterrows():
+        buffer = BytesIO()
+        fits.HDUList([to_hdu(row, np.random.default_rng(i))]).writeto(buffer)
+        files[f"{row['id']}.fits"] = buffer.getvalue
+    rejected = pd.DataFrame(
+        [("noise.csv", "no detection", "S/N 2.0"), ("nothing.fits", "empty file", "0 bytes")],
+        columns=["file", "reason", "value"],
+    )
+
+    profiles, *_ = ingest_spectra(
+        {name: read for name, read in files.items() if name.startswith("CIG")},
+        NO_LABELS,
+        IngestionParameters(),
+    )
+
+    def titles(**settings):
+        parameters = IngestionParameters(**settings)
+        pages = draw_spectra_sheets(files, profiles, rejected, parameters)
+        axes = [axis for page in pages for axis in page.axes if axis.get_title()]
+        windows = [len(axis.patches) for axis in axes]
+        return [axis.get_title() for axis in axes], windows
+
+    names, windows = titles()
+    assert sum(windows) == len(profiles)
+    assert names[-1] == "noise.csv  no detection: S/N 2.0"
+    assert len(names) == len(truth) + 1
+    assert len(titles(sheet_spectra=3)[0]) == 3
+    assert titles(sheet_spectra=0) == ([], [])

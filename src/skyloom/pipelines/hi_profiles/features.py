@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,11 @@ from skyloom.images.rings import (
 )
 from skyloom.pipelines.hi_profiles.parameters import (
     FeatureParameters,
-    IngestionParameters,
     Sweep,
 )
 from skyloom.plots import hi_profiles as plots
-from skyloom.raw_files import UnusableError, load_bytes
 from skyloom.spectra.hi.asymmetry import asymmetry_table
 from skyloom.spectra.hi.lines import fit_profiles, line_geometry, published_cut
-from skyloom.spectra.hi.readers import read_spectrum
 
 _CHUNK = 256
 
@@ -54,46 +50,6 @@ def measure_profiles(
         fits.append(table)
         asymmetries.append(asymmetry)
     return pd.concat(fits, ignore_index=True), pd.concat(asymmetries, ignore_index=True)
-
-
-def draw_spectra_sheets(
-    observations: dict[str, Callable[[], bytes]],
-    profiles: pd.DataFrame,
-    rejected: pd.DataFrame,
-    ingestion: IngestionParameters,
-    features: FeatureParameters,
-) -> Iterator[Any]:
-    """Contact sheets of the whole spectra, accepted or not, to be looked through by eye.
-
-    Returns
-    -------
-    iterator of matplotlib.figure.Figure
-        A page at a time: each spectrum with the window of its line, or why it was rejected. Files
-        that are no spectra, or have too few channels, are left out.
-    """
-
-    def spectra():
-        windows = profiles.set_index("file")[["window_low", "window_high", "snr"]]
-        reasons = rejected.set_index("file")[["reason", "value"]].agg(": ".join, axis=1)
-        for file in sorted(observations):
-            try:
-                spectrum = read_spectrum(
-                    file,
-                    load_bytes(observations[file]),
-                    velocity_unit=ingestion.velocity_unit,
-                    flux_unit=ingestion.flux_unit,
-                )
-            except UnusableError:
-                continue
-            if np.isfinite(spectrum.flux).sum() < ingestion.min_channels:
-                continue
-            window, caption = None, reasons.get(file, "")
-            if file in windows.index:
-                low, high, snr = windows.loc[file]
-                window, caption = (low, high), f"S/N {snr:.1f}"
-            yield spectrum.velocity, spectrum.flux, window, f"{file}  {caption}"
-
-    return plots.spectra_sheets(islice(spectra(), features.sheet_spectra))
 
 
 def draw_images(

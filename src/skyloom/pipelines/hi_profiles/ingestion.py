@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -134,6 +136,47 @@ def ingest_spectra(
         words = table.loc[table["class_value"].isna(), "class"].dropna()
         warn_of_words(words, "a whole number from 0")
     return profiles, np.stack(fluxes), refused
+
+
+def draw_spectra_sheets(
+    observations: dict[str, Callable[[], bytes]],
+    profiles: pd.DataFrame,
+    rejected: pd.DataFrame,
+    ingestion: IngestionParameters,
+) -> Iterator[Any]:
+    """Contact sheets of the whole spectra, accepted or not, to be looked through by eye.
+
+    Returns
+    -------
+    iterator of matplotlib.figure.Figure
+        A page at a time: each spectrum with the window of its line, or why it was rejected. Files
+        that are no spectra, or have too few channels, are left out.
+    """
+
+    def spectra():
+        windows = profiles.set_index("file")[["window_low", "window_high", "snr"]]
+        reasons = rejected.set_index("file")[["reason", "value"]].agg(": ".join, axis=1)
+        for file in sorted(observations):
+            try:
+                spectrum = read_spectrum(
+                    file,
+                    load_bytes(observations[file]),
+                    velocity_unit=ingestion.velocity_unit,
+                    flux_unit=ingestion.flux_unit,
+                )
+            except UnusableError:
+                continue
+            if np.isfinite(spectrum.flux).sum() < ingestion.min_channels:
+                continue
+            window, caption = None, reasons.get(file, "")
+            if file in windows.index:
+                low, high, snr = windows.loc[file]
+                window, caption = (low, high), f"S/N {snr:.1f}"
+            yield spectrum.velocity, spectrum.flux, window, f"{file}  {caption}"
+
+    from skyloom.plots.hi_profiles import spectra_sheets
+
+    return spectra_sheets(islice(spectra(), ingestion.sheet_spectra))
 
 
 def _identify(

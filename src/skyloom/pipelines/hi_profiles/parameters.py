@@ -80,6 +80,9 @@ class IngestionParameters(Parameters):
     label_velocity_column: str | None = Field(
         None, description="column with the systemic velocity in km/s"
     )
+    sheet_spectra: int = Field(
+        240, ge=0, description="largest number of whole spectra on the contact sheets"
+    )
     classes: tuple[int, ...] | None = Field(
         None, description="classes of the label table to use, in order; null: all"
     )
@@ -157,9 +160,6 @@ class FeatureParameters(Parameters):
         12, ge=0, description="figures of the right, left and combined halves; null: every galaxy"
     )
     panel_id: str | None = Field(None, description="galaxy of the detailed panel; null: the first")
-    sheet_spectra: int = Field(
-        240, ge=0, description="largest number of whole spectra on the contact sheets"
-    )
     figure_galaxies: int = Field(324, ge=1, description="largest number on a page of all galaxies")
 
 

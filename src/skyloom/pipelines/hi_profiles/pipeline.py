@@ -39,17 +39,17 @@ def create_pipeline() -> Pipeline:
                     "observations@files labels params:ingestion",
                     "profiles profile_flux rejected",
                 ),
+                Step(
+                    ingestion.draw_spectra_sheets,
+                    "observations@files profiles rejected params:ingestion",
+                    "spectra_sheets",
+                ),
             ],
             "features": [
                 Step(
                     features.measure_profiles,
                     "profiles profile_flux params:features",
                     "fits asymmetry",
-                ),
-                Step(
-                    features.draw_spectra_sheets,
-                    "observations@files profiles rejected params:ingestion params:features",
-                    "spectra_sheets",
                 ),
                 Step(features.draw_images, f"{sample} sweep", "images"),
                 Step(features.paint_jpegs, f"{sample} params:features", "painted_images"),
