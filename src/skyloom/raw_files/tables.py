@@ -311,6 +311,8 @@ def _kind(content, text):
     ):
         if re.match(pattern, start, re.DOTALL if kind == "votable" else 0):
             return kind
+    if re.match(r"#\s+1\s+[A-Z]\w*\s", start):
+        return "ascii.sextractor"
     return "ascii.cds" if re.search(r"^Byte-by-byte Description", text, re.MULTILINE) else None
 
 
