@@ -113,6 +113,7 @@ def fit_classifier(
     seed: int,
     steps_per_epoch: int | None = None,
     augment: Callable[[Any, Any], Any] | None = None,
+    augment_both: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None,
 ) -> tuple[list[Snapshot], pd.DataFrame]:
     """Train a compiled network and keep its weights at several lengths of the training.
 
@@ -141,6 +142,9 @@ def fit_classifier(
     augment : callable, optional
         ``(number, inputs) -> inputs`` of each training batch, such as
         `skyloom.images.orientations.random_rotations`.
+    augment_both : callable, optional
+        ``(number, inputs, targets) -> (inputs, targets)`` of each training batch, where targets
+        are images, too.
 
     Returns
     -------
@@ -164,6 +168,8 @@ def fit_classifier(
         data = data.batch(batch_size)
         if training and augment is not None:
             data = data.enumerate().map(lambda number, pair: (augment(number, pair[0]), pair[1]))
+        if training and augment_both is not None:
+            data = data.enumerate().map(lambda number, pair: augment_both(number, *pair))
         return data.prefetch(2)
 
     class Keeper(keras.callbacks.Callback):
@@ -217,7 +223,9 @@ def fit_equal_steps(
     seed: int,
     balance: bool = False,
     augment: Callable[[Any, Any], Any] | None = None,
+    augment_both: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None,
     regression: bool = False,
+    loss: tuple[Callable[..., Any], Callable[..., Any]] | None = None,
 ) -> tuple[Any, list[Any], pd.DataFrame]:
     """Fit one network.
 
@@ -237,10 +245,13 @@ def fit_equal_steps(
         Of the weights, dropout and batches.
     balance : bool
         Whether every class weighs the same.
-    augment : callable, optional
+    augment, augment_both : callable, optional
         Of each training batch, see `fit_classifier`.
     regression : bool
         Whether it predicts numbers.
+    loss : tuple of 2 callables, optional
+        ``(targets, outputs)`` to a loss, and to what the curves call the metric; by default that
+        of classes or numbers.
 
     Returns
     -------
@@ -249,7 +260,7 @@ def fit_equal_steps(
     snapshots, history
         From `fit_classifier`.
     """
-    model = compiled(build, architecture, training.optimizer, regression)
+    model = compiled(build, architecture, training.optimizer, regression, loss)
     restart(model, build(*architecture, seed), training.learning_rate)
     if balance and not regression:
         rows = balanced_rows(train[1], np.random.default_rng(seed))
@@ -266,13 +277,18 @@ def fit_equal_steps(
         seed=seed,
         steps_per_epoch=training.steps_per_epoch,
         augment=augment,
+        augment_both=augment_both,
     )
     return model, snapshots, history
 
 
 @functools.lru_cache(maxsize=8)
 def compiled(
-    build: Callable[..., Any], architecture: tuple[Hashable, ...], optimizer: str, regression: bool
+    build: Callable[..., Any],
+    architecture: tuple[Hashable, ...],
+    optimizer: str,
+    regression: bool,
+    loss: tuple[Callable[..., Any], Callable[..., Any]] | None = None,
 ) -> Any:
     """Compiled network, to be reused by all fits of this process: tracing it takes seconds.
 
@@ -284,6 +300,8 @@ def compiled(
         Its learning rate is to be set, see `restart`.
     regression : bool
         Whether it predicts numbers.
+    loss : tuple of 2 callables, optional
+        As of `fit_equal_steps`.
 
     Returns
     -------
@@ -291,13 +309,15 @@ def compiled(
     """
     import keras
 
+    usual = ("mse", "mae") if regression else ("sparse_categorical_crossentropy", "accuracy")
+    minimised, metric = usual if loss is None else loss
     model = build(*architecture, 0)
     model.compile(
         optimizer=keras.optimizers.RMSprop(1.0, rho=0.9, epsilon=1e-8, clipnorm=1.0)
         if optimizer == "rmsprop"
         else keras.optimizers.Adam(1.0),
-        loss="mse" if regression else "sparse_categorical_crossentropy",
-        metrics=["mae" if regression else "accuracy"],
+        loss=minimised,
+        metrics=[metric],
     )
     model.optimizer.build(model.trainable_variables)
     return model
