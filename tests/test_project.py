@@ -177,7 +177,7 @@ def test_every_documented_parameter_is_read_somewhere(root, study):
     from skyloom.learning.nested import search_procedure
     from skyloom.nets.alhassan import alhassan
     from skyloom.nets.star_cnn import star_cnn
-    from skyloom.simulate import hi_profiles, radio_galaxies, stellar_spectra
+    from skyloom.simulate import hi_profiles, radio_galaxies, star_fields, stellar_spectra
     from skyloom.spectra.optical.jitter import changed_copies
 
     folder = root / "src" / "skyloom" / "pipelines" / study
@@ -194,7 +194,7 @@ def test_every_documented_parameter_is_read_somewhere(root, study):
         for function in (
             hi_profiles.draw_truth, radio_galaxies.draw_truth, search_procedure, alhassan,
             read_sources, download_cut_outs, stellar_spectra.draw_truth, split_catalogue,
-            download_spectra, star_cnn, changed_copies,
+            download_spectra, star_cnn, changed_copies, star_fields.draw_fields,
         )
         for name in inspect.signature(function).parameters
     }  # fmt: skip

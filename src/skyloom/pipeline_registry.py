@@ -4,7 +4,7 @@ from importlib import import_module
 
 from kedro.pipeline import Pipeline
 
-STUDIES = ("hi_profiles", "radio_galaxies", "stellar_spectra")
+STUDIES = ("hi_profiles", "radio_galaxies", "stellar_spectra", "star_fields")
 FURTHER = ("download", "catalogue", "generation")  # what not every study has
 
 

@@ -1,0 +1,375 @@
+"""Node functions of the ingestion: images and catalogues in, fields, stars and tiles out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from skyloom.evaluation.splits import same_objects
+from skyloom.images.sky import SkyImage, read_sky_image
+from skyloom.images.sky_catalogues import catalogue_cover, lay_catalogue, noise_correlation
+from skyloom.images.stars import find_by_sep, matched_filter, measure_fwhm, normalise_sky
+from skyloom.pipelines.star_fields.parameters import (
+    AugmentationParameters,
+    Configuration,
+    FeatureParameters,
+    IngestionParameters,
+    NetworkParameters,
+    Sweep,
+    SweepsParameters,
+    TrainingParameters,
+)
+from skyloom.raw_files import UnusableError, load_bytes, tabulate_rejections
+from skyloom.raw_files.labels import labels_by_id, match_ids, warn_of_unmatched
+from skyloom.raw_files.names import object_ids
+from skyloom.raw_files.positions import positions_of_table
+from skyloom.raw_files.tables import find_column, numbers, read_table
+
+logger = logging.getLogger(__name__)
+
+FIELD_COLUMNS = (
+    "id", "file", "sha256", "group", "height", "width", "pixel_scale", "ra", "dec", "epoch", "fwhm",
+    "noise", "noise_correlation", "saturation", "catalogue", "n_stars", "dx", "dy", "offset_error",
+    "excess", "zero_point", "depth", "usable", "reason",
+)  # fmt: skip
+STAR_COLUMNS = ("field", "x", "y", "snr", "magnitude", "ra", "dec")
+TILE_COLUMNS = ("id", "field", "group", "sha256", "x0", "y0", "n_stars")
+_MAGNITUDES = (
+    "magnitude", "mag", "gmag", "phot_g_mean_mag", "rmag", "r", "jmag", "j_m", "kmag", "vmag", "v",
+    "bmag", "imag", "zmag", "g", "i",
+)  # fmt: skip
+_MOTIONS = (("pmra", "pmdec"), ("pm_ra", "pm_dec"), ("pmra_cosdec", "pmdec"))
+_EPOCHS = ("ref_epoch", "epoch", "epoch_year")
+_USUAL_FWHM = 3.0  # pixels, where nothing tells it
+
+
+def configure_sweep(
+    sweeps: SweepsParameters,
+    features: FeatureParameters,
+    augmentation: AugmentationParameters,
+    network: NetworkParameters,
+    training: TrainingParameters,
+) -> Sweep:
+    """Lay out the chosen sweep and check every configuration before any file is read."""
+    base = Configuration(
+        name="base",
+        features=features,
+        augmentation=augmentation,
+        network=network,
+        training=training,
+    )
+    return Sweep.lay_out(sweeps.parameters, base)
+
+
+def ingest_fields(
+    observations: dict[str, Callable[[], bytes]],
+    labels: pd.DataFrame,
+    ingestion: IngestionParameters,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, np.ndarray, pd.DataFrame]:
+    """Read every image, lay its catalogue on it, and cut it into tiles.
+
+    Returns
+    -------
+    fields : pandas.DataFrame
+        `FIELD_COLUMNS`, one row an image that was read. ``usable`` says whether its stars are
+        known, and ``reason`` why not.
+    stars : pandas.DataFrame
+        `STAR_COLUMNS`, of fields whose stars are known.
+    sample : pandas.DataFrame
+        `TILE_COLUMNS`, one row a tile of these fields.
+    pixels : numpy.ndarray of float32, shape (n, tile, tile)
+        In units of the noise above the background; NaN where nothing was observed.
+    rejected : pandas.DataFrame
+        ``file``, ``reason`` and ``value`` of files that are neither an image nor a catalogue.
+
+    Raises
+    ------
+    skyloom.raw_files.NothingUsableError
+        If no image was read.
+    """
+    images, catalogues, rejected = _sort_out(observations)
+    ids = object_ids(images)
+    rows, stars, tiles, pixels = [], [], [], []
+    for file, sky in tqdm(images.items(), desc="examining fields", unit="field"):
+        content = load_bytes(observations[file])
+        about = {"id": ids[file], "file": file, "sha256": hashlib.sha256(content).hexdigest()}
+        catalogue = known_stars(file, sky, catalogues, ingestion)
+        facts, known, normalised = examine_field(sky, catalogue, ingestion)
+        rows.append(about | facts)
+        if not facts["usable"]:
+            continue
+        stars.append(known.assign(field=ids[file]))
+        for x0, y0, tile in cut_tiles(normalised, ingestion.tile, ingestion.min_observed):
+            here = known["x"].between(x0 - 0.5, x0 + ingestion.tile - 0.5)
+            here &= known["y"].between(y0 - 0.5, y0 + ingestion.tile - 0.5)
+            tiles.append(
+                {
+                    "id": f"{ids[file]}_{y0}_{x0}", "field": ids[file],
+                    "sha256": about["sha256"], "x0": x0, "y0": y0,
+                    "n_stars": int((here & (known["snr"] > ingestion.limit)).sum()),
+                }
+            )  # fmt: skip
+            pixels.append(tile)
+    refused = tabulate_rejections(rejected, len(rows), "an image of the sky")
+    fields = pd.DataFrame(rows)
+    fields["group"] = _groups(fields, labels)
+    sample = pd.DataFrame(tiles, columns=list(TILE_COLUMNS))
+    sample["group"] = sample["field"].map(fields.set_index("id")["group"])
+    unusable = fields[~fields["usable"]]
+    if len(unusable):
+        logger.warning(
+            "the stars of %d of %d fields are not known: %s", len(unusable), len(fields),
+            "; ".join(f"{row.id}: {row.reason}" for row in unusable.head(5).itertuples()),
+        )  # fmt: skip
+    size = ingestion.tile
+    return (
+        fields[list(FIELD_COLUMNS)],
+        pd.concat(stars, ignore_index=True)[list(STAR_COLUMNS)]
+        if stars
+        else pd.DataFrame(columns=list(STAR_COLUMNS)),
+        sample,
+        np.stack(pixels) if pixels else np.zeros((0, size, size), np.float32),
+        refused,
+    )
+
+
+def examine_field(
+    sky: SkyImage, catalogue: pd.DataFrame | None, ingestion: IngestionParameters
+) -> tuple[dict[str, Any], pd.DataFrame, np.ndarray]:
+    """Measure an image and lay a catalogue on it.
+
+    Returns
+    -------
+    facts : dict
+        Of `FIELD_COLUMNS` what an image alone tells.
+    stars : pandas.DataFrame
+        `STAR_COLUMNS` without the field; empty where they are not known.
+    image : numpy.ndarray of float32, shape (height, width)
+        In units of the noise above the background; NaN where nothing was observed.
+    """
+    normalised = normalise_sky(sky.image)
+    fwhm = measure_fwhm(normalised.image)
+    used = fwhm if np.isfinite(fwhm) else _USUAL_FWHM
+    ra, dec = sky.centre
+    height, width = sky.image.shape
+    facts = {
+        "height": height, "width": width, "pixel_scale": sky.pixel_scale, "ra": ra, "dec": dec,
+        "epoch": sky.epoch, "fwhm": fwhm, "noise": float(np.median(normalised.noise)),
+        "noise_correlation": noise_correlation(normalised), "saturation": sky.saturation,
+        "catalogue": "", "n_stars": 0, "dx": np.nan, "dy": np.nan, "offset_error": np.nan,
+        "excess": np.nan, "zero_point": np.nan, "depth": np.nan, "usable": False, "reason": "",
+    }  # fmt: skip
+    nothing = pd.DataFrame(columns=list(STAR_COLUMNS[1:]), dtype=float)
+    image = np.where(normalised.observed, normalised.image, np.nan).astype(np.float32)
+    if not normalised.image.any():
+        return facts | {"reason": "nothing in the image"}, nothing, image
+    if catalogue is None:
+        reason = sky.wcs_problem or "no catalogue"
+        return facts | {"reason": reason}, nothing, image
+    snr = matched_filter(normalised.image, used)
+    detections = find_by_sep(normalised, threshold=1.5, fwhm=used)
+    places = detections[["y", "x"]].round().astype(int)
+    detections["snr"] = (
+        snr[places["y"].clip(0, height - 1), places["x"].clip(0, width - 1)]
+        if len(detections)
+        else []
+    )
+    laid = lay_catalogue(
+        normalised, snr, detections, catalogue, reach=ingestion.reach, radius=ingestion.radius,
+        limit=ingestion.limit, doubtful=ingestion.doubtful,
+    )  # fmt: skip
+    facts |= {
+        "catalogue": str(catalogue.attrs.get("origin", "")), "dx": laid.offset.dx,
+        "dy": laid.offset.dy, "offset_error": laid.offset.error, "excess": laid.excess,
+        "zero_point": laid.zero_point, "depth": laid.depth,
+        "n_stars": int((laid.stars["snr"] > ingestion.limit).sum()),
+    }  # fmt: skip
+    if np.isnan(laid.excess):
+        few = f"fewer than 5 stars of the catalogue must be seen in {len(laid.stars)}"
+        return facts | {"reason": few}, nothing, image
+    if laid.excess < ingestion.min_excess:
+        reason = (
+            f"the catalogue does not belong to the image: {laid.excess:.2f} more matches than by "
+            f"chance, expected {ingestion.min_excess:g}"
+        )
+        return facts | {"reason": reason}, nothing, image
+    # Nothing can be said of what a catalogue does not cover.
+    covered = catalogue_cover(laid.stars[laid.stars["ra"].notna()], image.shape)
+    kept = laid.stars[_is_in(covered, laid.stars)].reset_index(drop=True)
+    return facts | {"usable": True}, kept, np.where(covered, image, np.nan).astype(np.float32)
+
+
+def _is_in(mask, stars):
+    height, width = mask.shape
+    row = stars["y"].round().astype(int).clip(0, height - 1).to_numpy()
+    column = stars["x"].round().astype(int).clip(0, width - 1).to_numpy()
+    return mask[row, column]
+
+
+def cut_tiles(
+    image: np.ndarray, size: int, min_observed: float
+) -> list[tuple[int, int, np.ndarray]]:
+    """Tiles of an image that do not overlap; what is left over at the edge is not used.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, shape (height, width)
+        NaN where nothing was observed.
+    size : int
+        Pixels on a side.
+    min_observed : float
+        Share of the pixels of a tile that must have data.
+
+    Returns
+    -------
+    list of (int, int, numpy.ndarray)
+        Column and row of the first pixel, and the tile. Of an image that is smaller than a tile
+        there is one, filled up with NaN.
+    """
+    height, width = image.shape
+    padded = np.full((max(height, size), max(width, size)), np.nan, np.float32)
+    padded[:height, :width] = image
+    tiles = []
+    for y0 in range(0, padded.shape[0] - size + 1, size):
+        for x0 in range(0, padded.shape[1] - size + 1, size):
+            tile = padded[y0 : y0 + size, x0 : x0 + size]
+            of_image = min(height - y0, size) * min(width - x0, size)
+            if np.isfinite(tile).sum() >= min_observed * of_image > 0:
+                tiles.append((x0, y0, tile))
+    return tiles
+
+
+def _sort_out(observations):
+    """Images, catalogues by folder, and what is neither."""
+    images, catalogues, rejected = {}, {}, []
+    for file in tqdm(sorted(observations), desc="reading images", unit="file"):
+        path = PurePosixPath(file)
+        try:
+            content = load_bytes(observations[file])
+        except UnusableError as error:
+            rejected.append((file, error.reason, error.value))
+            continue
+        try:
+            images[file] = read_sky_image(file, content)
+            continue
+        except UnusableError as error:
+            no_image = error
+        try:
+            table, _ = read_table(path.name, content)
+            table.attrs["origin"] = path.name
+            _places(table, None, None)
+            catalogues.setdefault(str(path.parent), {})[path.stem] = table
+        except (UnusableError, KeyError) as error:
+            value = f"{no_image.value}; nor a catalogue: {error}"
+            rejected.append((file, no_image.reason, value))
+    return images, catalogues, rejected
+
+
+def _places(table, ra_column, dec_column):
+    """Positions of a catalogue on the sky, or its pixels where it has nothing else."""
+    try:
+        return positions_of_table(table, ra_column, dec_column)
+    except KeyError:
+        x, y = (find_column(table, name) for name in ("x_image", "y_image"))
+        if x is None or y is None:
+            raise
+        # Of SExtractor: the first pixel is 1.
+        return pd.DataFrame({"x": numbers(table[x]) - 1, "y": numbers(table[y]) - 1})
+
+
+def known_stars(
+    file: str,
+    sky: SkyImage,
+    catalogues: dict[str, dict[str, pd.DataFrame]],
+    ingestion: IngestionParameters,
+) -> pd.DataFrame | None:
+    """Stars that a catalogue has in an image, at the epoch of the image.
+
+    Parameters
+    ----------
+    file : str
+        The image.
+    sky : SkyImage
+        As read.
+    catalogues : dict of str to dict of str to pandas.DataFrame
+        Tables by folder and name. Of those in the image's folder the ones whose names begin alike
+        count, or all of them where none does.
+    ingestion : IngestionParameters
+        What their columns are called.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        ``x``, ``y`` (pixels by the WCS), ``ra``, ``dec``, ``magnitude``; None without a catalogue.
+    """
+    path = PurePosixPath(file)
+    tables = catalogues.get(str(path.parent), {})
+    first = path.stem.lower().split("_")[0]
+    alike = {name: table for name, table in tables.items() if name.lower().startswith(first)}
+    found = list((alike or tables).values())
+    if sky.catalogue is not None:
+        found.append(sky.catalogue.astype(str))
+    laid = [stars for table in found if len(stars := _laid(table, sky, ingestion))]
+    if not laid:
+        return None
+    stars = pd.concat(laid, ignore_index=True)
+    # Catalogues of neighbouring fields have stars in common.
+    stars = stars.loc[~stars[["x", "y"]].round(1).duplicated()].reset_index(drop=True)
+    stars.attrs["origin"] = ", ".join(
+        str(table.attrs.get("origin", "the file itself")) for table in found
+    )
+    return stars
+
+
+def _laid(table, sky, ingestion):
+    places = _places(table, ingestion.ra_column, ingestion.dec_column)
+    magnitude = _column(table, ingestion.magnitude_column, _MAGNITUDES)
+    if "ra" not in places:
+        return places.assign(ra=np.nan, dec=np.nan, magnitude=magnitude).dropna(subset=["x", "y"])
+    ra, dec = _at_epoch(table, places, sky.epoch, ingestion)
+    x, y = sky.pixel_positions(ra, dec)
+    stars = pd.DataFrame({"x": x, "y": y, "ra": ra, "dec": dec, "magnitude": magnitude})
+    return stars.dropna(subset=["x", "y"])
+
+
+def _column(table, chosen, usual):
+    """A column as numbers; NaN where there is none."""
+    for name in (chosen,) if chosen else usual:
+        if (found := find_column(table, name)) is not None:
+            return numbers(table[found]).to_numpy()
+    return np.full(len(table), np.nan)
+
+
+def _at_epoch(table, places, epoch, ingestion):
+    """Positions at the epoch of the image, where that and the motions are known."""
+    ra, dec = places["ra"].to_numpy(), places["dec"].to_numpy()
+    pairs = (ingestion.motion_columns,) if ingestion.motion_columns else _MOTIONS
+    for pair in pairs:
+        motion_ra, motion_dec = (_column(table, name, ()) for name in pair)
+        if np.isfinite(motion_ra).any() and np.isfinite(epoch):
+            of_rows = _column(table, None, _EPOCHS)
+            years = epoch - np.where(np.isfinite(of_rows), of_rows, ingestion.catalogue_epoch)
+            moved = np.nan_to_num(years / 3.6e6 * np.stack([motion_ra, motion_dec]))
+            return ra + moved[0] / np.cos(np.radians(dec)), dec + moved[1]
+    return ra, dec
+
+
+def _groups(fields, labels):
+    """Fields that overlap, are of one plate or have the same content are one group."""
+    plates = pd.Series("", index=fields.index)
+    if not labels.empty:
+        table = labels_by_id(labels, "id", ["plate"])
+        row_of = match_ids(fields["id"], table.index)
+        warn_of_unmatched("label table", table.index, row_of, "fields")
+        plates = fields["id"].map(row_of).map(table["plate"]).fillna("").astype(str)
+    diagonal = np.hypot(fields["height"], fields["width"]) * fields["pixel_scale"]
+    radius = float(diagonal.max()) if diagonal.notna().any() else 0.0
+    group = same_objects(fields["ra"], fields["dec"], radius, fields["sha256"], plates)
+    return fields["id"].to_numpy()[group]

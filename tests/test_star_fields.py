@@ -1,0 +1,100 @@
+"""The study of star fields on a tiny sample, through Kedro, with the real catalog."""
+
+import contextlib
+import io
+import warnings
+
+import pandas as pd
+import pytest
+import yaml
+from astropy.io import fits
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+STUDY = "star_fields"
+SMALL = {
+    "simulation": {"n_fields": 8, "size": 96, "fields": {"density_range": [3.0, 6.0]}},
+    "ingestion": {"tile": 48},
+    "features": {"size": 48},
+    "augmentation": {"seeds": [0, 1], "n_simulated": 4},
+    "network": {"widths": [4, 8]},
+    "training": {"epochs": 2, "steps_per_epoch": 6, "crop": 32},
+    "baselines": {"n_trials": 3},
+}
+ARMS = ["01 observed", "02 simulated", "03 observed + simulated"]
+FINDERS = ["SEP, tuned", "DAOFIND, tuned", "IRAF starfind, tuned"]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+]
+
+
+def run(project, *pipelines, env="base", **runtime_params):
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        bootstrap_project(project)
+        runtime_params = {"cluster": {"n_workers": 0}, **runtime_params}
+        with KedroSession.create(project, env=env, runtime_params=runtime_params) as session:
+            session.run(pipeline_names=[f"{STUDY}{pipeline}" for pipeline in pipelines])
+    return shown.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(shared_project):
+    """A finished run and what it printed."""
+    path = shared_project / f"conf/base/{STUDY}/parameters.yml"
+    content = yaml.safe_load(path.read_text())
+    for section, values in SMALL.items():
+        content[STUDY][section] = content[STUDY].get(section, {}) | values
+    path.write_text(yaml.safe_dump(content))
+    return shared_project, run(shared_project, ".simulation", "")
+
+
+def reported(project, name):
+    return pd.read_csv(project / "data/08_reporting" / STUDY / name)
+
+
+def test_the_run_ends_with_a_table_and_the_paths(finished):
+    project, shown = finished
+    for words in ("F1 (95 %)", "completeness at 90 % purity", *ARMS, *FINDERS):
+        assert words in shown
+    page = (project / f"data/08_reporting/{STUDY}/report.html").read_text()
+    for title in ("Known and predicted stars", "Purity against completeness", "Model info sheet"):
+        assert title in page
+
+
+def test_networks_and_finders_are_scored_on_the_same_fields(finished):
+    project, _ = finished
+    scores = reported(project, "success_rates.csv")
+    assert scores["configuration"].tolist()[1:] == [*ARMS, *FINDERS]
+    assert (scores["n_objects"] == scores["n_objects"].iloc[0]).all()
+    assert scores["f1"].between(0, 1).all()
+    assert (scores["f1_low"] <= scores["f1_high"]).all()
+
+
+def test_files_of_the_simulation_are_as_published(finished):
+    project, _ = finished
+    path = sorted((project / f"data/01_raw/{STUDY}/observations").glob("*.fits"))[0]
+    with fits.open(path) as hdus:
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "STAR_CATALOG"]
+        assert {"CRVAL1", "SATURATE", "DATE-OBS"} <= set(hdus[0].header)
+
+
+def test_a_folder_of_images_becomes_a_catalogue(finished):
+    project, _ = finished
+    run(project, ".prediction")
+    folder = project / f"data/08_reporting/{STUDY}/prediction"
+    stars, fields = (pd.read_csv(folder / name) for name in ("stars.csv", "fields.csv"))
+    assert len(fields) == SMALL["simulation"]["n_fields"]
+    assert set(stars["field"]) <= set(fields["field"])
+    assert (folder / "stars.reg").read_text().count("circle(") == len(stars)
+
+
+def test_the_same_run_gives_the_same_table(finished):
+    project, _ = finished
+    before = reported(project, "success_rates.csv")
+    run(project, "")
+    pd.testing.assert_frame_equal(reported(project, "success_rates.csv"), before)
