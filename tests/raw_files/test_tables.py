@@ -214,6 +214,8 @@ NGC 628 1
         (b"\x89PNG\r\n\x1a\n\0\0\0", "no text"),
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"\x1f\x8b\0\0", "damaged compression"),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03" + 20 * b"\xff", r"damaged compression: a\.csv: "),
+        (b"\x1f\x9d\x90abc", r"compressed by compress \(\.Z\): a\.csv: "),
         (b"PK\x03\x04 no archive", "damaged archive"),
         (b"SIMPLE  =  T", "FITS without a table"),
         (b"name ra dec\na 12 34 56 1 2 3\n", "line 2 has 7 cells instead of 3: 'a 12 34"),

@@ -260,7 +260,7 @@ def unpacked(content: bytes) -> bytes:
 
     Raises
     ------
-    OSError, EOFError, lzma.LZMAError
+    OSError, EOFError, lzma.LZMAError, zlib.error
         If the compressed bytes are damaged.
     UnusableError
         If they are compressed in a way that cannot be undone here.

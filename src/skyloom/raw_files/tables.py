@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
 import io
 import itertools
 import logging
@@ -12,6 +10,7 @@ import lzma
 import re
 import warnings
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from skyloom.raw_files.files import UnusableError
+from skyloom.raw_files.files import UnusableError, unpacked
 from skyloom.raw_files.text import MINUS, decode
 
 DAMAGED_COLUMNS = ("row", "reason", "value")
@@ -120,14 +119,13 @@ def read_table(name: str, content: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _unpacked(name, content):
     """The bytes within any compression."""
-    for mark, unpack in (
-        (b"\x1f\x8b", gzip.decompress), (b"BZh", bz2.decompress), (b"\xfd7zXZ", lzma.decompress)
-    ):  # fmt: skip
-        if content.startswith(mark):
-            try:
-                return _unpacked(name, unpack(content))
-            except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
-                raise UnusableError("damaged compression", f"{name}: {error}") from error
+    try:
+        while (inside := unpacked(content)) is not content:
+            content = inside
+    except UnusableError as error:
+        raise UnusableError(error.reason, f"{name}: {error.value}") from error
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise UnusableError("damaged compression", f"{name}: {error}") from error
     if content.startswith(b"PK\x03\x04"):
         try:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
