@@ -164,9 +164,7 @@ def _image_hdu(file: RawFile) -> Any:
 def _read_sky_image(file: RawFile) -> SkyImage:
     hdu = _image_hdu(file)
     image = np.squeeze(without_missing(hdu.data))
-    if image.ndim != 2:
-        raise UnusableError("not a single image", f"shape {hdu.data.shape}")
-    if min(image.shape) < 8:
+    if image.ndim != 2 or min(image.shape) < 8:
         raise UnusableError("not a single image", f"shape {hdu.data.shape}")
     header = file.header_of(hdu)
     bad = np.zeros(image.shape, bool)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from skyloom.images.stars import NormalisedImage, match_detections
+from skyloom.images.stars import NormalisedImage, match_detections, pixels_of
 
 _SHIFTS = ((23.0, 7.0), (-19.0, 13.0), (11.0, -29.0), (-9.0, -21.0))  # pixels: no star is itself
 _FEWEST = 5  # matches that an offset is measured from
@@ -292,17 +292,9 @@ def lay_catalogue(
     stars = stars.assign(x=stars["x"] + moved[0], y=stars["y"] + moved[1])
     inside = stars["x"].between(-0.5, width - 0.5) & stars["y"].between(-0.5, height - 0.5)
     stars = stars[inside].reset_index(drop=True)
-    column, row = (
-        stars[name].round().astype(int).clip(0, side - 1).to_numpy()
-        for name, side in (("x", width), ("y", height))
-    )
-    stars = stars[normalised.observed[row, column]].reset_index(drop=True)
-    column, row = (
-        stars[name].round().astype(int).clip(0, side - 1).to_numpy()
-        for name, side in (("x", width), ("y", height))
-    )
+    stars = stars[normalised.observed[pixels_of(stars, snr.shape)]].reset_index(drop=True)
     # The brightest pixel near the place, since a position has an error.
-    around = _highest_near(snr)[row, column]
+    around = _highest_near(snr)[pixels_of(stars, snr.shape)]
     matched, _ = match_detections(detections, stars, radius)
     is_matched = np.zeros(len(stars), bool)
     is_matched[matched[matched >= 0]] = True

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 _FWHM = np.sqrt(8 * np.log(2))
+USUAL_FWHM = 3.0
+"""Of a star where the image does not tell it, pixels."""
 DETECTION_COLUMNS = ("x", "y", "flux", "snr", "score")
 """Of every finder: pixels with the middle of the first one at 0, counts, S/N, and what ranks."""
 
@@ -227,6 +229,27 @@ def measure_fwhm(image: np.ndarray, *, max_stars: int = 300, half: int = 12) -> 
     k = below[0]
     share = (profile[k - 1] - 0.5 * profile[0]) / (profile[k - 1] - profile[k])
     return float(2 * (radii[k - 1] + share * (radii[k] - radii[k - 1])))
+
+
+def pixels_of(places: pd.DataFrame, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel of each place, the nearest one where it lies off the image.
+
+    Parameters
+    ----------
+    places : pandas.DataFrame
+        ``x`` and ``y``, pixels.
+    shape : tuple of int
+        Height and width of the image.
+
+    Returns
+    -------
+    row, column : numpy.ndarray of int, shape (n_places,)
+    """
+    row, column = (
+        places[name].round().astype(int).clip(0, side - 1).to_numpy()
+        for name, side in zip("yx", shape, strict=True)
+    )
+    return row, column
 
 
 # --- classical finders ----------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from skyloom.plots.style import (
     ORANGE,
     RED,
     SKY,
+    empty_figure,
     legend_above,
     legend_of_all,
     new_figure,
@@ -48,7 +49,7 @@ def success_rate_figure(scores: pd.DataFrame, objects: str = "objects") -> Figur
     figure = new_figure(7.5, 0.9 + height * max(len(scores), 2))
     axis = figure.subplots()
     if scores.empty:
-        return _empty(figure, axis, "no network was trained")
+        return empty_figure(figure, axis, "no network was trained")
     position = np.arange(len(scores))[::-1]
     rate = scores["success_rate"].to_numpy()
     errors = np.abs(scores[["success_low", "success_high"]].to_numpy().T - rate)
@@ -87,7 +88,7 @@ def learning_curves_figure(curves: pd.DataFrame) -> Figure:
     names = list(curves["configuration"].unique())
     figure = new_figure(max(5, 2.8 * len(names)), 4.6)
     if not names:
-        return _empty(figure, figure.subplots(), "no network was trained")
+        return empty_figure(figure, figure.subplots(), "no network was trained")
     axes = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
     for column, name in enumerate(names):
         part = curves[curves["configuration"] == name]
@@ -144,7 +145,7 @@ def confusion_figure(
     figure = new_figure(2.9 * columns + 1, 2.9 * rows + 0.4)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     if not matrices:
-        return _empty(figure, axes[0], "no network was trained")
+        return empty_figure(figure, axes[0], "no network was trained")
     for axis in axes[len(matrices) :]:
         axis.set_axis_off()
     for axis, (title, matrix) in zip(axes, matrices.items(), strict=False):
@@ -230,7 +231,7 @@ def sample_images_figure(
     for axis in axes:
         axis.set_axis_off()
     if not len(images):
-        return _empty(figure, axes[0], "no network was trained")
+        return empty_figure(figure, axes[0], "no network was trained")
     for axis, image, (title, right) in zip(axes, images, titles, strict=False):
         show(axis, image)
         axis.set_title(title, fontsize=6, color=BLACK if right else RED)
@@ -254,7 +255,7 @@ def reliability_figure(predictions: pd.DataFrame, n_bins: int = 8) -> Figure:
     figure = new_figure(6.5, 4)
     axis = figure.subplots()
     if predictions.empty:
-        return _empty(figure, axis, "no network was trained")
+        return empty_figure(figure, axis, "no network was trained")
     columns = [c for c in predictions.columns if c.startswith("probability_")]
     for colour, (name, part) in zip(CYCLE, predictions.groupby("configuration"), strict=False):
         confidence = part[columns].max(axis=1).to_numpy()
@@ -367,7 +368,7 @@ def audit_figure(
     """
     figure = new_figure(9, 4)
     if fits.empty:
-        return _empty(figure, figure.subplots(), "the published protocol was not run")
+        return empty_figure(figure, figure.subplots(), "the published protocol was not run")
     kinds = [kind for kind in ("random", "true") if kind in set(fits["labels"])]
     axes = figure.subplots(1, len(kinds), sharex=True, squeeze=False)[0]
     values = np.concatenate([fits["relabeled_success_rate"].dropna(), null["one"].dropna()])
@@ -421,18 +422,12 @@ def permutation_figure(statistic: float, null: np.ndarray, n_classes: int) -> Fi
     figure = new_figure(6, 3.4)
     axis = figure.subplots()
     if not len(null):
-        return _empty(figure, axis, "no shuffles were asked for (sweep.n_permutations)")
+        return empty_figure(figure, axis, "no shuffles were asked for (sweep.n_permutations)")
     axis.hist(null, bins=min(30, max(5, len(null) // 3)), color=GREY, label=f"{len(null)} shuffles")
     axis.axvline(statistic, color=BLUE, lw=2.5, label=f"true classes: {statistic:.3f}")
     axis.axvline(1 / n_classes, color=RED, ls="--", lw=1.5, label=f"one in {n_classes}")
     axis.set(xlabel="balanced accuracy of the nested procedure", ylabel="shuffles")
     legend_above(axis, 3)
-    return figure
-
-
-def _empty(figure: Figure, axis: Axes, text: str) -> Figure:
-    axis.set_axis_off()
-    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes)
     return figure
 
 

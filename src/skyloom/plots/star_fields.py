@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from skyloom.plots.style import BLUE, GREEN, ORANGE, RED, legend_above, new_figure
+from skyloom.plots.style import BLUE, GREEN, ORANGE, RED, empty_figure, legend_above, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ def f1_figure(scores: pd.DataFrame) -> Figure:
     figure = new_figure(7.5, 1.2 + 0.42 * max(len(scores), 2))
     axis = figure.subplots()
     if scores.empty:
-        return _empty(figure, axis)
+        return empty_figure(figure, axis, "no network was trained")
     position = np.arange(len(scores))[::-1]
     value = scores["f1"].to_numpy()
     errors = np.abs(scores[["f1_low", "f1_high"]].to_numpy().T - value)
@@ -71,7 +71,7 @@ def curves_figure(curves: dict[str, pd.DataFrame]) -> Figure:
     figure = new_figure(6, 4.5)
     axis = figure.subplots()
     if not curves:
-        return _empty(figure, axis)
+        return empty_figure(figure, axis, "no network was trained")
     for (name, curve), colour in zip(curves.items(), _COLOURS, strict=False):
         axis.plot(curve["completeness"], curve["purity"], color=colour, label=name)
     axis.axhline(0.9, color="grey", ls=":", lw=1)
@@ -101,7 +101,7 @@ def completeness_figure(predictions: pd.DataFrame, names: Sequence[str]) -> Figu
     axis = figure.subplots()
     stars = predictions[predictions["star"].astype(bool)]
     if stars.empty:
-        return _empty(figure, axis)
+        return empty_figure(figure, axis, "no network was trained")
     middle = np.sqrt(_SNR_EDGES[1:] * _SNR_EDGES[:-1])
     for name, colour in zip(names, _COLOURS, strict=False):
         own = stars[stars["configuration"] == name]
@@ -148,7 +148,7 @@ def overlay_figure(
     for axis in axes.flat[len(images) :]:
         axis.axis("off")
     if not images:
-        return _empty(figure, axes.flat[0])
+        return empty_figure(figure, axes.flat[0], "no network was trained")
     for axis, image, table, title in zip(axes.flat, images, tables, titles, strict=False):
         draw_field(axis, image)
         star, named = table["star"].astype(bool), table["named"].astype(bool)
@@ -205,10 +205,4 @@ def cut_outs_figure(cut_outs: Sequence[np.ndarray], titles: Sequence[str]) -> Fi
     for axis, image, title in zip(axes.flat, cut_outs, titles, strict=False):
         axis.imshow(np.arcsinh(image), cmap="gray_r", vmin=-2, vmax=5, origin="lower")
         axis.set_title(title, fontsize=6)
-    return figure
-
-
-def _empty(figure: Figure, axis: Axes) -> Figure:
-    axis.text(0.5, 0.5, "no network was trained", ha="center", va="center")
-    axis.axis("off")
     return figure

@@ -31,6 +31,27 @@ def new_figure(width: float = 7.0, height: float = 4.5) -> Figure:
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
+def empty_figure(figure: Figure, axis: Axes, text: str) -> Figure:
+    """Say in the middle of an axis why nothing is drawn in it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Returned.
+    axis : matplotlib.axes.Axes
+        Of it.
+    text : str
+        Why.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes)
+    return figure
+
+
 def legend_above(axis: Axes, n_columns: int, *, font_size: float = 7, title: str = "") -> None:
     """Legend above an axis, where it covers nothing whatever is drawn.
 

@@ -338,13 +338,14 @@ def _in_degrees(header, name):
 def _of_2000(ra, dec, header):
     """A position of the header's equinox in ICRS."""
     text = re.sub(r"^[JB]", "", header_text(header, "EQUINOX") or header_text(header, "EPOCH"))
-    equinox, low_high = number_of(text), _OTHER_EQUINOX
+    equinox = number_of(text)
+    low, high = _OTHER_EQUINOX
     frame = header_text(header, "RADESYS").upper() or header_text(header, "RADECSYS").upper()
     if np.isnan(equinox) and frame in {"FK4", "B1950"}:
         equinox = 1950.0
     # EPOCH is often that of the observation; before 1984 no other equinox was in use.
     told = bool(header_text(header, "EQUINOX")) or equinox < 1984
-    if frame == "ICRS" or not low_high[0] < equinox < low_high[1] or equinox == 2000 or not told:
+    if frame == "ICRS" or not low < equinox < high or equinox == 2000 or not told:
         return ra, dec
     from astropy.coordinates import FK4, FK5, SkyCoord
 

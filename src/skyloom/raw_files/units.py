@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 import warnings
 from collections.abc import Iterable
@@ -223,11 +222,10 @@ def stated_unit(notes: Iterable[str], target: str) -> str:
         line = re.sub(r"[\[({<][^\])}>]*[\])}>]\s*[:=]?\s*[-+]?\.?\d[\d.eE+-]*", " ", line)
         bracketed = _BRACKETS.findall(line)
         words = re.split(r"[\s,;:=|#%'\"]+", _BRACKETS.sub(" ", line))
-        pairs = itertools.pairwise(["", *words, ""])
         of_flux = re.search(r"(?i)flux|unit|temperature|intensity|\by\b", line)
         words = [
             word
-            for (before, word), after in zip(pairs, [*words[1:], ""], strict=False)
+            for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False)
             if ((len(word) > 1 and not re.fullmatch(r"[A-Z]\.", word)) or (word == "K" and of_flux))
             and not re.fullmatch(r"[-+]?\.?\d[\d.eE+-]*|from", before)
             # Jy km/s is a unit of neither.

@@ -8,10 +8,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from skyloom.images.stars import matched_filter
+from skyloom.images.stars import USUAL_FWHM, matched_filter
 from skyloom.pipelines.star_fields.parameters import FeatureParameters, IngestionParameters, Sweep
-
-_USUAL_FWHM = 3.0
 
 
 def prepare_images(pixels: np.ndarray, features: FeatureParameters) -> np.ndarray:
@@ -183,7 +181,7 @@ def filter_tiles(sample: pd.DataFrame, fields: pd.DataFrame, pixels: np.ndarray)
     -------
     numpy.ndarray of float16, shape (n, tile, tile)
     """
-    fwhm = sample["field"].map(fields.set_index("id")["fwhm"]).fillna(_USUAL_FWHM)
+    fwhm = sample["field"].map(fields.set_index("id")["fwhm"]).fillna(USUAL_FWHM)
     filtered = [
         matched_filter(np.nan_to_num(tile), width).astype(np.float16)
         for tile, width in zip(pixels, fwhm, strict=True)

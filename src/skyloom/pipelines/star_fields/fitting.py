@@ -15,7 +15,7 @@ import pandas as pd
 
 from skyloom.evaluation.detection import detection
 from skyloom.evaluation.measures import Measure
-from skyloom.images.stars import find_peaks
+from skyloom.images.stars import find_peaks, pixels_of
 from skyloom.learning.fitting import (
     TrainingParameters as CommonTraining,
 )
@@ -34,8 +34,10 @@ from skyloom.pipelines.star_fields.parameters import (
 )
 
 INPUTS = ("inputs", "targets", "filtered", "made_up_inputs", "made_up_targets")
-_LEAST = 0.05  # probability of a peak that is looked at
-_SEPARATION = 2.5  # pixels between two peaks
+LEAST = 0.05
+"""Probability of a peak that is looked at."""
+SEPARATION = 2.5
+"""Of two peaks at least, pixels."""
 _EPSILON = 1e-6
 
 
@@ -61,11 +63,8 @@ def read_out(prediction: np.ndarray) -> pd.DataFrame:
         ``x``, ``y``, ``score`` (probability) and ``snr``, the best first.
     """
     probability, snr = prediction[..., 0].astype(np.float32), prediction[..., 1]
-    peaks = find_peaks(probability, _LEAST, _SEPARATION)
-    height, width = snr.shape
-    row = peaks["y"].round().astype(int).clip(0, height - 1)
-    column = peaks["x"].round().astype(int).clip(0, width - 1)
-    peaks["snr"] = snr[row, column].astype(float)
+    peaks = find_peaks(probability, LEAST, SEPARATION)
+    peaks["snr"] = snr[pixels_of(peaks, snr.shape)].astype(float)
     return peaks.rename(columns={"value": "score"})
 
 
@@ -123,13 +122,12 @@ def fit_network(
     """Fit one network; where it is asked for, first to made-up and then to observed tiles."""
     network = NetworkParameters.model_validate(settings["network"])
     training = TrainingParameters.model_validate(settings["training"])
-    size = settings["size"] if network.architecture == "published" else training.crop
+    crop = settings["size"] if network.architecture == "published" else training.crop
     common = CommonTraining.model_validate(
         training.model_dump(include=set(CommonTraining.model_fields))
     )
 
     def fit(train, common, epochs, start=None):
-        crop = size if network.architecture == "published" else training.crop
         return fit_equal_steps(
             _builder(start),
             (network, settings["size"], settings["n_channels"]),
@@ -158,7 +156,7 @@ def fit_network(
 
 
 class _Start:
-    """Builds a network with given weights; equal for equal weights, so that it can be a key."""
+    """Builds a network with given weights; each is a key of its own."""
 
     def __init__(self, weights):
         self.weights = weights

@@ -15,7 +15,14 @@ from tqdm import tqdm
 from skyloom.evaluation.splits import same_objects
 from skyloom.images.sky import SkyImage, read_sky_image
 from skyloom.images.sky_catalogues import catalogue_cover, lay_catalogue, noise_correlation
-from skyloom.images.stars import find_by_sep, matched_filter, measure_fwhm, normalise_sky
+from skyloom.images.stars import (
+    USUAL_FWHM,
+    find_by_sep,
+    matched_filter,
+    measure_fwhm,
+    normalise_sky,
+    pixels_of,
+)
 from skyloom.pipelines.star_fields.parameters import (
     AugmentationParameters,
     Configuration,
@@ -47,7 +54,6 @@ _MAGNITUDES = (
 )  # fmt: skip
 _MOTIONS = (("pmra", "pmdec"), ("pm_ra", "pm_dec"), ("pmra_cosdec", "pmdec"))
 _EPOCHS = ("ref_epoch", "epoch", "epoch_year")
-_USUAL_FWHM = 3.0  # pixels, where nothing tells it
 
 
 def configure_sweep(
@@ -156,7 +162,7 @@ def examine_field(
     """
     normalised = normalise_sky(sky.image)
     fwhm = measure_fwhm(normalised.image)
-    used = fwhm if np.isfinite(fwhm) else _USUAL_FWHM
+    used = fwhm if np.isfinite(fwhm) else USUAL_FWHM
     ra, dec = sky.centre
     height, width = sky.image.shape
     facts = {
@@ -175,12 +181,7 @@ def examine_field(
         return facts | {"reason": reason}, nothing, image
     snr = matched_filter(normalised.image, used)
     detections = find_by_sep(normalised, threshold=1.5, fwhm=used)
-    places = detections[["y", "x"]].round().astype(int)
-    detections["snr"] = (
-        snr[places["y"].clip(0, height - 1), places["x"].clip(0, width - 1)]
-        if len(detections)
-        else []
-    )
+    detections["snr"] = snr[pixels_of(detections, snr.shape)]
     laid = lay_catalogue(
         normalised, snr, detections, catalogue, reach=ingestion.reach, radius=ingestion.radius,
         limit=ingestion.limit, doubtful=ingestion.doubtful,
@@ -202,15 +203,8 @@ def examine_field(
         return facts | {"reason": reason}, nothing, image
     # Nothing can be said of what a catalogue does not cover.
     covered = catalogue_cover(laid.stars[laid.stars["ra"].notna()], image.shape)
-    kept = laid.stars[_is_in(covered, laid.stars)].reset_index(drop=True)
+    kept = laid.stars[covered[pixels_of(laid.stars, covered.shape)]].reset_index(drop=True)
     return facts | {"usable": True}, kept, np.where(covered, image, np.nan).astype(np.float32)
-
-
-def _is_in(mask, stars):
-    height, width = mask.shape
-    row = stars["y"].round().astype(int).clip(0, height - 1).to_numpy()
-    column = stars["x"].round().astype(int).clip(0, width - 1).to_numpy()
-    return mask[row, column]
 
 
 def cut_tiles(

@@ -10,8 +10,16 @@ import pandas as pd
 from tqdm import tqdm
 
 from skyloom.images.sky import SkyImage, read_sky_image
-from skyloom.images.stars import find_peaks, matched_filter, measure_fwhm, normalise_sky
+from skyloom.images.stars import (
+    USUAL_FWHM,
+    find_peaks,
+    matched_filter,
+    measure_fwhm,
+    normalise_sky,
+    pixels_of,
+)
 from skyloom.pipelines.star_fields.features import prepare_images
+from skyloom.pipelines.star_fields.fitting import LEAST, SEPARATION
 from skyloom.pipelines.star_fields.parameters import Configuration, DetectionParameters
 from skyloom.raw_files import UnusableError, load_bytes, tabulate_rejections
 from skyloom.raw_files.names import object_ids
@@ -21,9 +29,6 @@ DETECTION_COLUMNS = (
     "magnitude", "probability", "saturated", "blended", "edge",
 )  # fmt: skip
 SUMMARY_COLUMNS = ("field", "file", "height", "width", "fwhm", "n_stars", "warning")
-_LEAST = 0.05
-_SEPARATION = 2.5  # pixels
-_USUAL_FWHM = 3.0
 _MULTIPLE = 16  # pixels, of what the network halves
 
 
@@ -119,7 +124,7 @@ def map_stars(
             target = probability[y0 : y0 + step, x0 : x0 + step]
             target[...] = inside[: target.shape[0], : target.shape[1]]
     probability[~normalised.observed] = 0
-    snr = matched_filter(normalised.image, fwhm if np.isfinite(fwhm) else _USUAL_FWHM)
+    snr = matched_filter(normalised.image, fwhm if np.isfinite(fwhm) else USUAL_FWHM)
     return probability, snr.astype(np.float16), image, fwhm
 
 
@@ -140,14 +145,13 @@ def catalogue(
     """
     from scipy.spatial import KDTree
 
-    peaks = find_peaks(probability.astype(np.float32), max(threshold, _LEAST) - 1e-6, _SEPARATION)
+    peaks = find_peaks(probability.astype(np.float32), max(threshold, LEAST) - 1e-6, SEPARATION)
     height, width = probability.shape
-    row = peaks["y"].round().astype(int).clip(0, height - 1).to_numpy()
-    column = peaks["x"].round().astype(int).clip(0, width - 1).to_numpy()
+    row, column = pixels_of(peaks, probability.shape)
     x, y = peaks["x"].to_numpy(), peaks["y"].to_numpy()
     seen = snr[row, column].astype(float)
     ra, dec = sky.sky_positions(x, y)
-    used = fwhm if np.isfinite(fwhm) else _USUAL_FWHM
+    used = fwhm if np.isfinite(fwhm) else USUAL_FWHM
     scale = sky.pixel_scale if np.isfinite(sky.pixel_scale) else 1.0
     with np.errstate(divide="ignore", invalid="ignore"):
         error = scale * used / (2.355 * np.maximum(seen, 1e-3))

@@ -20,6 +20,7 @@ from skyloom.raw_files.names import file_stem
 from skyloom.spectra.optical.spectrum import (
     OpticalSpectrum,
     checked,
+    inverse_variance_of,
     medium_of,
     per_wavelength,
     wavelengths_in,
@@ -73,8 +74,7 @@ def _spectrum(file, wavelength, kind, flux, error, layout):
     if "STARIDEN" in header and abs(ra) <= 2 * np.pi and abs(dec) <= np.pi / 2:
         ra, dec = np.degrees(ra), np.degrees(dec)  # STELIB, which is known by this card
     flux, error, unit = per_wavelength(flux, error, wavelength, header_text(header, "BUNIT"))
-    with np.errstate(divide="ignore"):
-        inverse_variance = np.where(error > 0, 1 / error**2, np.where(np.isnan(error), np.nan, 0))
+    inverse_variance = inverse_variance_of(error)
     mask = (flux == 0) | (inverse_variance == 0)  # zeros are how STELIB fills gaps
     beside = _beside(file, flux.shape)
     mask |= beside.get("mask", 0) != 0

@@ -265,6 +265,22 @@ def per_wavelength(
     return *converted, ours.to_string()
 
 
+def inverse_variance_of(error: np.ndarray) -> np.ndarray:
+    """Inverse variance of errors: NaN where they are not known, 0 where they are not positive.
+
+    Parameters
+    ----------
+    error : numpy.ndarray
+        In the unit of the flux.
+
+    Returns
+    -------
+    numpy.ndarray
+    """
+    with np.errstate(divide="ignore"):
+        return np.where(error > 0, 1 / error**2, np.where(np.isnan(error), np.nan, 0))
+
+
 def checked(spectrum: OpticalSpectrum) -> OpticalSpectrum:
     """The spectrum, its bad values masked, if it is one at all.
 

@@ -14,6 +14,7 @@ from skyloom.spectra.columns import Columns, by_place, fits_columns, text_column
 from skyloom.spectra.optical.spectrum import (
     OpticalSpectrum,
     checked,
+    inverse_variance_of,
     medium_of,
     per_wavelength,
     wavelengths_in,
@@ -106,8 +107,7 @@ def _from_columns(file: RawFile, columns: Columns, header, layout) -> OpticalSpe
     if not len(wavelength) == len(flux) == len(error):
         raise UnusableError("columns differ in length", f"{len(wavelength)} and {len(flux)}")
     flux, error, unit = per_wavelength(flux, error, wavelength, columns.units[flux_at])
-    with np.errstate(divide="ignore"):
-        inverse_variance = np.where(error > 0, 1 / error**2, np.where(np.isnan(error), np.nan, 0))
+    inverse_variance = inverse_variance_of(error)
     mask = inverse_variance == 0
     for names, is_bad in ((_MASK_COLUMNS, np.not_equal), (_WEIGHT_COLUMNS, np.less_equal)):
         at = columns.find(names)
