@@ -90,9 +90,10 @@ def run(sample, sweep, tmp_path_factory):
     """Everything from the split to the final network."""
     tiles, stars, fields, pixels = sample.values()
     manifest = augmentation.make_split(tiles, sweep.base.augmentation)
-    made_up = augmentation.simulate_training_tiles(
-        features.measure_tiles(tiles, fields), manifest, sweep, INGESTION, SimulationParameters()
-    )
+    made_up = augmentation.draw_training_tiles(
+        tiles, fields, stars, pixels, features.measure_tiles(tiles, fields), manifest, sweep,
+        INGESTION, SimulationParameters(),
+    )  # fmt: skip
     inputs = features.draw_inputs(pixels, sweep)
     targets = features.draw_all_targets(tiles, stars, sweep, INGESTION)
     filtered = features.filter_tiles(tiles, fields, pixels)
@@ -260,5 +261,5 @@ def test_what_is_read_out_is_ranked_by_probability():
     prediction[15, 4] = 0.4, 30
     found = read_out(prediction)
     assert found["score"].tolist() == pytest.approx([0.9, 0.4], abs=1e-3)
-    assert found["snr"].tolist() == [12, 30]
+    assert found["filtered"].tolist() == [12, 30]
     assert set(STAR_COLUMNS[:2]) <= set(found)

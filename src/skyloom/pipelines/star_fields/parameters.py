@@ -62,7 +62,9 @@ class IngestionParameters(Parameters):
     min_observed: Share = Field(0.5, description="of the pixels of a tile that have data")
     ra_column: str | None = Field(None, description="of a catalogue; null: a usual name")
     dec_column: str | None = Field(None, description="of a catalogue; null: a usual name")
-    magnitude_column: str | None = Field(None, description="of a catalogue; null: a usual name")
+    magnitude_column: str | None = Field(
+        None, description="of a catalogue; null: the one that follows the light of the image best"
+    )
     motion_columns: tuple[str, str] | None = Field(
         None,
         description="proper motions in right ascension (times cos dec) and declination, mas/yr; "
@@ -77,6 +79,9 @@ class IngestionParameters(Parameters):
         0.3,
         description="rate of matches of the brighter half of the stars that can be seen, less that "
         "of a shifted catalogue: below it the catalogue does not belong to the image",
+    )
+    max_chance: Share = Field(
+        0.01, description="probability of as many matches by chance, above which it does neither"
     )
 
     @model_validator(mode="after")
@@ -99,6 +104,9 @@ class FeatureParameters(Parameters):
         "profile", description="a Gaussian of a pixel; discs by magnitude are published"
     )
     target_width: Positive = Field(1.0, description="sigma of the Gaussian, pixels")
+    target_growth: float = Field(
+        0.8, ge=0, description="of sigma for ten times the S/N above 20: bright stars are wider"
+    )
 
     @model_validator(mode="after")
     def _divisible(self):
@@ -112,6 +120,10 @@ class AugmentationParameters(SplitParameters):
     """The split, and what is trained on beside observed fields."""
 
     arm: Arm = Field("observed", description="what is trained on, all in as many gradient steps")
+    injected: bool = Field(
+        False,
+        description="whether each observed tile has a copy with further stars, as wide as its own",
+    )
     n_simulated: int = Field(120, ge=1, description="made-up tiles to train on, of other seeds")
     simulated_seed: Seed = 1
     fine_tuning: Share = Field(0.25, description="of the steps, in which observed fields follow")
@@ -174,7 +186,7 @@ class Configuration(configurations.Configuration):
 
     swept: ClassVar[dict[str, tuple[str, ...]]] = {
         "features": tuple(FeatureParameters.model_fields),
-        "augmentation": ("arm", "fine_tuning"),
+        "augmentation": ("arm", "injected", "fine_tuning"),
         "network": tuple(NetworkParameters.model_fields),
         "training": tuple(TrainingParameters.model_fields),
     }
@@ -206,3 +218,8 @@ class Sweep(configurations.Sweep):
     def uses_simulated(self) -> bool:
         """Whether any of its configurations is trained on made-up fields."""
         return any("simulated" in member.augmentation.arm for member in self.members)
+
+    @property
+    def uses_injected(self) -> bool:
+        """Whether any of them is trained on observed fields with further stars."""
+        return any(member.augmentation.injected for member in self.members)

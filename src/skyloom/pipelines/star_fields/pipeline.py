@@ -45,8 +45,9 @@ def create_pipeline() -> Pipeline:
             "augmentation": [
                 Step(augmentation.make_split, "sample params:augmentation", "split_manifest"),
                 Step(
-                    augmentation.simulate_training_tiles,
-                    "measurements split_manifest sweep params:ingestion params:simulation",
+                    augmentation.draw_training_tiles,
+                    "sample fields stars pixels measurements split_manifest sweep "
+                    "params:ingestion params:simulation",
                     "made_up_tiles",
                 ),
             ],
