@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skyloom.pipelines.star_fields.augmentation import make_split, draw_training_tiles
+from skyloom.pipelines.star_fields.augmentation import draw_training_tiles, make_split
 from skyloom.pipelines.star_fields.features import (
     draw_targets,
     filter_tiles,
