@@ -158,6 +158,23 @@ def best_threshold(table: pd.DataFrame) -> float:
     return float(curve.loc[curve["f1"].idxmax(), "threshold"]) if len(curve) else 0.0
 
 
+def largest_f1(table: pd.DataFrame) -> float:
+    """F1 at the threshold where it is largest.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``star`` and ``score``.
+
+    Returns
+    -------
+    float
+        0 where nothing is named, or there are no stars.
+    """
+    curve = ranked(table)
+    return float(curve["f1"].max()) if len(curve) else 0.0
+
+
 def completeness_at_purity(table: pd.DataFrame, purity: float = _PURITY) -> float:
     """Largest completeness of a purity, whatever the threshold.
 
@@ -235,7 +252,7 @@ def detection(
         chance=0.0,
         table=partial(_table, read_out, pixel_map, radius, limit, doubtful),
         table_columns=TABLE_COLUMNS,
-        score=_largest_f1,
+        score=largest_f1,
         scores=partial(_scores, radius, n_pixels),
         difference=_difference,
         headline=Column("f1", "F1", brief=True),
@@ -267,11 +284,6 @@ def _table(read_out, pixel_map, radius, limit, doubtful, truth, predictions):
             table["empty_accuracy"] = 1 - float(mask.mean())
         tables.append(table.set_axis([number] * len(table)))
     return pd.concat(tables) if tables else pd.DataFrame(columns=list(TABLE_COLUMNS))
-
-
-def _largest_f1(table):
-    curve = ranked(table)
-    return float(curve["f1"].max()) if len(curve) else 0.0
 
 
 class Ranking(NamedTuple):

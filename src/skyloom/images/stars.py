@@ -12,6 +12,8 @@ import pandas as pd
 _FWHM = np.sqrt(8 * np.log(2))
 USUAL_FWHM = 3.0
 """Of a star where the image does not tell it, pixels."""
+_BRIGHT = 200.0  # S/N of stars that may have spikes
+_SPIKE = 25.0  # length of a spike, widths of a star
 DETECTION_COLUMNS = ("x", "y", "flux", "snr", "score")
 """Of every finder: pixels with the middle of the first one at 0, counts, S/N, and what ranks."""
 
@@ -313,6 +315,85 @@ def measure_growth(
     lit = peak > 0
     slope, *_ = theilslopes(width[lit], np.log10(chosen["snr"].to_numpy(float)[lit]))
     return float(slope)
+
+
+def measure_shapes(
+    image: np.ndarray, places: pd.DataFrame, fwhm: float, *, half: int = 10
+) -> pd.DataFrame:
+    """How wide and how long the light at each place is.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, shape (height, width)
+        Without background.
+    places : pandas.DataFrame
+        ``x`` and ``y``, pixels.
+    fwhm : float
+        Of a star, pixels.
+    half : int
+        Half size of what is cut out, pixels.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``width`` (pixels; of a disc of the area above half of the peak), ``elongation`` (long by
+        short axis of the second moments) and ``angle`` (of the long axis, from x towards y, rad).
+    """
+    stamps, _ = cut_stamps(image, places, half) if len(places) else (np.zeros((0, 1, 1)), None)
+    grid = np.arange(-half, half + 1) if len(places) else np.zeros(1)
+    x, y = grid[None, None, :], grid[None, :, None]
+    window = np.exp(-0.5 * (x**2 + y**2) / (1.5 * fwhm) ** 2)
+    light = np.clip(stamps, 0, None) * window
+    total = np.maximum(light.sum(axis=(1, 2)), 1e-9)
+
+    def moment(values):
+        return (light * values).sum(axis=(1, 2)) / total
+
+    middle_x, middle_y = moment(x), moment(y)
+    xx, yy = moment(x**2) - middle_x**2, moment(y**2) - middle_y**2
+    xy = moment(x * y) - middle_x * middle_y
+    apart = np.hypot(xx - yy, 2 * xy)
+    return pd.DataFrame(
+        {
+            "width": 2 * np.sqrt((stamps > 0.5).sum(axis=(1, 2)) / np.pi),
+            "elongation": np.sqrt((xx + yy + apart) / np.maximum(xx + yy - apart, 1e-3)),
+            "angle": 0.5 * np.arctan2(2 * xy, xx - yy),
+        },
+        index=places.index,
+    )
+
+
+def on_spikes(detections: pd.DataFrame, fwhm: float) -> np.ndarray:
+    """Which detections are long and point at a much brighter star, as spikes and bleeding do.
+
+    Parameters
+    ----------
+    detections : pandas.DataFrame
+        ``x``, ``y`` (pixels), ``snr``, and ``elongation`` and ``angle`` of `measure_shapes`.
+    fwhm : float
+        Of a star, pixels.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (n,)
+    """
+    from scipy.spatial import KDTree
+
+    flagged = np.zeros(len(detections), bool)
+    bright = detections[detections["snr"] > _BRIGHT]
+    if bright.empty:
+        return flagged
+    places, snr = detections[["x", "y"]].to_numpy(), detections["snr"].to_numpy()
+    tree = KDTree(places)
+    for star in bright.itertuples():
+        near = np.array(tree.query_ball_point((star.x, star.y), _SPIKE * fwhm), int)
+        near = near[snr[near] < star.snr / 10]
+        towards = np.arctan2(places[near, 1] - star.y, places[near, 0] - star.x)
+        angle, elongation = (detections[name].to_numpy()[near] for name in ("angle", "elongation"))
+        # An axis has no direction: the sine is the same both ways.
+        along = np.abs(np.sin(towards - angle)) < np.sin(np.radians(15))
+        flagged[near[along & (elongation > 1.5)]] = True
+    return flagged
 
 
 def pixels_of(places: pd.DataFrame, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

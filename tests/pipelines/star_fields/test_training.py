@@ -192,7 +192,7 @@ def found(run):
         "text.fits": lambda: b"no image",
     }
     detection = DetectionParameters(tile=64, overlap=16)
-    return find_stars(files, detection, (network, description))
+    return find_stars(files, detection, INGESTION, (network, description))
 
 
 def test_stars_of_a_new_image_are_where_they_are_also_at_the_edges_of_tiles(found):
@@ -230,7 +230,7 @@ def test_regions_are_those_of_ds9(found):
 
 def test_an_untrained_network_finds_nothing_and_says_why(run):
     with pytest.raises(ValueError, match="untrained"):
-        find_stars({}, DetectionParameters(), (run["final"][0], {"trained": False}))
+        find_stars({}, DetectionParameters(), INGESTION, (run["final"][0], {"trained": False}))
 
 
 # --- pieces ---------------------------------------------------------------------------------------

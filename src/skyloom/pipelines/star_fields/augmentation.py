@@ -106,7 +106,9 @@ def made_up_tiles(
     augmentation: AugmentationParameters,
     ingestion: IngestionParameters,
     drawn: dict[str, Any],
+    *,
     first: int = 0,
+    true_snr: bool = False,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Made-up tiles with their stars, laid on them as a catalogue is on an observed image.
 
@@ -120,13 +122,16 @@ def made_up_tiles(
         Distributions, see `skyloom.simulate.star_fields.draw_fields`.
     first : int
         Number of the first one; tiles of other numbers are others.
+    true_snr : bool
+        Whether S/N is against the noise of the sky, which the simulation knows, rather than that
+        which a catalogue's star is given: in a crowd, light of unresolved stars is a part of its
+        noise.
 
     Returns
     -------
     pixels : numpy.ndarray of float32, shape (n, tile, tile)
     stars : list of numpy.ndarray, shape (k, 4)
-        `skyloom.evaluation.detection.STAR_COLUMNS`. S/N is that which a catalogue's star is given:
-        in a crowd, light of unresolved stars is a part of the noise.
+        `skyloom.evaluation.detection.STAR_COLUMNS`.
     """
     rng = np.random.default_rng([augmentation.simulated_seed, 1, first])
     fields = draw_fields(n_tiles, rng, **drawn)
@@ -141,7 +146,7 @@ def made_up_tiles(
         catalogue = listed[["x", "y", "magnitude"]].assign(ra=0.0, dec=0.0)
         facts, laid, image = examine_field(sky, catalogue, ingestion)
         # Where too few can be seen to tell, their true S/N stands.
-        known = laid[list(known.columns)] if facts["usable"] else known
+        known = laid[list(known.columns)] if facts["usable"] and not true_snr else known
         inside = known["x"].between(-0.5, ingestion.tile - 0.5)
         inside &= known["y"].between(-0.5, ingestion.tile - 0.5)
         pixels.append(np.nan_to_num(image))

@@ -158,6 +158,7 @@ def fit_network(
             seed=settings["seed"],
             augment_both=functools.partial(_crop_and_turn, settings["seed"], crop),
             loss=losses(training.loss, training.positive_weight),
+            halve_after=training.halve_after,
         )
 
     epochs = settings["epochs"]

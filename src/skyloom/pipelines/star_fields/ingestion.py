@@ -107,11 +107,12 @@ def ingest_fields(
     skyloom.raw_files.NothingUsableError
         If no image was read.
     """
-    images, catalogues, rejected = _sort_out(observations)
+    images, catalogues, rejected = sort_out(observations)
     ids = object_ids(images)
     rows, stars, tiles, pixels = [], [], [], []
-    for file, sky in tqdm(images.items(), desc="examining fields", unit="field"):
+    for file in tqdm(images, desc="examining fields", unit="field"):
         content = load_bytes(observations[file])
+        sky = read_sky_image(file, content)
         about = {"id": ids[file], "file": file, "sha256": hashlib.sha256(content).hexdigest()}
         catalogue = known_stars(file, sky, catalogues, ingestion)
         facts, known, normalised = examine_field(sky, catalogue, ingestion)
@@ -252,9 +253,21 @@ def cut_tiles(
     return tiles
 
 
-def _sort_out(observations):
-    """Images, catalogues by folder, and what is neither."""
-    images, catalogues, rejected = {}, {}, []
+def sort_out(
+    observations: dict[str, Callable[[], bytes]],
+) -> tuple[list[str], dict[str, dict[str, pd.DataFrame]], list[tuple[str, str, str]]]:
+    """Which files are images, which are catalogues, and which are neither.
+
+    Returns
+    -------
+    images : list of str
+        Names only: one image is in memory at a time.
+    catalogues : dict of str to dict of str to pandas.DataFrame
+        Tables by folder and name.
+    rejected : list of (str, str, str)
+        File, reason and value.
+    """
+    images, catalogues, rejected = [], {}, []
     for file in tqdm(sorted(observations), desc="reading images", unit="file"):
         path = PurePosixPath(file)
         try:
@@ -263,7 +276,8 @@ def _sort_out(observations):
             rejected.append((file, error.reason, error.value))
             continue
         try:
-            images[file] = read_sky_image(file, content)
+            read_sky_image(file, content)
+            images.append(file)
             continue
         except UnusableError as error:
             no_image = error

@@ -145,6 +145,10 @@ class TrainingParameters(learning.TrainingParameters):
     batch_size: int = Field(8, ge=1)
     crop: int = Field(96, ge=32, description="pixels on a side of what a gradient step sees")
     loss: Literal["bce + dice", "bce", "focal"] = Field("bce + dice", description="bce: published")
+    halve_after: int | None = Field(
+        None, ge=1, description="epochs without a lower validation loss after which the learning "
+        "rate is halved; null: never",
+    )  # fmt: skip
     positive_weight: Positive = Field(4.0, description="of pixels with stars, in the loss")
 
     @model_validator(mode="after")
@@ -165,13 +169,15 @@ class BaselineParameters(Parameters):
 class DetectionParameters(Parameters):
     """From images to a catalogue."""
 
-    tile: int = Field(512, ge=64, description="pixels on a side of what is in memory at a time")
+    tile: int = Field(512, ge=64, description="pixels on a side of what is worked on at a time")
     overlap: int = Field(32, ge=8, description="of neighbouring tiles, pixels")
-    threshold: float | None = Field(
-        None, ge=0, description="of the score; null: that of the validation fields"
+    threads: int = Field(2, ge=1, description="tiles that are worked on at a time")
+    threshold: Share | None = Field(
+        None, description="probability of a star; null: that of the validation fields"
     )
     edge: Positive = Field(3.0, description="stars closer to it are flagged, pixels")
     blend: Positive = Field(2.0, description="stars closer to each other are flagged, FWHM")
+    n_sheets: int = Field(50, ge=0, description="images that are drawn with their stars")
 
 
 class ReportingParameters(Parameters):

@@ -118,9 +118,10 @@ def create_prediction_pipeline() -> Pipeline:
         [
             Step(
                 prediction.find_stars,
-                "observations params:detection classifier",
+                "observations params:detection params:ingestion classifier",
                 "stars fields sheets rejected",
             ),
+            Step(prediction.stars_table, "stars", "table ecsv"),
             Step(prediction.ds9_regions, "stars", "regions"),
         ],
     )
