@@ -124,7 +124,7 @@ def main() -> None:
         name="base", features=features_of, augmentation=parameters.AugmentationParameters(),
         network=parameters.NetworkParameters(),
         training=parameters.TrainingParameters(
-            epochs=max(1, n_steps // 50), steps_per_epoch=50, learning_rate=3e-3
+            epochs=max(1, n_steps // 50), steps_per_epoch=50, learning_rate=3e-3, halve_after=4
         ),
     )  # fmt: skip
     rows, networks = [], {}

@@ -114,7 +114,7 @@ def test_what_is_reported_of_fields():
     assert scores["completeness"] > 0.7
     assert 0 < scores["chance_level"] < 0.1
     assert (scores["n_objects"], scores["n_seeds"]) == (30, 2)
-    assert scores["offset"] < 1e-6
+    assert scores["scatter"] < 1e-6
 
 
 def test_a_threshold_is_set_on_other_fields():

@@ -262,7 +262,8 @@ def detection(
             Column("purity", "purity"),
             Column("completeness_at_90", "completeness at 90 % purity", brief=True),
             Column("average_precision", "average precision"),
-            Column("offset", "scatter (pixels)", ".2f"),
+            Column("offset", "mean offset (pixels)", ".2f"),
+            Column("scatter", "scatter (pixels)", ".2f"),
             Column("pixel_accuracy", "pixel accuracy (published)", ".4f"),
             Column("empty_accuracy", "that of an empty prediction", ".4f"),
         ),
@@ -428,6 +429,28 @@ def _resampled(fields: Sequence[pd.DataFrame], rng):
     return [_f1_of(each) for each in values]
 
 
+def f1_over_fields(predictions: pd.DataFrame, rng: np.random.Generator) -> tuple[float, np.ndarray]:
+    """F1, and what it would be of other fields.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        ``id``, ``seed``, ``star`` and ``named``.
+    rng : numpy.random.Generator
+        Of the bootstrap.
+
+    Returns
+    -------
+    f1 : float
+    resampled : numpy.ndarray, shape (1000,)
+        Of as many fields, drawn with replacement.
+    """
+    fields = _of_fields(predictions)
+    sums = fields.sum()
+    f1 = float(_f1_of({name: np.array(sums[name]) for name in sums.index}))
+    return f1, _resampled([fields], rng)[0]
+
+
 def _scores(radius, n_pixels, predictions, rng) -> Scores:
     predictions = with_thresholds(predictions)
     fields = _of_fields(predictions)
@@ -447,7 +470,8 @@ def _scores(radius, n_pixels, predictions, rng) -> Scores:
         "purity": float(sums["right"] / max(sums["named"], 1)),
         "completeness_at_90": float(np.mean([completeness_at_purity(part) for part in seeds])),
         "average_precision": float(np.mean([average_precision(part) for part in seeds])),
-        "offset": float(np.sqrt((offsets**2).sum(axis=1).mean() / 2)),
+        "offset": float(np.hypot(*offsets.mean())),
+        "scatter": float(np.sqrt(((offsets - offsets.mean()) ** 2).sum(axis=1).mean() / 2)),
         # The published measure, and what is reached without naming any star.
         **{
             name: float(predictions.groupby(["seed", "id"])[name].first().mean())

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = (BLUE, ORANGE, GREEN, RED, "#7f7f7f", "#8c564b")
-_SNR_EDGES = np.array([5, 7, 10, 15, 25, 50, 100, 1000])
+_SNR_EDGES = np.array([5, 7, 10, 15, 25, 50, 100, 200, 1e5])
+_CROWDING_EDGES = np.array([0, 1, 2, 4, 6, 9, 13, 100])
+_CROWDING = "stars within 20 pixels, in 1000 pixels"
 
 
 def f1_figure(scores: pd.DataFrame) -> Figure:
@@ -84,12 +86,13 @@ def curves_figure(curves: dict[str, pd.DataFrame]) -> Figure:
 
 
 def completeness_figure(predictions: pd.DataFrame, names: Sequence[str]) -> Figure:
-    """Completeness against the S/N of the stars.
+    """Completeness of the stars and purity of what is named, against S/N, magnitude and crowding.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        ``configuration``, ``star``, ``named`` and ``snr``.
+        ``configuration``, ``star``, ``named``, ``snr`` and ``magnitude`` of the stars, ``filtered``
+        (S/N of a detection) and ``crowding`` (stars in 1000 pixels).
     names : sequence of str
         Configurations that are drawn.
 
@@ -97,28 +100,53 @@ def completeness_figure(predictions: pd.DataFrame, names: Sequence[str]) -> Figu
     -------
     matplotlib.figure.Figure
     """
-    figure = new_figure(6, 4.5)
-    axis = figure.subplots()
-    stars = predictions[predictions["star"].astype(bool)]
-    if stars.empty:
-        return empty_figure(figure, axis, "no network was trained")
-    middle = np.sqrt(_SNR_EDGES[1:] * _SNR_EDGES[:-1])
-    for name, colour in zip(names, _COLOURS, strict=False):
-        own = stars[stars["configuration"] == name]
-        bins = np.digitize(own["snr"], _SNR_EDGES) - 1
-        rate = own["named"].astype(float).groupby(bins).agg(["mean", "size"])
-        rate = rate[(rate.index >= 0) & (rate.index < len(middle)) & (rate["size"] >= 5)]
-        error = np.sqrt(rate["mean"] * (1 - rate["mean"]) / rate["size"])
-        axis.errorbar(
-            middle[rate.index], rate["mean"], error, color=colour, marker="o", ms=4, label=name,
-            capsize=2,
-        )  # fmt: skip
-    axis.set(
-        xscale="log", ylim=(0, 1.05), ylabel="completeness",
-        xlabel="S/N of the star by the matched filter",
-    )  # fmt: skip
-    legend_above(axis, 2, font_size=8)
+    figure = new_figure(11, 6.5)
+    axes = figure.subplots(2, 3, sharey=True)
+    star, named = (predictions[name].astype(bool) for name in ("star", "named"))
+    if not star.any():
+        for axis in axes.flat[1:]:
+            axis.axis("off")
+        return empty_figure(figure, axes.flat[0], "no network was trained")
+    magnitude = predictions.loc[star, "magnitude"]
+    edges = np.nanpercentile(magnitude, np.linspace(0, 100, 8)) if magnitude.notna().any() else []
+    panels = (
+        (star, named, "snr", _SNR_EDGES, "completeness", "S/N of the star"),
+        (star, named, "magnitude", edges, "completeness", "magnitude of the star"),
+        (star, named, "crowding", _CROWDING_EDGES, "completeness", _CROWDING),
+        (named, star, "filtered", _SNR_EDGES, "purity", "S/N of the detection"),
+        (named, star, None, [], "purity", ""),
+        (named, star, "crowding", _CROWDING_EDGES, "purity", _CROWDING),
+    )
+    for axis, (chosen, right, column, edges, what, label) in zip(axes.flat, panels, strict=True):
+        if column is None or len(np.unique(edges)) < 3:
+            axis.axis("off")
+            continue
+        for name, colour in zip(names, _COLOURS, strict=False):
+            own = chosen & (predictions["configuration"] == name)
+            rate = _rates(predictions.loc[own, column], right[own], np.unique(edges))
+            axis.errorbar(
+                rate["middle"], rate["mean"], rate["error"], color=colour, marker="o", ms=4,
+                label=name, capsize=2,
+            )  # fmt: skip
+        axis.set(ylim=(0, 1.05), ylabel=what, xlabel=label)
+        if column in ("snr", "filtered"):
+            axis.set(xscale="log", xlim=(4, 2000))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9)
     return figure
+
+
+def _rates(values, right, edges):
+    """Share that is right in bins, with its error; of bins of at least five."""
+    values, right = values.to_numpy(float), right.to_numpy(float)
+    bins = np.digitize(values, edges) - 1
+    bins[values == edges[-1]] = len(edges) - 2
+    rate = pd.Series(right).groupby(bins).agg(["mean", "size"])
+    rate = rate[(rate.index >= 0) & (rate.index < len(edges) - 1) & (rate["size"] >= 5)]
+    middle = pd.Series(values).groupby(bins).median()
+    # A share of 0 or 1 has an error, too.
+    spread = (rate["mean"] * (1 - rate["mean"])).clip(lower=1 / (rate["size"] + 4))
+    return rate.assign(middle=middle, error=np.sqrt(spread / rate["size"]))
 
 
 def overlay_figure(

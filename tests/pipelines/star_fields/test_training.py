@@ -110,8 +110,12 @@ def run(sample, sweep, tmp_path_factory):
         sweep,
     )  # fmt: skip
     log.undo()
+    gap = training.measure_gap(
+        tiles, stars, inputs, filtered, features.measure_tiles(tiles, fields), manifest, sweep,
+        INGESTION, SimulationParameters(),
+    )  # fmt: skip
     return {
-        "manifest": manifest, "baselines": baselines, "settings": settings, "compared": compared,
+        "gap": gap, "manifest": manifest, "baselines": baselines, "settings": settings, "compared": compared,
         "final": final,
     }  # fmt: skip
 
@@ -135,7 +139,7 @@ def test_a_network_finds_the_stars_of_fields_that_it_has_not_seen(run):
         scores = measure.scores(own, np.random.default_rng(0))
         assert scores["f1"] > 0.8
         assert scores["chance_level"] < 0.3
-        assert scores["offset"] < 0.5
+        assert scores["scatter"] < 0.5
 
 
 def test_arms_make_the_same_number_of_steps(run):
@@ -152,21 +156,49 @@ def test_the_report_has_figures_and_a_table(run, sample, sweep):
     )  # fmt: skip
     assert scores["kind"].tolist() == ["nested", "network", "network", *["baseline"] * 3]
     assert predictions["named"].dtype == bool
-    wrong = reporting.sort_false_detections(predictions, tiles, fields, stars)
-    assert set(wrong["kind"]) <= {
-        "near a bright star", "near a doubtful star", "at the edge", "nothing known"
-    }  # fmt: skip
+    wrong = reporting.sort_false_detections(predictions, tiles, fields, stars, pixels, INGESTION)
+    assert set(wrong["kind"]) <= set(reporting.KINDS)
     info = reporting.model_info(
         fields, tiles, pd.DataFrame({"file": []}), run["manifest"], run["settings"], sweep,
         compared.outcome,
     )  # fmt: skip
     report = reporting.write_report(
         fields, tiles, pixels, pd.DataFrame({"file": [], "reason": [], "value": []}), scores,
-        predictions, wrong, compared.curves, selection, compared.outcome, info, INGESTION,
+        predictions, wrong, run["gap"], compared.curves, selection, compared.outcome, info, INGESTION,
         ReportingParameters(n_overlays=2),
     )  # fmt: skip
     assert "SEP, tuned" in report["report"]
     assert "F1 (95 %)" in report["summary"]
+
+
+def test_the_gap_between_made_up_and_observed_fields_is_a_number(run, sample):
+    gap = run["gap"].set_index("tested_on")
+    assert gap["n_tiles"].tolist() == [2, N_FIELDS, ""]
+    lost = gap.loc["observed less made-up"]
+    assert lost["f1"] == pytest.approx(np.subtract(*gap["f1"].iloc[[1, 0]]))
+    assert (gap["f1_low"] <= gap["f1_high"]).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "draw"),
+    [
+        (3, lambda image, x, y: image + 30 * ((x == 24) & (y == 24))),
+        (4, lambda image, x, y: image + 8 * (np.abs(x - y) < 2)),
+        (5, lambda image, x, y: image + 8 * np.exp(-0.5 * ((x - 24) ** 2 + (y - 24) ** 2) / 9)),
+        (6, lambda image, x, y: image + 9 * np.exp(-0.5 * ((x - 24) ** 2 + (y - 24) ** 2) / 1.6)),
+    ],
+)
+def test_false_detections_are_sorted_by_what_they_are(kind, draw):
+    y, x = np.mgrid[:SIZE, :SIZE]
+    tile = draw(np.random.default_rng(0).normal(0, 0.3, (SIZE, SIZE)), x, y)
+    place = pd.DataFrame({"x": [24.0], "y": [24.0]})
+    far = np.array([[3.0, 3.0, 20.0, 15.0]])
+    found = reporting.sort_by_kind(place, tile, far, 3.0, INGESTION)
+    assert found.tolist() == [reporting.KINDS[kind]]
+    halo = np.array([[30.0, 24.0, 500.0, 9.0]])
+    assert reporting.sort_by_kind(place, tile, halo, 3.0, INGESTION).tolist() == [
+        "in the halo of a bright star"
+    ]
 
 
 # --- prediction -----------------------------------------------------------------------------------

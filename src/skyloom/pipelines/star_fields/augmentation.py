@@ -70,12 +70,7 @@ def draw_training_tiles(
     augmentation = sweep.base.augmentation
     sources = {}
     if sweep.uses_simulated:
-        seen = split_manifest.loc[split_manifest["role"] == "train", "id"].unique()
-        widths = measurements.loc[measurements["id"].isin(seen), "fwhm"].dropna()
-        drawn = simulation.fields.model_dump()
-        if len(widths):
-            low, high = widths.quantile([0.05, 0.95])
-            drawn["fwhm_range"] = (max(1.2, _WIDER[0] * low), _WIDER[1] * high)
+        drawn = made_up_distribution(measurements, split_manifest, simulation)
         sources[""] = cache(
             partial(made_up_tiles, augmentation.n_simulated, augmentation, ingestion, drawn)
         )
@@ -90,6 +85,25 @@ def draw_training_tiles(
         for prefix, source in sources.items()
         for kind in ("inputs", "targets")
     }
+
+
+def made_up_distribution(
+    measurements: pd.DataFrame, split_manifest: pd.DataFrame, simulation: SimulationParameters
+) -> dict[str, Any]:
+    """Distributions of made-up tiles, whose stars are as wide as those of the training tiles.
+
+    Returns
+    -------
+    dict
+        Arguments of `skyloom.simulate.star_fields.draw_fields`.
+    """
+    seen = split_manifest.loc[split_manifest["role"] == "train", "id"].unique()
+    widths = measurements.loc[measurements["id"].isin(seen), "fwhm"].dropna()
+    drawn = simulation.fields.model_dump()
+    if len(widths):
+        low, high = widths.quantile([0.05, 0.95])
+        drawn["fwhm_range"] = (max(1.2, _WIDER[0] * low), _WIDER[1] * high)
+    return drawn
 
 
 def _of_variant(kind, source, member, ingestion):

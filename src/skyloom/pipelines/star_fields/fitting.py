@@ -211,12 +211,26 @@ def fit_task(
     }
     return split_result(
         model, snapshots, history, settings["epochs"], inputs,
-        curves=("loss", "accuracy", "val_loss", "val_accuracy"), predict=_with_filtered,
+        curves=("loss", "accuracy", "val_loss", "val_accuracy"), predict=with_filtered,
     )  # fmt: skip
 
 
-def _with_filtered(model, inputs):
-    """Probability beside the S/N of the matched filter, shape (n, height, width, 2)."""
+def with_filtered(model: Any, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """What `read_out` takes of each tile.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Gives the probability of a star at each pixel.
+    inputs : dict of str to numpy.ndarray
+        ``inputs``, shape (n, height, width, n_channels), and ``filtered``, shape (n, height,
+        width).
+
+    Returns
+    -------
+    numpy.ndarray of float16, shape (n, height, width, 2)
+        Probability, and S/N of the matched filter.
+    """
     probability = predict(model, inputs["inputs"], chunk=8)[..., 0]
     return np.stack([probability.astype(np.float16), inputs["filtered"]], axis=-1)
 

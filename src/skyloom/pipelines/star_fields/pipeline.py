@@ -68,6 +68,12 @@ def create_pipeline() -> Pipeline:
                     f"sample fields {trained_on} validation_predictions outcome sweep",
                     CLASSIFIER,
                 ),
+                Step(
+                    training.measure_gap,
+                    "sample stars inputs filtered measurements split_manifest sweep "
+                    "params:ingestion params:simulation",
+                    "simulation_gap",
+                ),
             ],
             "reporting": [
                 Step(
@@ -78,7 +84,7 @@ def create_pipeline() -> Pipeline:
                 ),
                 Step(
                     reporting.sort_false_detections,
-                    "predictions sample fields stars",
+                    "predictions sample fields stars pixels params:ingestion",
                     "false_detections",
                 ),
                 Step(
@@ -89,6 +95,7 @@ def create_pipeline() -> Pipeline:
                 Step(
                     reporting.write_report,
                     "fields sample pixels rejected success_rates predictions false_detections "
+                    "simulation_gap "
                     "learning_curves selection outcome model_info params:ingestion "
                     "params:reporting",
                     f"{FIGURES} report summary",

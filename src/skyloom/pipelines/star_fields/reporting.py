@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.spatial import KDTree
 
 from skyloom.evaluation.detection import ranked, with_thresholds
 from skyloom.evaluation.report import Panel, data_fingerprint, render_report, summary_text
+from skyloom.images.stars import USUAL_FWHM, measure_shapes
 from skyloom.learning.results import NESTED, score_comparison, scorer
 from skyloom.learning.runs import describe_children, describe_run
+from skyloom.pipelines.star_fields.features import stars_of_tiles
 from skyloom.pipelines.star_fields.fitting import measure_of
 from skyloom.pipelines.star_fields.parameters import (
     Configuration,
@@ -23,7 +26,19 @@ from skyloom.pipelines.star_fields.training import REFERENCE
 from skyloom.plots import classification as class_plots
 from skyloom.plots import star_fields as plots
 
+KINDS = (
+    "at the edge",
+    "in the halo of a bright star",
+    "beside a star below the limit",
+    "sharper than a star: particle or bad pixel",
+    "long: trail, scratch or blend",
+    "wider than a star: galaxy or nebula",
+    "like a star that no catalogue has",
+)
+"""What a detection may be that is no star of the catalogue."""
+_BRIGHT = 100.0  # S/N of stars with a halo
 _N_SHOWN = 6
+_AROUND = 20.0  # pixels, of what counts as crowding
 _CUT_OUT = 12  # pixels to each side
 
 
@@ -55,61 +70,90 @@ def score_configurations(
 
 
 def sort_false_detections(
-    predictions: pd.DataFrame, sample: pd.DataFrame, fields: pd.DataFrame, stars: pd.DataFrame
+    predictions: pd.DataFrame,
+    sample: pd.DataFrame,
+    fields: pd.DataFrame,
+    stars: pd.DataFrame,
+    pixels: np.ndarray,
+    ingestion: IngestionParameters,
 ) -> pd.DataFrame:
     """What is named and no star of the catalogue, sorted by what it may be.
 
     Returns
     -------
     pandas.DataFrame
-        ``configuration``, ``kind`` (``near a bright star``, ``near a doubtful star``,
-        ``at the edge``, ``nothing known``), ``number`` (mean over the seeds) and
+        ``configuration``, ``kind`` (of `KINDS`), ``number`` (mean over the seeds) and
         ``per_square_degree``.
     """
     wrong = predictions[~predictions["star"].astype(bool) & predictions["named"].astype(bool)]
     columns = ["configuration", "kind", "number", "per_square_degree"]
     if wrong.empty:
         return pd.DataFrame(columns=columns)
-    tiles = sample.set_index("id")
-    place = wrong.join(tiles[["field", "x0", "y0"]], on="id")
-    place["x_field"], place["y_field"] = place["x"] + place["x0"], place["y"] + place["y0"]
-    about = fields.set_index("id")
+    tiles, about = sample.set_index("id"), fields.set_index("id")
+    row_of = pd.Series(np.arange(len(sample)), index=sample["id"])
+    known = stars_of_tiles(sample, stars, ingestion.tile)
     kinds = []
-    for field, part in place.groupby("field"):
-        kinds.append(_kinds_of(part, stars[stars["field"] == field], about.loc[field]))
-    place["kind"] = pd.concat(kinds)
-    n_seeds = predictions["seed"].nunique()
+    for name, part in wrong.groupby("id"):
+        row, fwhm = row_of[name], about.loc[tiles.loc[name, "field"], "fwhm"]
+        fwhm = fwhm if np.isfinite(fwhm) else USUAL_FWHM
+        kinds.append(sort_by_kind(part, pixels[row], known[row], fwhm, ingestion))
     tested = predictions["id"].unique()
     scale = tiles.loc[tested, "field"].map(about["pixel_scale"]).fillna(0.0) / 3600
-    size = float(tiles["x0"].diff().abs().replace(0, np.nan).min() or 0)
-    size = size if np.isfinite(size) and size else float(about["height"].min())
-    area = float(((size * scale) ** 2).sum())
-    counts = place.groupby(["configuration", "kind"], sort=False).size() / n_seeds
-    table = counts.rename("number").reset_index()
+    observed = np.isfinite(pixels[row_of[tested].to_numpy()]).sum(axis=(1, 2))
+    area = float((observed * scale**2).sum())
+    counts = wrong.assign(kind=pd.concat(kinds)).groupby(["configuration", "kind"], sort=False)
+    table = (counts.size() / predictions["seed"].nunique()).rename("number").reset_index()
     table["per_square_degree"] = table["number"] / area if area else np.nan
     return table[columns]
 
 
-def _kinds_of(detections, stars, field):
-    """What false detections of a field may be."""
-    from scipy.spatial import KDTree
+def sort_by_kind(
+    detections: pd.DataFrame,
+    tile: np.ndarray,
+    stars: np.ndarray,
+    fwhm: float,
+    ingestion: IngestionParameters,
+) -> pd.Series:
+    """What detections may be that are no star of the catalogue.
 
-    places = detections[["x_field", "y_field"]].to_numpy()
-    fwhm = field["fwhm"] if np.isfinite(field["fwhm"]) else 3.0
-    kind = np.full(len(detections), "nothing known", dtype=object)
+    Parameters
+    ----------
+    detections : pandas.DataFrame
+        ``x`` and ``y``, pixels of the tile.
+    tile : numpy.ndarray, shape (size, size)
+        In units of the noise; NaN where nothing was observed.
+    stars : numpy.ndarray, shape (k, 4)
+        `skyloom.evaluation.detection.STAR_COLUMNS`.
+    fwhm : float
+        Of a star, pixels.
+    ingestion : IngestionParameters
+        ``star_fields.ingestion``.
+
+    Returns
+    -------
+    pandas.Series of str
+        Of `KINDS`, the first one that holds.
+    """
+    places = detections[["x", "y"]].to_numpy(float)
+    shapes = measure_shapes(np.nan_to_num(tile), detections, fwhm)
+    width, elongation = shapes["width"].to_numpy(), shapes["elongation"].to_numpy()
+
+    def near(chosen, reach):
+        if not chosen.any():
+            return np.zeros(len(places), bool)
+        return KDTree(stars[chosen][:, :2]).query(places)[0] < reach
+
+    snr = stars[:, 2]
     edge = 2 * fwhm
-    at_edge = (places < edge).any(axis=1)
-    at_edge |= (places > np.array([field["width"], field["height"]]) - 1 - edge).any(axis=1)
-    for name, chosen, reach in (
-        ("near a doubtful star", stars["snr"] <= 5, 2 * fwhm),
-        ("near a bright star", stars["snr"] > 100, 8 * fwhm),
-    ):
-        known = stars.loc[chosen, ["x", "y"]].to_numpy()
-        if len(known):
-            apart, _ = KDTree(known).query(places)
-            kind[apart < reach] = name
-    kind[at_edge] = "at the edge"
-    return pd.Series(kind, index=detections.index)
+    holds = (
+        (places < edge).any(axis=1) | (places > len(tile) - 1 - edge).any(axis=1),
+        near(snr > _BRIGHT, 8 * fwhm),
+        near((snr > ingestion.doubtful) & (snr <= ingestion.limit), 2 * fwhm),
+        width < 0.7 * fwhm,
+        elongation > 1.6,
+        width > 1.4 * fwhm,
+    )
+    return pd.Series(np.select(holds, KINDS[:-1], KINDS[-1]), index=detections.index)
 
 
 def model_info(
@@ -152,7 +196,8 @@ def model_info(
         "Training": f"{training.epochs} times {training.steps_per_epoch} gradient steps of "
         f"{training.batch_size} squares of {training.crop} pixels for every arm.",
         "Classical finders": f"Tuned on the training and validation tiles. {tuned}.",
-        "Metrics": "One-to-one matches within a radius; F1 with a 95 % interval over fields.",
+        "Metrics": "One-to-one matches within a radius; F1 with a 95 % interval over fields. "
+        "Scores are probabilities of a star, calibrated on other fields.",
         "Known limits": "A catalogue that is not as deep as its image makes right detections "
         "wrong; those fainter than its end do not count.",
     }
@@ -166,6 +211,7 @@ def write_report(
     success_rates: pd.DataFrame,
     predictions: pd.DataFrame,
     false_detections: pd.DataFrame,
+    simulation_gap: pd.DataFrame,
     learning_curves: pd.DataFrame,
     selection: pd.DataFrame,
     outcome: dict[str, Any],
@@ -191,8 +237,8 @@ def write_report(
             bool(shown),
         ),
         "completeness_figure": Panel(
-            "Completeness against S/N",
-            plots.completeness_figure(predictions, shown),
+            "Completeness and purity against S/N, magnitude and crowding",
+            plots.completeness_figure(with_crowding(predictions, ingestion.tile), shown),
             bool(shown),
         ),
         "overlay_figure": Panel(
@@ -218,10 +264,42 @@ def write_report(
         Path(__file__).parent / "report.html.jinja", panels, scores=success_rates, measure=measure,
         reference=REFERENCE, rejected=rejected, unused=unused, info=model_info,
         selection=selection, failed=outcome["failed"], false_detections=false_detections,
+        simulation_gap=simulation_gap,
     )  # fmt: skip
     summary = summary_text(success_rates, measure, head, "fields", REFERENCE)
     figures = {name: panel.figure for name, panel in panels.items()}
     return figures | {"report": report, "summary": summary}
+
+
+def with_crowding(predictions: pd.DataFrame, tile: int) -> pd.DataFrame:
+    """Predictions with the density of stars about each of them.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        ``configuration``, ``seed``, ``id``, ``star``, ``x``, ``y``.
+    tile : int
+        Pixels on a side.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With ``crowding``: stars that must be found in 1000 pixels, within 20 pixels of the place
+        and in the tile.
+    """
+    parts = []
+    for _, part in predictions.groupby(["configuration", "seed", "id"], sort=False):
+        places = part[["x", "y"]].to_numpy(float)
+        star = part["star"].to_numpy(bool)
+        number = np.zeros(len(part))
+        if star.any():
+            number = KDTree(places[star]).query_ball_point(places, _AROUND, return_length=True)
+        # The part of the circle that is in the tile, about.
+        low, high = np.clip(places - _AROUND, 0, tile), np.clip(places + _AROUND, 0, tile)
+        share = (high - low).prod(axis=1) / (2 * _AROUND) ** 2
+        area = np.pi * _AROUND**2 * np.maximum(share, 0.1)
+        parts.append(part.assign(crowding=1000 * (number - star) / area))
+    return pd.concat(parts) if parts else predictions.assign(crowding=np.nan)
 
 
 def _of_first_seed(predictions):

@@ -11,13 +11,26 @@ from tqdm import tqdm
 
 from skyloom import tracking
 from skyloom.compute import ClusterParameters
-from skyloom.evaluation.detection import STAR_COLUMNS, detection_table, fit_ranking, largest_f1
-from skyloom.images.stars import FINDERS, NormalisedImage
+from skyloom.evaluation.detection import (
+    STAR_COLUMNS,
+    completeness_at_purity,
+    detection_table,
+    f1_over_fields,
+    fit_ranking,
+    largest_f1,
+)
+from skyloom.images.stars import FINDERS, NormalisedImage, measure_fwhm
 from skyloom.learning.comparison import Comparison, compare_configurations
 from skyloom.learning.final import fit_final, untrained
 from skyloom.learning.results import scorer
 from skyloom.learning.tasks import ResultStore
-from skyloom.pipelines.star_fields.features import stars_of_tiles
+from skyloom.pipelines.star_fields.augmentation import made_up_distribution, made_up_tiles
+from skyloom.pipelines.star_fields.features import (
+    draw_targets,
+    filter_tiles,
+    prepare_images,
+    stars_of_tiles,
+)
 from skyloom.pipelines.star_fields.fitting import (
     INPUTS,
     build_network,
@@ -26,11 +39,13 @@ from skyloom.pipelines.star_fields.fitting import (
     fit_task,
     measure_of,
     training_data,
+    with_filtered,
 )
 from skyloom.pipelines.star_fields.parameters import (
     BaselineParameters,
     Configuration,
     IngestionParameters,
+    SimulationParameters,
     Sweep,
 )
 
@@ -258,3 +273,107 @@ def fit_final_network(
         "n_objects": len(rows),
     }
     return plain, description, example
+
+
+def measure_gap(
+    sample: pd.DataFrame,
+    stars: pd.DataFrame,
+    inputs: dict[str, Callable[[], np.ndarray]],
+    filtered: np.ndarray,
+    measurements: pd.DataFrame,
+    split_manifest: pd.DataFrame,
+    sweep: Sweep,
+    ingestion: IngestionParameters,
+    simulation: SimulationParameters,
+) -> pd.DataFrame:
+    """What a network that saw nothing but made-up tiles loses on observed ones.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``tested_on``, ``n_tiles``, ``f1`` with ``f1_low``, ``f1_high`` (95 % over tiles) and
+        ``completeness_at_90``: on made-up tiles, on observed ones, and the difference. Empty where
+        no configuration is trained on made-up tiles.
+
+    Notes
+    -----
+    The threshold is set on made-up tiles, which are neither trained nor tested on.
+    """
+    columns = ["tested_on", "n_tiles", "f1", "f1_low", "f1_high", "completeness_at_90"]
+    if not sweep.uses_simulated or split_manifest.empty:
+        return pd.DataFrame(columns=columns)
+    base, augmentation, size = sweep.base, sweep.base.augmentation, ingestion.tile
+    drawn = made_up_distribution(measurements, split_manifest, simulation)
+    n = augmentation.n_simulated
+    n_set = max(2, n // 4)
+    pixels, known = made_up_tiles(n + 2 * n_set, augmentation, ingestion, drawn, first=n)
+    widths = [measure_fwhm(tile) for tile in pixels]
+    made_up = {
+        "inputs": prepare_images(pixels, base.features),
+        "filtered": filter_tiles(
+            pd.DataFrame({"field": range(len(pixels))}),
+            pd.DataFrame({"id": range(len(pixels)), "fwhm": widths}),
+            pixels,
+        ),
+    }
+    options = {"limit": ingestion.limit, "doubtful": ingestion.doubtful}
+    targets = np.stack([draw_targets(each, size, base.features, **options) for each in known])
+    settings = fit_settings([base], 0, augmentation.simulated_seed) | {"arm": "simulated"}
+    # What comes after the training tiles stops it, and sets the threshold.
+    train, valid, test = np.s_[:n], np.s_[n : n + n_set], np.s_[n + n_set :]
+    model, snapshots, _ = fit_network(
+        settings, {}, *((made_up["inputs"][part], targets[part]) for part in (train, valid))
+    )
+    model.set_weights(snapshots[-1].weights)
+    measure = measure_of(ingestion)
+
+    def table_of(truth, seen, names):
+        said = with_filtered(model, seen)
+        return measure.table(truth, said).assign(id=lambda table: np.array(names)[table.index])
+
+    def of(part):
+        seen = {name: array[part] for name, array in made_up.items()}
+        return table_of(known[part], seen, range(n_set))
+
+    ranking = fit_ranking(of(valid))
+    truth = stars_of_tiles(sample, stars, size)
+    seen = {"inputs": np.asarray(inputs[base.input_variant]()), "filtered": np.asarray(filtered)}
+    rows = []
+    for name, table in (
+        ("made-up fields", of(test)), ("observed fields", table_of(truth, seen, sample["field"])),
+    ):  # fmt: skip
+        score = ranking.probability(table["score"], table["filtered"])
+        named = (score >= ranking.threshold) & (score > 0)
+        rows.append((name, table.assign(score=score, named=named, seed=0)))
+    return pd.DataFrame(gap_rows(rows), columns=columns)
+
+
+def gap_rows(tables: list[tuple[str, pd.DataFrame]]) -> list[dict[str, Any]]:
+    """F1 of two samples of fields, and their difference, with intervals over fields.
+
+    Parameters
+    ----------
+    tables : list of (str, pandas.DataFrame)
+        What each is called, and ``id``, ``seed``, ``star``, ``score``, ``named``.
+
+    Returns
+    -------
+    list of dict
+        Three of them.
+    """
+    rows, draws = [], []
+    for name, table in tables:
+        f1, drawn = f1_over_fields(table, np.random.default_rng(0))
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        rows.append(
+            {
+                "tested_on": name, "n_tiles": table["id"].nunique(), "f1": f1, "f1_low": low,
+                "f1_high": high, "completeness_at_90": completeness_at_purity(table),
+            }
+        )  # fmt: skip
+        draws.append(drawn)
+    # Two samples, drawn apart from each other.
+    low, high = np.percentile(draws[1] - draws[0][::-1], [2.5, 97.5])
+    lost = {name: rows[1][name] - rows[0][name] for name in ("f1", "completeness_at_90")}
+    gap = {"tested_on": "observed less made-up", "n_tiles": "", "f1_low": low, "f1_high": high}
+    return [*rows, gap | lost]
