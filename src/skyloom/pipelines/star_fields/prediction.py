@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,9 +34,6 @@ from skyloom.pipelines.star_fields.parameters import (
 )
 from skyloom.raw_files import UnusableError, load_bytes, tabulate_rejections
 from skyloom.raw_files.names import object_ids
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 UNITS = {
     "x": "pix", "y": "pix", "x_fits": "pix", "y_fits": "pix", "ra": "deg", "dec": "deg",
@@ -446,7 +443,7 @@ def _sheets(pictures):
         yield catalogue_figure(name, image, table, known, step)
 
 
-def stars_table(stars: pd.DataFrame) -> tuple[Table, str]:
+def stars_table(stars: pd.DataFrame) -> tuple[Any, str]:
     """Stars as a table with units, for FITS, and as ECSV.
 
     Returns
