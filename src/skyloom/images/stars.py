@@ -444,3 +444,45 @@ FINDERS: dict[str, tuple[Finder, dict[str, Any]]] = {
     ),
 }
 """Classical finders, and what is searched of their settings."""
+
+
+def star_discs(
+    x: np.ndarray, y: np.ndarray, magnitude: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """Discs on stars, the larger the brighter, as published.
+
+    Parameters
+    ----------
+    x, y : numpy.ndarray, shape (n,)
+        Pixels; the middle of the first one is 0. Stars may lie outside of the image.
+    magnitude : numpy.ndarray, shape (n,)
+        A star without one has no disc, but all that have one set the range.
+    shape : tuple of int
+        Of the image.
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (height, width)
+        1 on a star.
+
+    Notes
+    -----
+    Radius = 1 + (m_max - m) / (m_max - m_min) (0.00586 size - 1) pixels, and 1 at least; the size
+    is that of the shorter side.
+    """
+    discs = np.zeros(shape, np.uint8)
+    known = magnitude[np.isfinite(magnitude)]
+    if not known.size:
+        return discs
+    spread = max(np.ptp(known), 1e-9)
+    radii = 1 + (known.max() - magnitude) / spread * max(0.005859375 * min(shape) - 1, 0)
+    for column, row, radius in zip(x, y, radii, strict=True):
+        if not np.isfinite(column + row + radius):
+            continue
+        rows, columns = (
+            np.arange(max(0, int(middle - radius)), min(side, int(middle + radius) + 2))
+            for middle, side in ((row, shape[0]), (column, shape[1]))
+        )
+        inside = (rows[:, None] - row) ** 2 + (columns - column) ** 2 <= radius**2
+        discs[np.ix_(rows, columns)] |= inside
+    return discs

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from skyloom.images.stars import USUAL_FWHM, matched_filter
+from skyloom.images.stars import USUAL_FWHM, matched_filter, star_discs
 from skyloom.pipelines.star_fields.parameters import FeatureParameters, IngestionParameters, Sweep
 
 
@@ -63,7 +63,7 @@ def draw_targets(
     snr = stars[:, 2]
     seen = stars[snr > limit]
     if features.target == "discs":
-        _draw_discs(target, seen)
+        target[:] = star_discs(seen[:, 0], seen[:, 1], seen[:, 3], target.shape)
         return np.stack([target, weight], axis=-1)
     for x, y, *_ in stars[(snr > doubtful) & (snr <= limit)]:
         row, column = round(float(y)), round(float(x))
@@ -79,20 +79,6 @@ def draw_targets(
         target[part] = np.maximum(target[part], value)
         weight[part] = np.where(value > 0.1, 1, weight[part])
     return np.stack([target, weight], axis=-1)
-
-
-def _draw_discs(target, stars):
-    """Radius = 1 + (m_max - m) / (m_max - m_min) (0.00586 size - 1), as published."""
-    size = len(target)
-    magnitude = stars[:, 3]
-    known = magnitude[np.isfinite(magnitude)]
-    if not known.size:
-        return
-    spread = max(np.ptp(known), 1e-9)
-    y, x = np.mgrid[:size, :size]
-    for column, row, _, m in stars[np.isfinite(magnitude)]:
-        radius = 1 + (known.max() - m) / spread * max(0.005859375 * size - 1, 0)
-        target[(x - column) ** 2 + (y - row) ** 2 <= radius**2] = 1
 
 
 def stars_of_tiles(sample: pd.DataFrame, stars: pd.DataFrame, size: int) -> np.ndarray:
