@@ -19,7 +19,7 @@ from skyloom.images.sky import SkyImage, published_hdus, read_sky_image
 from skyloom.images.stars import star_discs
 from skyloom.raw_files import UnusableError
 from skyloom.raw_files.positions import positions_of_table
-from skyloom.raw_files.tables import find_column, numbers
+from skyloom.raw_files.tables import find_column
 
 SKYVIEW = "https://skyview.gsfc.nasa.gov/current/cgi/basicform.pl"
 VIZIER = "https://vizier.cds.unistra.fr/viz-bin/votable"
@@ -232,8 +232,8 @@ def _vizier(downloader: Downloader, address: str) -> Any:
                     place, radius=Angle(radius, "deg"), catalog=catalogue, frame="icrs"
                 )
                 tables = [table.to_pandas() for table in tables]
-        except TableParseError as error:
-            raise UnusableError("unreadable table", vizier.table_parse_error) from error
+        except (TableParseError, ValueError) as error:
+            raise UnusableError("unreadable table", str(error)[:200]) from error
         if not tables:
             return pd.DataFrame({"RAJ2000": [], "DEJ2000": [], magnitude_column: []}, dtype=float)
         for table in tables:
@@ -326,11 +326,17 @@ def _field_of(content: bytes, stars: pd.DataFrame, magnitude_column: str) -> byt
     except KeyError as error:
         raise UnusableError("no positions in the catalogue", error.args[0]) from error
     x, y = image.pixel_positions(places["ra"].to_numpy(), places["dec"].to_numpy())
-    magnitude = numbers(stars[find_column(stars, magnitude_column)]).to_numpy(float)
+    magnitude = pd.to_numeric(stars[find_column(stars, magnitude_column)], errors="coerce")
+    magnitude = magnitude.to_numpy(float, na_value=np.nan)
     mask = star_discs(x, y, magnitude, image.image.shape)
+    # FITS has neither text that is missing nor letters beyond ASCII.
+    words = {
+        name: stars[name].fillna("").astype(str).str.encode("ascii", "replace").str.decode("ascii")
+        for name in stars.select_dtypes(exclude=["number", "bool"])
+    }
     stream = io.BytesIO()
     with warnings.catch_warnings(), fits.open(io.BytesIO(content)) as hdus:
         warnings.simplefilter("ignore")  # of cards that are not as the standard has them
-        made = published_hdus(image.image, hdus[0].header, stars, mask)
+        made = published_hdus(image.image, hdus[0].header, stars.assign(**words), mask)
         made.writeto(stream, output_verify="silentfix+ignore")
     return stream.getvalue()
