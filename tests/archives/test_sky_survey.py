@@ -75,7 +75,8 @@ def test_a_field_is_an_image_its_stars_and_their_discs(get, tmp_path):
     assert len(read.catalogue) == row["n_stars"] > 5
     assert read.catalogue["Note"][1] == "?"  # a letter that FITS does not have
     x, y = read.pixel_positions(read.catalogue["RAJ2000"], read.catalogue["DEJ2000"])
-    np.testing.assert_array_equal(mask, star_discs(x, y, read.catalogue["Jmag"], mask.shape))
+    stars = np.column_stack([x, y, read.catalogue["Jmag"]])
+    np.testing.assert_array_equal(mask, star_discs(stars, mask.shape))
     assert mask.any()
 
 

@@ -175,14 +175,13 @@ def test_every_finder_has_a_search_of_its_settings():
 
 
 def test_discs_are_larger_the_brighter_and_may_be_cut_by_the_edge():
-    places = np.array(
-        [[100, 100], [300, 200], [-1, 50], [600, 600], [400, 400], [np.nan, 9]], float
+    stars = np.array(
+        [[100, 100, 8.0], [300, 200, 16.0], [-1, 50, 8.0], [600, 600, 8.0], [400, 400, np.nan]]
     )
-    magnitude = np.array([8.0, 16.0, 8.0, 8.0, np.nan, 8.0])
-    discs = star_discs(*places.T, magnitude, (512, 1024))
+    discs = star_discs(stars, (512, 1024))
     # 0.00586 times 512: 3 pixels for the brightest, 1 for the faintest.
     radius = {(100, 100): 3, (300, 200): 1, (-1, 50): 3}
     y, x = np.mgrid[:512, :1024]
     expected = [np.hypot(x - a, y - b) <= r for (a, b), r in radius.items()]
     np.testing.assert_array_equal(discs, np.any(expected, axis=0))
-    assert not star_discs(*places.T, np.full(6, np.nan), (512, 1024)).any()
+    assert not star_discs(stars[4:], (512, 1024)).any()

@@ -327,8 +327,8 @@ def _field_of(content: bytes, stars: pd.DataFrame, magnitude_column: str) -> byt
         raise UnusableError("no positions in the catalogue", error.args[0]) from error
     x, y = image.pixel_positions(places["ra"].to_numpy(), places["dec"].to_numpy())
     magnitude = pd.to_numeric(stars[find_column(stars, magnitude_column)], errors="coerce")
-    magnitude = magnitude.to_numpy(float, na_value=np.nan)
-    mask = star_discs(x, y, magnitude, image.image.shape)
+    drawn = np.column_stack([x, y, magnitude.to_numpy(float, na_value=np.nan)])
+    mask = star_discs(drawn[np.isfinite(drawn).all(axis=1)], image.image.shape)
     # FITS has neither text that is missing nor letters beyond ASCII.
     words = {
         name: stars[name].fillna("").astype(str).str.encode("ascii", "replace").str.decode("ascii")

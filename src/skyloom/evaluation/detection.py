@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from skyloom.evaluation.measures import Column, Measure, Scores
-from skyloom.images.stars import match_detections
+from skyloom.images.stars import match_detections, star_discs
 
 STAR_COLUMNS = ("x", "y", "snr", "magnitude")
 """Of the true stars of a field: pixels, S/N by the matched filter, magnitude."""
 
-TABLE_COLUMNS = ("star", "score", "x", "y", "snr", "magnitude", "dx", "dy")
+TABLE_COLUMNS = (
+    "star", "score", "x", "y", "snr", "magnitude", "dx", "dy", "filtered", "pixel_accuracy",
+    "empty_accuracy",
+)  # fmt: skip
+RANKINGS = {"probability": (0,), "S/N": (1,), "both": (0, 1)}
+"""What detections may be ranked by, and which of the features of `_features` it takes."""
 _N_BOOTSTRAPS = 1000
 _N_PARTS = 5
 _PURITY = 0.9
@@ -35,7 +41,7 @@ def detection_table(
     stars : pandas.DataFrame
         `STAR_COLUMNS`.
     detections : pandas.DataFrame
-        ``x``, ``y`` and ``score``.
+        ``x``, ``y``, ``score`` and, where a filter says it, ``filtered`` (S/N).
     radius : float
         Within which both are the same, pixels.
     limit : float
@@ -47,8 +53,8 @@ def detection_table(
     -------
     pandas.DataFrame
         `TABLE_COLUMNS`, a row for each star that counts (``star``; ``score`` of its detection, 0
-        where there is none; ``dx`` and ``dy`` from the star to the detection, pixels), and one for
-        each detection of nothing.
+        where there is none; ``dx`` and ``dy`` from the star to the detection, pixels;
+        ``filtered``, the S/N of the detection), and one for each detection of nothing.
 
     Examples
     --------
@@ -62,17 +68,22 @@ def detection_table(
     """
     candidates = stars[stars["snr"] > doubtful].reset_index(drop=True)
     detections = detections.reset_index(drop=True)
+    if "filtered" not in detections:
+        detections = detections.assign(filtered=np.nan)
     star, _ = match_detections(detections, candidates, radius)
     found = np.flatnonzero(star >= 0)
-    right = candidates.assign(star=True, score=0.0, dx=np.nan, dy=np.nan)
+    of_pixels = {"pixel_accuracy": np.nan, "empty_accuracy": np.nan}
+    right = candidates.assign(star=True, score=0.0, dx=np.nan, dy=np.nan, filtered=np.nan)
+    right = right.assign(**of_pixels)
     rows = star[found]
-    right.loc[rows, "score"] = detections["score"].to_numpy()[found]
+    for name in ("score", "filtered"):
+        right.loc[rows, name] = detections[name].to_numpy()[found]
     for name in "xy":
         apart = detections[name].to_numpy()[found] - candidates[name].to_numpy()[rows]
         right.loc[rows, f"d{name}"] = apart
     right = right[right["snr"] > limit]
     wrong = detections[star < 0].assign(star=False, snr=np.nan, magnitude=np.nan)
-    wrong = wrong.assign(dx=np.nan, dy=np.nan)
+    wrong = wrong.assign(dx=np.nan, dy=np.nan, **of_pixels)
     both = [part[list(TABLE_COLUMNS)] for part in (right, wrong) if len(part)]
     if not both:
         return right[list(TABLE_COLUMNS)]
@@ -147,6 +158,23 @@ def best_threshold(table: pd.DataFrame) -> float:
     return float(curve.loc[curve["f1"].idxmax(), "threshold"]) if len(curve) else 0.0
 
 
+def largest_f1(table: pd.DataFrame) -> float:
+    """F1 at the threshold where it is largest.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``star`` and ``score``.
+
+    Returns
+    -------
+    float
+        0 where nothing is named, or there are no stars.
+    """
+    curve = ranked(table)
+    return float(curve["f1"].max()) if len(curve) else 0.0
+
+
 def completeness_at_purity(table: pd.DataFrame, purity: float = _PURITY) -> float:
     """Largest completeness of a purity, whatever the threshold.
 
@@ -195,6 +223,7 @@ def detection(
     *,
     limit: float = 5.0,
     doubtful: float = 2.0,
+    pixel_map: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Measure:
     """Which stars of a field are found.
 
@@ -208,6 +237,8 @@ def detection(
         ``read_out(prediction)`` of one field: ``x``, ``y`` and ``score`` of its detections.
     limit, doubtful : float
         As in `detection_table`.
+    pixel_map : callable, optional
+        ``pixel_map(prediction)``: probability of a star at each pixel, for the published measure.
 
     Returns
     -------
@@ -219,9 +250,9 @@ def detection(
     return Measure(
         name="f1",
         chance=0.0,
-        table=partial(_table, read_out, radius, limit, doubtful),
+        table=partial(_table, read_out, pixel_map, radius, limit, doubtful),
         table_columns=TABLE_COLUMNS,
-        score=_largest_f1,
+        score=largest_f1,
         scores=partial(_scores, radius, n_pixels),
         difference=_difference,
         headline=Column("f1", "F1", brief=True),
@@ -232,38 +263,133 @@ def detection(
             Column("completeness_at_90", "completeness at 90 % purity", brief=True),
             Column("average_precision", "average precision"),
             Column("offset", "scatter (pixels)", ".2f"),
+            Column("pixel_accuracy", "pixel accuracy (published)", ".4f"),
+            Column("empty_accuracy", "that of an empty prediction", ".4f"),
         ),
     )
 
 
-def _table(read_out, radius, limit, doubtful, truth, predictions):
+def _table(read_out, pixel_map, radius, limit, doubtful, truth, predictions):
     tables = []
     for number, (stars, prediction) in enumerate(zip(truth, predictions, strict=True)):
         known = pd.DataFrame(stars, columns=list(STAR_COLUMNS))
         options = {"radius": radius, "limit": limit, "doubtful": doubtful}
         table = detection_table(known, read_out(prediction), **options)
+        if pixel_map is not None:
+            # The published measure: the share of pixels on the right side of 0.5.
+            probability = pixel_map(prediction)
+            seen = known.loc[known["snr"] > limit, ["x", "y", "magnitude"]]
+            mask = star_discs(seen.to_numpy(), probability.shape)
+            table["pixel_accuracy"] = float(((probability > 0.5) == mask).mean())
+            table["empty_accuracy"] = 1 - float(mask.mean())
         tables.append(table.set_axis([number] * len(table)))
     return pd.concat(tables) if tables else pd.DataFrame(columns=list(TABLE_COLUMNS))
 
 
-def _largest_f1(table):
-    curve = ranked(table)
-    return float(curve["f1"].max()) if len(curve) else 0.0
+class Ranking(NamedTuple):
+    """How sure a detection is, and from where on it is named a star.
+
+    Attributes
+    ----------
+    kind : str
+        Of `RANKINGS`.
+    weights : tuple of float
+        Of the features of that kind.
+    constant : float
+        Log odds of a star where all of them are 0.
+    threshold : float
+        Of the probability.
+    """
+
+    kind: str
+    weights: tuple[float, ...]
+    constant: float
+    threshold: float
+
+    def probability(self, score: np.ndarray, filtered: np.ndarray) -> np.ndarray:
+        """Probability that a detection is a star.
+
+        Parameters
+        ----------
+        score : numpy.ndarray, shape (n,)
+            Of the network or finder; 0 where nothing was detected.
+        filtered : numpy.ndarray, shape (n,)
+            S/N by the matched filter; NaN where none is known.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n,)
+            0 where the score is.
+        """
+        features = _features(score, filtered)[:, RANKINGS[self.kind]]
+        odds = np.clip(features @ np.array(self.weights) + self.constant, -30, 30)
+        return np.where(np.asarray(score) > 0, 1 / (1 + np.exp(-odds)), 0.0)
+
+
+def _features(score, filtered):
+    """Log odds that a network gives, or the logarithm of what a finder ranks by; log S/N."""
+    score, filtered = np.asarray(score, float), np.asarray(filtered, float)
+    p = np.clip(score, 1e-6, 1 - 1e-3)
+    # Finders have S/N for scores, and no filter beside them.
+    odds = np.where(np.isfinite(filtered), np.log(p / (1 - p)), np.log(np.maximum(score, 1e-6)))
+    return np.stack([odds, np.log(np.clip(np.nan_to_num(filtered, nan=1.0), 1, None))], axis=1)
+
+
+def fit_ranking(table: pd.DataFrame) -> Ranking:
+    """Calibrate the scores of detections on fields whose stars are known.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``star``, ``score`` and ``filtered``.
+
+    Returns
+    -------
+    Ranking
+        By the probability of the network, by S/N or by both, whichever gives the largest F1, as
+        the probability of a star. By the score alone where no S/N is known, and as it is where
+        there are not stars and other detections to learn from.
+
+    References
+    ----------
+    Platt (1999), in Advances in Large Margin Classifiers, 61.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    named = table[table["score"] > 0]
+    star = named["star"].to_numpy(bool)
+    if not star.any() or star.all():
+        plain = Ranking("probability", (1.0,), 0.0, 0.0)
+        least = plain.probability(named["score"], named["filtered"])
+        return plain._replace(threshold=float(least.min()) if star.any() else 0.0)
+    features = _features(named["score"], named["filtered"])
+    has_filter = named["filtered"].notna().any()
+    best = None
+    for kind, columns in RANKINGS.items():
+        if 1 in columns and not has_filter:
+            continue
+        fitted = LogisticRegression().fit(features[:, columns], star)
+        ranking = Ranking(kind, tuple(map(float, fitted.coef_[0])), float(fitted.intercept_[0]), 0)
+        curve = ranked(table.assign(score=ranking.probability(table["score"], table["filtered"])))
+        row = curve.loc[curve["f1"].idxmax()]
+        if best is None or row["f1"] > best[0]:
+            best = row["f1"], ranking._replace(threshold=float(row["threshold"]))
+    return best[1]
 
 
 def with_thresholds(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Predictions with a threshold that was set on other fields.
+    """Predictions as probabilities, with a threshold; both were set on other fields.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        ``seed``, ``fold``, ``id``, ``star`` and ``score``.
+        ``seed``, ``fold``, ``id``, ``star``, ``score`` and ``filtered``.
 
     Returns
     -------
     pandas.DataFrame
-        With ``named``: whether the score reaches the threshold that is best on the other folds, or
-        on the other fields where there is but one fold.
+        With ``score`` by `fit_ranking` on the other folds, or on the other fields where there is
+        but one fold, and ``named``: whether it reaches the threshold that is best there.
     """
     parts = []
     for _, of_seed in predictions.groupby("seed"):
@@ -271,10 +397,11 @@ def with_thresholds(predictions: pd.DataFrame) -> pd.DataFrame:
         if (part == part[0]).all():
             part = pd.factorize(of_seed["id"])[0] % _N_PARTS
         for value in np.unique(part):
-            here = part == value
-            threshold = best_threshold(of_seed[~here])  # 0 where there are no others
-            score = of_seed.loc[here, "score"]
-            parts.append(of_seed[here].assign(named=(score >= threshold) & (score > 0)))
+            here = of_seed[part == value]
+            ranking = fit_ranking(of_seed[part != value])
+            score = ranking.probability(here["score"], here["filtered"])
+            named = (score >= ranking.threshold) & (score > 0)
+            parts.append(here.assign(score=score, named=named))
     return pd.concat(parts) if parts else predictions.assign(named=False)
 
 
@@ -321,6 +448,11 @@ def _scores(radius, n_pixels, predictions, rng) -> Scores:
         "completeness_at_90": float(np.mean([completeness_at_purity(part) for part in seeds])),
         "average_precision": float(np.mean([average_precision(part) for part in seeds])),
         "offset": float(np.sqrt((offsets**2).sum(axis=1).mean() / 2)),
+        # The published measure, and what is reached without naming any star.
+        **{
+            name: float(predictions.groupby(["seed", "id"])[name].first().mean())
+            for name in ("pixel_accuracy", "empty_accuracy")
+        },
         "n_objects": len(fields),
         "n_seeds": len(seeds),
     }

@@ -163,21 +163,21 @@ def _image_hdu(file: RawFile) -> Any:
 
 def _read_sky_image(file: RawFile) -> SkyImage:
     hdu = _image_hdu(file)
-    image = np.squeeze(without_missing(hdu.data))
+    shape = hdu.data.shape
+    # The memory of the HDU becomes that of the image; nothing reads it there any more.
+    image = np.squeeze(without_missing(_native(hdu.data), np.float32, copy=False))
     if image.ndim != 2 or min(image.shape) < 8:
-        raise UnusableError("not a single image", f"shape {hdu.data.shape}")
+        raise UnusableError("not a single image", f"shape {shape}")
     header = file.header_of(hdu)
-    bad = np.zeros(image.shape, bool)
     for other in file.hdus:
         plane = other.data if other.is_image else None
         if plane is None or np.squeeze(plane).shape != image.shape or other is hdu:
             continue
         kind = other.name.upper()
         if kind in _MASKS:
-            bad |= _is_bad(np.squeeze(plane), other.header)
+            image[_is_bad(np.squeeze(plane), other.header)] = np.nan
         elif kind in _VARIANCES:
-            bad |= ~np.isfinite(np.squeeze(plane)) | (np.squeeze(plane) <= 0)
-    image = np.where(bad, np.nan, image).astype(np.float32)
+            image[~np.isfinite(np.squeeze(plane)) | (np.squeeze(plane) <= 0)] = np.nan
     wcs, problem, scale = _wcs_of(header)
     return SkyImage(
         image,
@@ -189,6 +189,13 @@ def _read_sky_image(file: RawFile) -> SkyImage:
         _epoch(header),
         _catalogue_of(file),
     )
+
+
+def _native(data):
+    """Numbers in the order of this machine, in the same memory where they may be changed."""
+    if data.dtype.isnative or not data.flags.writeable:
+        return data
+    return data.byteswap(inplace=True).view(data.dtype.newbyteorder("="))
 
 
 def _is_bad(mask, header):
@@ -209,13 +216,15 @@ def _saturation(image, header):
     if np.isfinite(told) and told > 0:
         # Of an image from which the sky was taken, or that was scaled, the card may be too high.
         return told
-    seen = image[np.isfinite(image)]
-    if not seen.size:
+    # A million pixels tell the spread of a large image.
+    sample = image.ravel()[:: max(1, image.size // 1_000_000)]
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
         return np.nan
-    highest = seen.max()
-    spread = np.subtract(*np.percentile(seen, [84, 50]))
-    plateau = (seen == highest).sum() >= _PLATEAU
-    return float(highest) if plateau and highest > np.median(seen) + 20 * spread > 0 else np.nan
+    highest = np.fmax.reduce(image, axis=None)
+    high, middle = np.percentile(sample, [84, 50])
+    plateau = sum(np.count_nonzero(row == highest) for row in image) >= _PLATEAU
+    return float(highest) if plateau and highest > middle + 20 * (high - middle) > 0 else np.nan
 
 
 def _wcs_of(header):

@@ -231,9 +231,13 @@ class MatchedCatalogue(NamedTuple):
     rates : pandas.DataFrame
         From `match_rates`.
     excess : float
-        Rate of matches of the stars that must be seen, less that by chance.
+        Rate of matches of the stars that must be seen, less that by chance; NaN without any.
+    by_chance : float
+        Probability of as many matches by chance.
     zero_point : float
         Magnitude of a star of S/N 1; NaN where magnitudes do not tell it.
+    scatter : float
+        Of the magnitudes about those that the image tells; infinite where it tells none.
     depth : float
         From `matching_depth`.
     """
@@ -242,7 +246,9 @@ class MatchedCatalogue(NamedTuple):
     offset: Offset
     rates: pd.DataFrame
     excess: float
+    by_chance: float
     zero_point: float
+    scatter: float
     depth: float
 
 
@@ -282,7 +288,8 @@ def lay_catalogue(
     -----
     The S/N of a star follows from its magnitude and the zero point, which is the median over the
     matched stars, so that a star in another's glare keeps its own. Where magnitudes are of another
-    colour, and scatter by more than 0.7 mag, it is what the filter says at its place.
+    colour, and scatter by more than 0.7 mag, it is what the filter says at its place; then stars
+    beyond the depth of the image are doubtful, since a nebula is bright at any place.
     """
     height, width = snr.shape
     stars = stars.sort_values("magnitude", kind="stable", ignore_index=True)
@@ -303,14 +310,23 @@ def lay_catalogue(
     usable = np.isfinite(predicted) & (scatter < 0.7)
     stars["snr"] = np.where(usable, predicted, np.maximum(around, 0))
     rates = match_rates(detections, stars, (height, width), radius=radius)
-    excess = _excess(rates, stars, limit)
-    unknown = _not_in_catalogue(detections, matched, stars, zero_point, limit)
+    depth = matching_depth(rates) if len(rates) else np.nan
+    if not usable.any() and np.isfinite(depth):
+        beyond = stars["magnitude"] > depth
+        between = (limit + doubtful) / 2
+        stars["snr"] = stars["snr"].mask(beyond, stars["snr"].clip(upper=between))
+    excess, by_chance = _excess(rates, stars, limit, depth)
+    # What a catalogue that ends before the image does cannot tell is neither star nor none.
+    faintest = stars["magnitude"].quantile(0.95) if len(stars) else np.nan
+    end = 10 ** (-0.4 * (faintest - zero_point)) if usable.any() else np.nan
+    if np.isnan(end) and is_matched.any():
+        end = float(np.min(around[is_matched]))
+    unknown = (matched < 0) & (end > limit) & (detections["snr"] < 2 * end).to_numpy()
     extra = detections[unknown][["x", "y"]].assign(
         snr=(limit + doubtful) / 2, magnitude=np.nan, ra=np.nan, dec=np.nan
     )
     stars = pd.concat([part for part in (stars, extra) if len(part)] or [stars], ignore_index=True)
-    depth = matching_depth(rates) if len(rates) else np.nan
-    return MatchedCatalogue(stars, offset, rates, excess, zero_point, depth)
+    return MatchedCatalogue(stars, offset, rates, excess, by_chance, zero_point, scatter, depth)
 
 
 def _highest_near(snr):
@@ -321,32 +337,34 @@ def _highest_near(snr):
 
 def _zero_point(magnitude, snr, matched):
     """Magnitude of a star of S/N 1, and the scatter of the stars about it."""
+    known = matched & np.isfinite(magnitude) & (snr > 8)
     # Bright stars are saturated, faint ones found where noise helps them.
-    chosen = matched & (snr > 8) & (snr < 100) & np.isfinite(magnitude)
+    chosen = known & (snr < 100)
     if chosen.sum() < _FEWEST:
+        chosen = known
+    if chosen.sum() < 3:
         return np.nan, np.inf
     apart = magnitude[chosen] + 2.5 * np.log10(snr[chosen])
     zero_point = float(np.median(apart))
     return zero_point, float(1.4826 * np.median(np.abs(apart - zero_point)))
 
 
-def _excess(rates, stars, limit):
-    """Rate of matches of the brighter half of the stars that must be seen, less that by chance."""
+def _excess(rates, stars, limit, depth):
+    """Rate of matches of stars that must be seen, less that by chance, and its probability."""
+    from scipy.stats import binom
+
     seen = stars.loc[stars["snr"] > 2 * limit, "magnitude"]
     seen = seen.fillna(0.0) if stars["magnitude"].isna().all() else seen.dropna()
     if not len(seen):
-        return np.nan
-    counted = rates[rates["magnitude"] <= seen.median() + _STEP / 2]
-    if counted["n_stars"].sum() < _FEWEST:
-        return np.nan
-    apart = counted["rate"] - counted["chance"]
-    return float(np.average(apart, weights=counted["n_stars"]))
-
-
-def _not_in_catalogue(detections, matched, stars, zero_point, limit):
-    """Detections too faint for a catalogue that ends before the image does."""
-    if not np.isfinite(zero_point) or not len(stars):
-        return np.zeros(len(detections), bool)
-    faintest = stars["magnitude"].quantile(0.95)
-    snr_of_end = 10 ** (-0.4 * (faintest - zero_point))
-    return (matched < 0) & (snr_of_end > limit) & (detections["snr"] < 2 * snr_of_end).to_numpy()
+        return np.nan, np.nan
+    # The brighter half, or what is bright enough for the image where that is less.
+    end = np.nanmin([seen.median() + _STEP / 2, depth])
+    counted = rates[rates["magnitude"] <= end]
+    if not len(counted):
+        return np.nan, np.nan
+    n_stars = counted["n_stars"]
+    rate, chance = (np.average(counted[name], weights=n_stars) for name in ("rate", "chance"))
+    # Of a sparse field, four shifts may not meet one star.
+    chance = max(chance, 1 / (4 * n_stars.sum() + 4))
+    total = int(n_stars.sum())
+    return float(rate - chance), float(binom.sf(round(rate * total) - 1, total, chance))

@@ -12,6 +12,8 @@ import pandas as pd
 _FWHM = np.sqrt(8 * np.log(2))
 USUAL_FWHM = 3.0
 """Of a star where the image does not tell it, pixels."""
+_BRIGHT = 200.0  # S/N of stars that may have spikes
+_SPIKE = 25.0  # length of a spike, widths of a star
 DETECTION_COLUMNS = ("x", "y", "flux", "snr", "score")
 """Of every finder: pixels with the middle of the first one at 0, counts, S/N, and what ranks."""
 
@@ -133,10 +135,17 @@ def find_peaks(values: np.ndarray, threshold: float, separation: float) -> pd.Da
     from scipy import ndimage
 
     reach = max(1, round(separation / 2))
-    grid = np.arange(-reach, reach + 1)
-    disc = np.hypot(grid[:, None], grid[None, :]) <= max(separation / 2, 1)
-    highest = ndimage.maximum_filter(values, footprint=disc, mode="constant", cval=-np.inf)
-    is_peak = (values == highest) & (values > threshold)
+    # A frame that is lower than all, so that a peak may lie on the edge.
+    padded = np.pad(values, reach, constant_values=-np.inf)
+    row, column = np.nonzero(values > threshold)
+    highest = np.full(row.shape, True)
+    # Few pixels are above the threshold: each is compared with those about it.
+    for dy in range(-reach, reach + 1):
+        for dx in range(-reach, reach + 1):
+            if np.hypot(dx, dy) <= max(separation / 2, 1):
+                highest &= values[row, column] >= padded[row + dy + reach, column + dx + reach]
+    is_peak = np.zeros(values.shape, bool)
+    is_peak[row[highest], column[highest]] = True
     # Neighbours of the same value are one peak, in their middle.
     flat, n_peaks = ndimage.label(is_peak, np.ones((3, 3)))
     y, x = np.nonzero(is_peak)
@@ -196,31 +205,15 @@ def measure_fwhm(image: np.ndarray, *, max_stars: int = 300, half: int = 12) -> 
     peaks = find_peaks(smooth, 8 * scatter, 5) if scatter > 0 else pd.DataFrame()
     if not len(peaks):
         return np.nan
-    inside = np.logical_and(
-        *(
-            peaks[k].between(half, side - 1 - half)
-            for k, side in zip("yx", image.shape, strict=True)
-        )
-    )
-    peaks = peaks[inside]
+    peaks = peaks[inner_places(peaks, image.shape, half)]
     peaks = peaks.iloc[len(peaks) // 10 :][:max_stars]
-    if len(peaks) < 5:
-        return np.nan
-    grid = np.arange(-half, half + 1)
-    where = np.stack(
-        [
-            np.add.outer(peaks["y"].to_numpy(), grid[:, None] + 0 * grid[None, :]),
-            np.add.outer(peaks["x"].to_numpy(), grid[None, :] + 0 * grid[:, None]),
-        ]
-    )
-    stamps = ndimage.map_coordinates(image, where, order=3)
-    radius = np.hypot(grid[:, None], grid[None, :])
-    stamps = stamps - np.median(stamps[:, radius > half - 2], axis=1)[:, None, None]
-    core = stamps[:, radius < 1.2].mean(axis=1)
-    stamps = stamps[core > 0] / core[core > 0][:, None, None]
+    stamps, peak = cut_stamps(image, peaks, half)
+    stamps = stamps[peak > 0]
     if len(stamps) < 5:
         return np.nan
     star = np.median(stamps, axis=0)
+    grid = np.arange(-half, half + 1)
+    radius = np.hypot(grid[:, None], grid[None, :])
     radii, bins = np.unique(radius.round(6), return_inverse=True)
     profile = np.bincount(bins.ravel(), star.ravel()) / np.bincount(bins.ravel())
     below = np.flatnonzero(profile < 0.5 * profile[0])
@@ -229,6 +222,178 @@ def measure_fwhm(image: np.ndarray, *, max_stars: int = 300, half: int = 12) -> 
     k = below[0]
     share = (profile[k - 1] - 0.5 * profile[0]) / (profile[k - 1] - profile[k])
     return float(2 * (radii[k - 1] + share * (radii[k] - radii[k - 1])))
+
+
+def inner_places(places: pd.DataFrame, shape: tuple[int, int], margin: float) -> pd.Series:
+    """Which places are farther from the edge of an image than a margin.
+
+    Parameters
+    ----------
+    places : pandas.DataFrame
+        ``x`` and ``y``, pixels.
+    shape : tuple of int
+        Height and width of the image.
+    margin : float
+        Pixels.
+
+    Returns
+    -------
+    pandas.Series of bool
+    """
+    height, width = shape
+    inside = places["x"].between(margin, width - 1 - margin)
+    return inside & places["y"].between(margin, height - 1 - margin)
+
+
+def cut_stamps(image: np.ndarray, places: pd.DataFrame, half: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut stars out of an image and divide each by its peak.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, shape (height, width)
+        Without background.
+    places : pandas.DataFrame
+        ``x`` and ``y``, pixels; farther from the edge than ``half``.
+    half : int
+        Half size of a stamp, pixels.
+
+    Returns
+    -------
+    stamps : numpy.ndarray, shape (n, 2 half + 1, 2 half + 1)
+        With the star in the middle, 1 there and 0 at the rim.
+    peak : numpy.ndarray, shape (n,)
+        In units of the image; where it is not positive, the stamp tells nothing.
+    """
+    from scipy import ndimage
+
+    grid = np.arange(-half, half + 1)
+    x, y = (places[name].to_numpy(float) for name in "xy")
+    rows = y[:, None, None] + grid[None, :, None] + 0 * grid[None, None, :]
+    columns = x[:, None, None] + grid[None, None, :] + 0 * grid[None, :, None]
+    stamps = ndimage.map_coordinates(image, np.stack([rows, columns]), order=3)
+    radius = np.hypot(grid[:, None], grid[None, :])
+    stamps = stamps - np.median(stamps[:, radius > half - 2], axis=1)[:, None, None]
+    peak = stamps[:, radius < 1.2].mean(axis=1)
+    return stamps / np.where(peak > 0, peak, 1)[:, None, None], peak
+
+
+def measure_growth(
+    image: np.ndarray, stars: pd.DataFrame, *, half: int = 12, max_stars: int = 500
+) -> float:
+    """By how much the stars of an image widen with their brightness, as on plates.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, shape (height, width)
+        In units of the noise, see `normalise_sky`.
+    stars : pandas.DataFrame
+        ``x``, ``y`` (pixels) and ``snr``.
+    half : int
+        Half size of what is cut out about a star, pixels.
+    max_stars : int
+        The brightest ones, of S/N above 15.
+
+    Returns
+    -------
+    float
+        Pixels of the width at half of the maximum, for ten times the S/N; NaN where fewer than 10
+        stars tell it.
+
+    Notes
+    -----
+    The width is that of a disc of the area above half of the peak. The slope is Theil's, which
+    neighbours and saturated stars here and there do not change.
+    """
+    from scipy.stats import theilslopes
+
+    chosen = stars[(stars["snr"] > 15) & inner_places(stars, image.shape, half)]
+    chosen = chosen.nlargest(max_stars, "snr")
+    if len(chosen) < 10 or chosen["snr"].nunique() < 3:
+        return np.nan
+    stamps, peak = cut_stamps(image, chosen, half)
+    width = 2 * np.sqrt((stamps > 0.5).sum(axis=(1, 2)) / np.pi)
+    lit = peak > 0
+    slope, *_ = theilslopes(width[lit], np.log10(chosen["snr"].to_numpy(float)[lit]))
+    return float(slope)
+
+
+def measure_shapes(
+    image: np.ndarray, places: pd.DataFrame, fwhm: float, *, half: int = 10
+) -> pd.DataFrame:
+    """How wide and how long the light at each place is.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, shape (height, width)
+        Without background.
+    places : pandas.DataFrame
+        ``x`` and ``y``, pixels.
+    fwhm : float
+        Of a star, pixels.
+    half : int
+        Half size of what is cut out, pixels.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``width`` (pixels; of a disc of the area above half of the peak), ``elongation`` (long by
+        short axis of the second moments) and ``angle`` (of the long axis, from x towards y, rad).
+    """
+    stamps, _ = cut_stamps(image, places, half) if len(places) else (np.zeros((0, 1, 1)), None)
+    grid = np.arange(-half, half + 1) if len(places) else np.zeros(1)
+    x, y = grid[None, None, :], grid[None, :, None]
+    window = np.exp(-0.5 * (x**2 + y**2) / (1.5 * fwhm) ** 2)
+    light = np.clip(stamps, 0, None) * window
+    total = np.maximum(light.sum(axis=(1, 2)), 1e-9)
+
+    def moment(values):
+        return (light * values).sum(axis=(1, 2)) / total
+
+    middle_x, middle_y = moment(x), moment(y)
+    xx, yy = moment(x**2) - middle_x**2, moment(y**2) - middle_y**2
+    xy = moment(x * y) - middle_x * middle_y
+    apart = np.hypot(xx - yy, 2 * xy)
+    return pd.DataFrame(
+        {
+            "width": 2 * np.sqrt((stamps > 0.5).sum(axis=(1, 2)) / np.pi),
+            "elongation": np.sqrt((xx + yy + apart) / np.maximum(xx + yy - apart, 1e-3)),
+            "angle": 0.5 * np.arctan2(2 * xy, xx - yy),
+        },
+        index=places.index,
+    )
+
+
+def on_spikes(detections: pd.DataFrame, fwhm: float) -> np.ndarray:
+    """Which detections are long and point at a much brighter star, as spikes and bleeding do.
+
+    Parameters
+    ----------
+    detections : pandas.DataFrame
+        ``x``, ``y`` (pixels), ``snr``, and ``elongation`` and ``angle`` of `measure_shapes`.
+    fwhm : float
+        Of a star, pixels.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (n,)
+    """
+    from scipy.spatial import KDTree
+
+    flagged = np.zeros(len(detections), bool)
+    bright = detections[detections["snr"] > _BRIGHT]
+    if bright.empty:
+        return flagged
+    places, snr = detections[["x", "y"]].to_numpy(), detections["snr"].to_numpy()
+    tree = KDTree(places)
+    for star in bright.itertuples():
+        near = np.array(tree.query_ball_point((star.x, star.y), _SPIKE * fwhm), int)
+        near = near[snr[near] < star.snr / 10]
+        towards = np.arctan2(places[near, 1] - star.y, places[near, 0] - star.x)
+        angle, elongation = (detections[name].to_numpy()[near] for name in ("angle", "elongation"))
+        # An axis has no direction: the sine is the same both ways.
+        along = np.abs(np.sin(towards - angle)) < np.sin(np.radians(15))
+        flagged[near[along & (elongation > 1.5)]] = True
+    return flagged
 
 
 def pixels_of(places: pd.DataFrame, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -250,6 +415,40 @@ def pixels_of(places: pd.DataFrame, shape: tuple[int, int]) -> tuple[np.ndarray,
         for name, side in zip("yx", shape, strict=True)
     )
     return row, column
+
+
+def star_discs(stars: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Discs about stars, as published: of a radius that grows with the brightness.
+
+    Parameters
+    ----------
+    stars : numpy.ndarray, shape (k, 3)
+        Column, row (pixels) and magnitude; those without one have no disc.
+    shape : tuple of int
+        Height and width of the image.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (height, width)
+
+    Notes
+    -----
+    Radius = 1 + (m_max - m) / (m_max - m_min) (0.00586 side - 1) pixels, where the side is the
+    shorter one and the magnitudes are those of this image.
+    """
+    mask = np.zeros(shape, bool)
+    known = stars[np.isfinite(stars[:, 2])]
+    if not len(known):
+        return mask
+    faintest, spread = known[:, 2].max(), max(np.ptp(known[:, 2]), 1e-9)
+    largest = max(0.005859375 * min(shape) - 1, 0)
+    for x, y, magnitude in known:
+        radius = 1 + (faintest - magnitude) / spread * largest
+        rows = np.arange(max(0, int(y - radius)), min(shape[0], int(y + radius) + 2))
+        columns = np.arange(max(0, int(x - radius)), min(shape[1], int(x + radius) + 2))
+        inside = (rows[:, None] - y) ** 2 + (columns[None, :] - x) ** 2 <= radius**2
+        mask[np.ix_(rows, columns)] |= inside
+    return mask
 
 
 # --- classical finders ----------------------------------------------------------------------------
@@ -444,45 +643,3 @@ FINDERS: dict[str, tuple[Finder, dict[str, Any]]] = {
     ),
 }
 """Classical finders, and what is searched of their settings."""
-
-
-def star_discs(
-    x: np.ndarray, y: np.ndarray, magnitude: np.ndarray, shape: tuple[int, int]
-) -> np.ndarray:
-    """Discs on stars, the larger the brighter, as published.
-
-    Parameters
-    ----------
-    x, y : numpy.ndarray, shape (n,)
-        Pixels; the middle of the first one is 0. Stars may lie outside of the image.
-    magnitude : numpy.ndarray, shape (n,)
-        A star without one has no disc, but all that have one set the range.
-    shape : tuple of int
-        Of the image.
-
-    Returns
-    -------
-    numpy.ndarray of uint8, shape (height, width)
-        1 on a star.
-
-    Notes
-    -----
-    Radius = 1 + (m_max - m) / (m_max - m_min) (0.00586 size - 1) pixels, and 1 at least; the size
-    is that of the shorter side.
-    """
-    discs = np.zeros(shape, np.uint8)
-    known = magnitude[np.isfinite(magnitude)]
-    if not known.size:
-        return discs
-    spread = max(np.ptp(known), 1e-9)
-    radii = 1 + (known.max() - magnitude) / spread * max(0.005859375 * min(shape) - 1, 0)
-    for column, row, radius in zip(x, y, radii, strict=True):
-        if not np.isfinite(column + row + radius):
-            continue
-        rows, columns = (
-            np.arange(max(0, int(middle - radius)), min(side, int(middle + radius) + 2))
-            for middle, side in ((row, shape[0]), (column, shape[1]))
-        )
-        inside = (rows[:, None] - row) ** 2 + (columns - column) ** 2 <= radius**2
-        discs[np.ix_(rows, columns)] |= inside
-    return discs

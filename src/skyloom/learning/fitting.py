@@ -114,6 +114,7 @@ def fit_classifier(
     steps_per_epoch: int | None = None,
     augment: Callable[[Any, Any], Any] | None = None,
     augment_both: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None,
+    halve_after: int | None = None,
 ) -> tuple[list[Snapshot], pd.DataFrame]:
     """Train a compiled network and keep its weights at several lengths of the training.
 
@@ -145,6 +146,9 @@ def fit_classifier(
     augment_both : callable, optional
         ``(number, inputs, targets) -> (inputs, targets)`` of each training batch, where targets
         are images, too.
+    halve_after : int, optional
+        Epochs without a lower validation loss (or loss, without validation objects) after which
+        the learning rate is halved; by default it never is.
 
     Returns
     -------
@@ -196,7 +200,12 @@ def fit_classifier(
             if patience is not None and settled and epoch - self.best.best_epoch >= patience:
                 self.model.stop_training = True
 
-    keeper = Keeper()
+    callbacks = [keeper := Keeper()]
+    if halve_after is not None:
+        watched = "loss" if validation is None else "val_loss"
+        callbacks.append(
+            keras.callbacks.ReduceLROnPlateau(watched, factor=0.5, patience=halve_after)
+        )
     keras.utils.set_random_seed(seed)
     run = model.fit(
         batches(*train, training=True),
@@ -205,7 +214,7 @@ def fit_classifier(
         steps_per_epoch=steps_per_epoch,
         verbose=0,
         shuffle=False,  # the dataset shuffles itself
-        callbacks=[keeper],
+        callbacks=callbacks,
     )
     history = pd.DataFrame(run.history).rename_axis("epoch").reset_index()
     history["epoch"] += 1
@@ -226,6 +235,7 @@ def fit_equal_steps(
     augment_both: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None,
     regression: bool = False,
     loss: tuple[Callable[..., Any], Callable[..., Any]] | None = None,
+    halve_after: int | None = None,
 ) -> tuple[Any, list[Any], pd.DataFrame]:
     """Fit one network.
 
@@ -252,6 +262,8 @@ def fit_equal_steps(
     loss : tuple of 2 callables, optional
         ``(targets, outputs)`` to a loss, and to what the curves call the metric; by default that
         of classes or numbers.
+    halve_after : int, optional
+        As of `fit_classifier`.
 
     Returns
     -------
@@ -278,6 +290,7 @@ def fit_equal_steps(
         steps_per_epoch=training.steps_per_epoch,
         augment=augment,
         augment_both=augment_both,
+        halve_after=halve_after,
     )
     return model, snapshots, history
 

@@ -31,37 +31,43 @@ def small_unet(
         Takes images (height, width, 1) whose sides are multiples of 2^(levels - 1), and gives the
         probability of a star, of the same shape.
 
+    Notes
+    -----
+    Activations are normalised on the lower levels only. At full resolution that takes as long as
+    the convolutions, and gains less than 0.01 of F1.
+
     References
     ----------
-    Ronneberger, Fischer & Brox (2015), MICCAI, 234; Ba, Kiros & Hinton (2016), arXiv:1607.06450.
+    Ronneberger, Fischer & Brox (2015), MICCAI, 234; Wu & He (2018), ECCV, 3 (groups).
     """
     import keras
     from keras import layers
 
     seeds = iter(range(seed * 1000, seed * 1000 + 1000))
 
-    def convolve(x, filters):
+    def convolve(x, filters, *, normalised):
         for _ in range(2):
             start = keras.initializers.HeNormal(next(seeds))
-            x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=start)(
-                x
-            )
-            # Batches are small and fields unlike each other, so that no batch tells the next one.
-            x = layers.GroupNormalization(min(8, filters))(x)
+            x = layers.Conv2D(
+                filters, 3, padding="same", use_bias=not normalised, kernel_initializer=start
+            )(x)
+            if normalised:
+                # Batches are small and fields unlike each other: none tells of the next one.
+                x = layers.GroupNormalization(min(8, filters))(x)
             x = layers.Activation("relu")(x)
         return x
 
     image = x = keras.Input((None, None, n_channels))
     skips = []
     for filters in widths[:-1]:
-        skips.append(convolve(x, filters))
+        skips.append(convolve(x, filters, normalised=bool(skips)))
         x = layers.MaxPooling2D()(skips[-1])
     if dropout:
         x = layers.Dropout(dropout, seed=next(seeds))(x)
-    x = convolve(x, widths[-1])
+    x = convolve(x, widths[-1], normalised=True)
     for filters, skip in zip(widths[-2::-1], skips[::-1], strict=True):
         x = layers.UpSampling2D()(x)
-        x = convolve(layers.Concatenate()([x, skip]), filters)
+        x = convolve(layers.Concatenate()([x, skip]), filters, normalised=skip is not skips[0])
     # Stars are rare: a network that knows nothing yet says so.
     rare = keras.initializers.Constant(-4.0)
     start = keras.initializers.GlorotNormal(next(seeds))

@@ -182,6 +182,57 @@ def draw_field(axis: Axes, image: np.ndarray) -> None:
     axis.set(xlabel="x (pixels)", ylabel="y (pixels)")
 
 
+def catalogue_figure(
+    title: str, image: np.ndarray, stars: pd.DataFrame, known: pd.DataFrame | None, step: int = 1
+) -> Figure:
+    """An image with the stars that were found in it, and those that a catalogue has.
+
+    Parameters
+    ----------
+    title : str
+        Of the image.
+    image : numpy.ndarray, shape (height, width)
+        In units of the noise.
+    stars : pandas.DataFrame
+        ``x``, ``y`` (pixels of the whole image) and ``in_catalogue``.
+    known : pandas.DataFrame or None
+        ``x`` and ``y`` of the stars of the catalogue.
+    step : int
+        By how much a pixel of the image is larger than one of the whole image.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(8, 8.4)
+    axis = figure.subplots()
+    draw_field(axis, image)
+    listed = stars["in_catalogue"].astype(bool)
+    height, width = image.shape
+    if known is not None:
+        inside = known["x"].between(0, width * step) & known["y"].between(0, height * step)
+        axis.scatter(
+            known.loc[inside, "x"] / step, known.loc[inside, "y"] / step, marker="s", s=60,
+            ec="#e69f00", fc="none", lw=0.6, label="in the catalogue",
+        )  # fmt: skip
+    for chosen, colour, label in (
+        (listed, "#0072b2", "found, in the catalogue"), (~listed, "#d55e00", "found, not in it"),
+    ):  # fmt: skip
+        if chosen.any() and (known is not None or not listed.any()):
+            axis.scatter(
+                stars.loc[chosen, "x"] / step, stars.loc[chosen, "y"] / step, s=28, ec=colour,
+                fc="none", lw=0.8, label=label if known is not None else "found",
+            )  # fmt: skip
+    unit = "pixels" if step == 1 else f"{step} pixels"
+    axis.set(
+        title=f"{title}: {len(stars)} stars", xlabel=f"x ({unit})", ylabel=f"y ({unit})",
+        xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5),
+    )  # fmt: skip
+    if axis.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
 def cut_outs_figure(cut_outs: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
     """Small images of detections that no catalogue has.
 

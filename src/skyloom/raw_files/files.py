@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 _BLOCK = 2880  # bytes, of FITS
+_LARGE = 1_000_000  # bytes, of which no copy is made
 _BLANK_CARD = re.compile(rb"BLANK   = ('\s*-?\d+\s*'|\s*-?\d+\.0*)(?=[ /])")
 _AXIS_CARD = re.compile(r"(CTYPE|CRVAL|CRPIX|CDELT|CROTA|CUNIT)\d$|(CD|PC)\d_\d$")
 
@@ -34,6 +35,22 @@ class UnusableError(ValueError):
         super().__init__(f"{reason}: {value}")
         self.reason = reason
         self.value = str(value)
+
+
+class _Shared(io.BytesIO):
+    """A stream that gives large parts of its bytes without a copy of them."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._view = memoryview(content)
+
+    def read(self, size: int | None = -1) -> Any:
+        if size is None or size < _LARGE:
+            return super().read(size)
+        start = self.tell()
+        part = self._view[start : start + size]
+        self.seek(start + len(part))
+        return part
 
 
 @dataclass(frozen=True)
@@ -70,17 +87,17 @@ class RawFile:
                 warnings.simplefilter("ignore")  # of what is truncated, which is checked here
                 # Sizes are those in the file, so compressed images stay the tables that they are.
                 try:
-                    hdus = read(io.BytesIO(padded), disable_image_compression=True)
+                    hdus = read(_Shared(padded), disable_image_compression=True)
                 except OSError:
                     padded = _without_tail(padded)
-                    hdus = read(io.BytesIO(padded), disable_image_compression=True)
+                    hdus = read(_Shared(padded), disable_image_compression=True)
                 for number, hdu in enumerate(hdus):
                     needed = hdu.fileinfo()["datLoc"] + hdu.size
                     if needed > size:
                         what = f"{size} bytes of at least {needed}, in HDU {number}"
                         raise UnusableError("truncated", what)
                 if any("ZIMAGE" in hdu.header for hdu in hdus):
-                    hdus = read(io.BytesIO(padded))
+                    hdus = read(_Shared(padded))
                 for hdu in hdus:
                     _ = hdu.data
         except UnusableError:

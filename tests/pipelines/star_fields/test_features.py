@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skyloom.pipelines.star_fields.augmentation import make_split, simulate_training_tiles
+from skyloom.pipelines.star_fields.augmentation import draw_training_tiles, make_split
 from skyloom.pipelines.star_fields.features import (
     draw_targets,
     filter_tiles,
@@ -94,11 +94,11 @@ def test_what_is_filtered_is_of_the_width_of_the_field():
 
 
 # --- augmentation ---------------------------------------------------------------------------------
-def sweep_of(arm, n_simulated=3):
+def sweep_of(arm, n_simulated=3, **augmented):
     base = Configuration(
         name="base",
         features=FEATURES,
-        augmentation=AugmentationParameters(n_simulated=n_simulated),
+        augmentation=AugmentationParameters(n_simulated=n_simulated, **augmented),
         network=NetworkParameters(widths=(4, 8)),
         training=TrainingParameters(crop=32),
     )
@@ -119,27 +119,53 @@ def test_tiles_of_one_group_stay_together_and_all_seeds_share_the_split():
     assert first.to_numpy().tolist() == second.to_numpy().tolist()
 
 
-def made_up(arm, fwhm=3.0):
+TILES = SAMPLE.assign(field=SAMPLE["group"], x0=0, y0=[SIZE * (k % 2) for k in range(12)])
+PIXELS = np.random.default_rng(3).normal(size=(12, SIZE, SIZE)).astype(np.float32)
+KNOWN = pd.DataFrame(STARS, columns=["x", "y", "snr", "magnitude"]).assign(field="g0")
+
+
+def drawn(arm, fwhm=3.0, **augmented):
     measurements = pd.DataFrame({"id": SAMPLE["id"], "fwhm": fwhm})
-    fields = FieldParameters(fwhm_range=(8, 9), artefact_share=0)
-    found = simulate_training_tiles(
-        measurements, MANIFEST, sweep_of(arm), IngestionParameters(tile=SIZE, min_observed=0.5),
-        SimulationParameters(fields=fields),
+    fields = pd.DataFrame({"id": SAMPLE["group"].unique(), "fwhm": fwhm})
+    parameters = FieldParameters(fwhm_range=(8, 9), artefact_share=0)
+    found = draw_training_tiles(
+        TILES, fields, KNOWN, PIXELS, measurements, MANIFEST, sweep_of(arm, **augmented),
+        IngestionParameters(tile=SIZE, min_observed=0.5), SimulationParameters(fields=parameters),
     )  # fmt: skip
     return {name: make() for name, make in found.items()}
 
 
 def test_nothing_is_made_up_where_nothing_is_trained_on_it():
-    assert made_up("observed") == {}
+    assert drawn("observed") == {}
 
 
 def test_made_up_tiles_have_targets_and_the_widths_of_those_observed():
-    tiles = made_up("simulated")
+    tiles = drawn("simulated")
     shapes = {name.partition("_")[0]: array.shape for name, array in tiles.items()}
     assert shapes == {"inputs": (3, SIZE, SIZE, 1), "targets": (3, SIZE, SIZE, 2)}
-    again = made_up("observed + simulated")
+    again = drawn("observed + simulated")
     for one, other in zip(tiles.values(), again.values(), strict=True):
         np.testing.assert_array_equal(one, other)
-    wide = made_up("simulated", fwhm=6.0)
+    wide = drawn("simulated", fwhm=6.0)
     # The width is that of the training tiles, not that of the parameters of the simulation.
     assert not np.array_equal(next(iter(wide.values())), next(iter(tiles.values())))
+
+
+def test_injected_tiles_are_those_observed_with_further_stars():
+    tiles = drawn("observed", injected=True)
+    shapes = {name.rpartition("_")[0]: array.shape for name, array in tiles.items()}
+    assert shapes == {
+        "injected_inputs": (12, SIZE, SIZE, 1), "injected_targets": (12, SIZE, SIZE, 2),
+    }  # fmt: skip
+    inputs, targets = tiles.values()
+    added = np.sinh(inputs[..., 0]) - PIXELS
+    assert added.min() > -1e-2
+    assert added.max() > 1
+    # The stars that are put in are taught, and those that were there.
+    taught = targets[2:, ..., 0] > 0.9  # of fields that had none
+    assert taught.any()
+    assert added[2:][taught].mean() > 10 * added[2:].mean()
+    assert targets[0, 8, 5, 0] > 0.9
+    again = drawn("observed", injected=True)
+    for one, other in zip(tiles.values(), again.values(), strict=True):
+        np.testing.assert_array_equal(one, other)

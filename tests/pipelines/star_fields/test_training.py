@@ -90,9 +90,10 @@ def run(sample, sweep, tmp_path_factory):
     """Everything from the split to the final network."""
     tiles, stars, fields, pixels = sample.values()
     manifest = augmentation.make_split(tiles, sweep.base.augmentation)
-    made_up = augmentation.simulate_training_tiles(
-        features.measure_tiles(tiles, fields), manifest, sweep, INGESTION, SimulationParameters()
-    )
+    made_up = augmentation.draw_training_tiles(
+        tiles, fields, stars, pixels, features.measure_tiles(tiles, fields), manifest, sweep,
+        INGESTION, SimulationParameters(),
+    )  # fmt: skip
     inputs = features.draw_inputs(pixels, sweep)
     targets = features.draw_all_targets(tiles, stars, sweep, INGESTION)
     filtered = features.filter_tiles(tiles, fields, pixels)
@@ -191,7 +192,7 @@ def found(run):
         "text.fits": lambda: b"no image",
     }
     detection = DetectionParameters(tile=64, overlap=16)
-    return find_stars(files, detection, (network, description))
+    return find_stars(files, detection, INGESTION, (network, description))
 
 
 def test_stars_of_a_new_image_are_where_they_are_also_at_the_edges_of_tiles(found):
@@ -229,7 +230,7 @@ def test_regions_are_those_of_ds9(found):
 
 def test_an_untrained_network_finds_nothing_and_says_why(run):
     with pytest.raises(ValueError, match="untrained"):
-        find_stars({}, DetectionParameters(), (run["final"][0], {"trained": False}))
+        find_stars({}, DetectionParameters(), INGESTION, (run["final"][0], {"trained": False}))
 
 
 # --- pieces ---------------------------------------------------------------------------------------
@@ -260,5 +261,5 @@ def test_what_is_read_out_is_ranked_by_probability():
     prediction[15, 4] = 0.4, 30
     found = read_out(prediction)
     assert found["score"].tolist() == pytest.approx([0.9, 0.4], abs=1e-3)
-    assert found["snr"].tolist() == [12, 30]
+    assert found["filtered"].tolist() == [12, 30]
     assert set(STAR_COLUMNS[:2]) <= set(found)

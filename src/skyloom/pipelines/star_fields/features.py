@@ -11,6 +11,8 @@ import pandas as pd
 from skyloom.images.stars import USUAL_FWHM, matched_filter, star_discs
 from skyloom.pipelines.star_fields.parameters import FeatureParameters, IngestionParameters, Sweep
 
+_WIDE = 20.0  # S/N from which a star is wider than what it is taught as
+
 
 def prepare_images(pixels: np.ndarray, features: FeatureParameters) -> np.ndarray:
     """Tiles as a network takes them.
@@ -49,8 +51,9 @@ def draw_targets(
     size : int
         Pixels on a side.
     features : FeatureParameters
-        ``profile`` is a Gaussian on each star that must be seen; ``discs`` are those published:
-        of a radius that grows with the brightness, in the range of the tile's own magnitudes.
+        ``profile`` is a Gaussian on each star that must be seen, wider on bright ones; ``discs``
+        are those published: of a radius that grows with the brightness, in the range of the
+        tile's own magnitudes.
     limit, doubtful : float
         S/N of stars that must be seen, and of those that may be.
 
@@ -63,18 +66,19 @@ def draw_targets(
     snr = stars[:, 2]
     seen = stars[snr > limit]
     if features.target == "discs":
-        target[:] = star_discs(seen[:, 0], seen[:, 1], seen[:, 3], target.shape)
+        target += star_discs(seen[:, [0, 1, 3]], (size, size))
         return np.stack([target, weight], axis=-1)
     for x, y, *_ in stars[(snr > doubtful) & (snr <= limit)]:
         row, column = round(float(y)), round(float(x))
         weight[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3] = 0
-    reach = max(2, round(3 * features.target_width))
-    for x, y, *_ in seen:
-        row, column = round(float(y)), round(float(x))
+    # The middle of a saturated star is not known to a pixel.
+    growth = 1 + features.target_growth * np.log10(np.maximum(seen[:, 2] / _WIDE, 1))
+    for (x, y, *_), sigma in zip(seen, features.target_width * growth, strict=True):
+        row, column, reach = round(float(y)), round(float(x)), max(2, round(3 * sigma))
         rows = np.arange(max(0, row - reach), min(size, row + reach + 1))
         columns = np.arange(max(0, column - reach), min(size, column + reach + 1))
         apart = (rows[:, None] - y) ** 2 + (columns[None, :] - x) ** 2
-        value = np.exp(-0.5 * apart / features.target_width**2)
+        value = np.exp(-0.5 * apart / sigma**2)
         part = np.ix_(rows, columns)
         target[part] = np.maximum(target[part], value)
         weight[part] = np.where(value > 0.1, 1, weight[part])

@@ -16,9 +16,7 @@ import pandas as pd
 from skyloom.evaluation.detection import detection
 from skyloom.evaluation.measures import Measure
 from skyloom.images.stars import find_peaks, pixels_of
-from skyloom.learning.fitting import (
-    TrainingParameters as CommonTraining,
-)
+from skyloom.learning import fitting as learning
 from skyloom.learning.fitting import (
     fit_equal_steps,
     predict,
@@ -33,7 +31,10 @@ from skyloom.pipelines.star_fields.parameters import (
     TrainingParameters,
 )
 
-INPUTS = ("inputs", "targets", "filtered", "made_up_inputs", "made_up_targets")
+INPUTS = (
+    "inputs", "targets", "filtered", "made_up_inputs", "made_up_targets", "injected_inputs",
+    "injected_targets",
+)  # fmt: skip
 LEAST = 0.05
 """Probability of a peak that is looked at."""
 SEPARATION = 2.5
@@ -45,8 +46,12 @@ def measure_of(ingestion: IngestionParameters) -> Measure:
     """What is asked of the tiles."""
     return detection(
         ingestion.radius, ingestion.tile**2, read_out, limit=ingestion.limit,
-        doubtful=ingestion.doubtful,
+        doubtful=ingestion.doubtful, pixel_map=_probability,
     )  # fmt: skip
+
+
+def _probability(prediction):
+    return prediction[..., 0]
 
 
 def read_out(prediction: np.ndarray) -> pd.DataFrame:
@@ -60,11 +65,11 @@ def read_out(prediction: np.ndarray) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``x``, ``y``, ``score`` (probability) and ``snr``, the best first.
+        ``x``, ``y``, ``score`` (probability) and ``filtered`` (S/N), the best first.
     """
     probability, snr = prediction[..., 0].astype(np.float32), prediction[..., 1]
     peaks = find_peaks(probability, LEAST, SEPARATION)
-    peaks["snr"] = snr[pixels_of(peaks, snr.shape)].astype(float)
+    peaks["filtered"] = snr[pixels_of(peaks, snr.shape)].astype(float)
     return peaks.rename(columns={"value": "score"})
 
 
@@ -79,7 +84,7 @@ def fit_settings(family: Sequence[Configuration], _fold: int, seed: int) -> dict
     """Everything but the data that one fit depends on, for configurations of one family."""
     first = family[0]
     variant, arm = first.input_variant, first.augmentation.arm
-    made_up = "simulated" in arm
+    made_up, injected = "simulated" in arm, first.augmentation.injected
     return {
         "network": first.network.model_dump(mode="json"),
         "training": first.training.model_dump(mode="json") | {"epochs": 1},
@@ -93,6 +98,10 @@ def fit_settings(family: Sequence[Configuration], _fold: int, seed: int) -> dict
         "filtered": "filtered",
         "made_up_inputs": f"inputs_{variant}" if made_up else None,
         "made_up_targets": f"targets_{variant}" if made_up else None,
+        **{
+            f"injected_{kind}": f"injected_{kind}_{variant}" if injected else None
+            for kind in ("inputs", "targets")
+        },
         "seed": seed,
     }
 
@@ -101,7 +110,7 @@ def training_data(
     settings: dict[str, Any], shared: dict[str, Any], rows: np.ndarray, _targets: Any = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images and targets to train on: observed ones, made-up ones, or both."""
-    observed = tuple(np.asarray(shared[settings[name]][rows]) for name in ("inputs", "targets"))
+    observed = _observed(settings, shared, rows)
     if settings["arm"] == "observed":
         return observed
     made_up = tuple(
@@ -110,6 +119,17 @@ def training_data(
     if settings["arm"] == "observed + simulated":
         return tuple(np.concatenate(pair) for pair in zip(observed, made_up, strict=True))
     return made_up
+
+
+def _observed(settings, shared, rows):
+    """Observed tiles, and where it is asked for those of the same rows with further stars."""
+    names = [("inputs", "targets")]
+    if settings["injected_inputs"]:
+        names.append(("injected_inputs", "injected_targets"))
+    return tuple(
+        np.concatenate([np.asarray(shared[settings[name]][rows]) for name in pair])
+        for pair in zip(*names, strict=True)
+    )
 
 
 def fit_network(
@@ -123,8 +143,8 @@ def fit_network(
     network = NetworkParameters.model_validate(settings["network"])
     training = TrainingParameters.model_validate(settings["training"])
     crop = settings["size"] if network.architecture == "published" else training.crop
-    common = CommonTraining.model_validate(
-        training.model_dump(include=set(CommonTraining.model_fields))
+    common = learning.TrainingParameters.model_validate(
+        training.model_dump(include=set(learning.TrainingParameters.model_fields))
     )
 
     def fit(train, common, epochs, start=None):
@@ -138,6 +158,7 @@ def fit_network(
             seed=settings["seed"],
             augment_both=functools.partial(_crop_and_turn, settings["seed"], crop),
             loss=losses(training.loss, training.positive_weight),
+            halve_after=training.halve_after,
         )
 
     epochs = settings["epochs"]
@@ -146,7 +167,7 @@ def fit_network(
     first = [max(1, round(n * (1 - settings["fine_tuning"]))) for n in epochs]
     model, snapshots, before = fit(train, common, [max(first)])
     weights = snapshots[0].weights
-    observed = tuple(np.asarray(shared[settings[name]][rows]) for name in ("inputs", "targets"))
+    observed = _observed(settings, shared, rows)
     gentle = common.model_copy(update={"learning_rate": 0.2 * common.learning_rate})
     rest = [max(1, whole - part) for whole, part in zip(epochs, first, strict=True)]
     model, snapshots, after = fit(observed, gentle, rest, weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,6 +21,7 @@ from skyloom.images.stars import (
     find_by_sep,
     matched_filter,
     measure_fwhm,
+    measure_growth,
     normalise_sky,
     pixels_of,
 )
@@ -43,8 +45,9 @@ logger = logging.getLogger(__name__)
 
 FIELD_COLUMNS = (
     "id", "file", "sha256", "group", "height", "width", "pixel_scale", "ra", "dec", "epoch", "fwhm",
-    "noise", "noise_correlation", "saturation", "catalogue", "n_stars", "dx", "dy", "offset_error",
-    "excess", "zero_point", "depth", "usable", "reason",
+    "fwhm_growth", "background", "noise", "noise_correlation", "saturation", "catalogue",
+    "magnitude_column", "n_stars", "dx", "dy", "offset_error", "excess", "by_chance", "zero_point",
+    "depth", "usable", "reason",
 )  # fmt: skip
 STAR_COLUMNS = ("field", "x", "y", "snr", "magnitude", "ra", "dec")
 TILE_COLUMNS = ("id", "field", "group", "sha256", "x0", "y0", "n_stars")
@@ -52,6 +55,10 @@ _MAGNITUDES = (
     "magnitude", "mag", "gmag", "phot_g_mean_mag", "rmag", "r", "jmag", "j_m", "kmag", "vmag", "v",
     "bmag", "imag", "zmag", "g", "i",
 )  # fmt: skip
+# Such as Jmag, J, Ks, mag_auto, phot_bp_mean_mag, [8.0]; not e_Jmag.
+_BAND = re.compile(
+    r"\[\d+(\.\d+)?\]|(?!e_|err|sig|q_|n_|f_)\w*mag(_\w+)?|[UBVRIJHKugrizyYZ]|Ks?", re.IGNORECASE
+)
 _MOTIONS = (("pmra", "pmdec"), ("pm_ra", "pm_dec"), ("pmra_cosdec", "pmdec"))
 _EPOCHS = ("ref_epoch", "epoch", "epoch_year")
 
@@ -100,11 +107,12 @@ def ingest_fields(
     skyloom.raw_files.NothingUsableError
         If no image was read.
     """
-    images, catalogues, rejected = _sort_out(observations)
+    images, catalogues, rejected = sort_out(observations)
     ids = object_ids(images)
     rows, stars, tiles, pixels = [], [], [], []
-    for file, sky in tqdm(images.items(), desc="examining fields", unit="field"):
+    for file in tqdm(images, desc="examining fields", unit="field"):
         content = load_bytes(observations[file])
+        sky = read_sky_image(file, content)
         about = {"id": ids[file], "file": file, "sha256": hashlib.sha256(content).hexdigest()}
         catalogue = known_stars(file, sky, catalogues, ingestion)
         facts, known, normalised = examine_field(sky, catalogue, ingestion)
@@ -167,38 +175,43 @@ def examine_field(
     height, width = sky.image.shape
     facts = {
         "height": height, "width": width, "pixel_scale": sky.pixel_scale, "ra": ra, "dec": dec,
-        "epoch": sky.epoch, "fwhm": fwhm, "noise": float(np.median(normalised.noise)),
+        "epoch": sky.epoch, "fwhm": fwhm, "fwhm_growth": np.nan,
+        "background": float(np.median(normalised.background)),
+        "noise": float(np.median(normalised.noise)),
         "noise_correlation": noise_correlation(normalised), "saturation": sky.saturation,
-        "catalogue": "", "n_stars": 0, "dx": np.nan, "dy": np.nan, "offset_error": np.nan,
-        "excess": np.nan, "zero_point": np.nan, "depth": np.nan, "usable": False, "reason": "",
+        "catalogue": "", "magnitude_column": "", "n_stars": 0, "dx": np.nan, "dy": np.nan,
+        "offset_error": np.nan, "excess": np.nan, "by_chance": np.nan, "zero_point": np.nan,
+        "depth": np.nan, "usable": False, "reason": "",
     }  # fmt: skip
     nothing = pd.DataFrame(columns=list(STAR_COLUMNS[1:]), dtype=float)
     image = np.where(normalised.observed, normalised.image, np.nan).astype(np.float32)
     if not normalised.image.any():
         return facts | {"reason": "nothing in the image"}, nothing, image
-    if catalogue is None:
-        reason = sky.wcs_problem or "no catalogue"
-        return facts | {"reason": reason}, nothing, image
     snr = matched_filter(normalised.image, used)
     detections = find_by_sep(normalised, threshold=1.5, fwhm=used)
     detections["snr"] = snr[pixels_of(detections, snr.shape)]
-    laid = lay_catalogue(
+    facts["fwhm_growth"] = measure_growth(normalised.image, detections)
+    if catalogue is None:
+        reason = sky.wcs_problem or "no catalogue"
+        return facts | {"reason": reason}, nothing, image
+    name, laid = lay_best(
         normalised, snr, detections, catalogue, reach=ingestion.reach, radius=ingestion.radius,
         limit=ingestion.limit, doubtful=ingestion.doubtful,
     )  # fmt: skip
     facts |= {
-        "catalogue": str(catalogue.attrs.get("origin", "")), "dx": laid.offset.dx,
-        "dy": laid.offset.dy, "offset_error": laid.offset.error, "excess": laid.excess,
-        "zero_point": laid.zero_point, "depth": laid.depth,
-        "n_stars": int((laid.stars["snr"] > ingestion.limit).sum()),
+        "catalogue": str(catalogue.attrs.get("origin", "")), "magnitude_column": name,
+        "dx": laid.offset.dx, "dy": laid.offset.dy, "offset_error": laid.offset.error,
+        "excess": laid.excess, "by_chance": laid.by_chance, "zero_point": laid.zero_point,
+        "depth": laid.depth, "n_stars": int((laid.stars["snr"] > ingestion.limit).sum()),
     }  # fmt: skip
     if np.isnan(laid.excess):
-        few = f"fewer than 5 stars of the catalogue must be seen in {len(laid.stars)}"
+        few = f"no star of the catalogue must be seen, of {len(catalogue)} in and about the image"
         return facts | {"reason": few}, nothing, image
-    if laid.excess < ingestion.min_excess:
+    if laid.excess < ingestion.min_excess or laid.by_chance > ingestion.max_chance:
         reason = (
             f"the catalogue does not belong to the image: {laid.excess:.2f} more matches than by "
-            f"chance, expected {ingestion.min_excess:g}"
+            f"chance, expected {ingestion.min_excess:g}; by chance with a probability of "
+            f"{laid.by_chance:.2g}, expected at most {ingestion.max_chance:g}"
         )
         return facts | {"reason": reason}, nothing, image
     # Nothing can be said of what a catalogue does not cover.
@@ -240,9 +253,21 @@ def cut_tiles(
     return tiles
 
 
-def _sort_out(observations):
-    """Images, catalogues by folder, and what is neither."""
-    images, catalogues, rejected = {}, {}, []
+def sort_out(
+    observations: dict[str, Callable[[], bytes]],
+) -> tuple[list[str], dict[str, dict[str, pd.DataFrame]], list[tuple[str, str, str]]]:
+    """Which files are images, which are catalogues, and which are neither.
+
+    Returns
+    -------
+    images : list of str
+        Names only: one image is in memory at a time.
+    catalogues : dict of str to dict of str to pandas.DataFrame
+        Tables by folder and name.
+    rejected : list of (str, str, str)
+        File, reason and value.
+    """
+    images, catalogues, rejected = [], {}, []
     for file in tqdm(sorted(observations), desc="reading images", unit="file"):
         path = PurePosixPath(file)
         try:
@@ -251,7 +276,8 @@ def _sort_out(observations):
             rejected.append((file, error.reason, error.value))
             continue
         try:
-            images[file] = read_sky_image(file, content)
+            read_sky_image(file, content)
+            images.append(file)
             continue
         except UnusableError as error:
             no_image = error
@@ -301,7 +327,8 @@ def known_stars(
     Returns
     -------
     pandas.DataFrame or None
-        ``x``, ``y`` (pixels by the WCS), ``ra``, ``dec``, ``magnitude``; None without a catalogue.
+        ``x``, ``y`` (pixels by the WCS), ``ra``, ``dec``, ``magnitude``, and further magnitudes
+        in columns of their own names; None without a catalogue.
     """
     path = PurePosixPath(file)
     tables = catalogues.get(str(path.parent), {})
@@ -324,13 +351,58 @@ def known_stars(
 
 def _laid(table, sky, ingestion):
     places = _places(table, ingestion.ra_column, ingestion.dec_column)
-    magnitude = _column(table, ingestion.magnitude_column, _MAGNITUDES)
+    magnitudes = _magnitudes(table, ingestion.magnitude_column)
     if "ra" not in places:
-        return places.assign(ra=np.nan, dec=np.nan, magnitude=magnitude).dropna(subset=["x", "y"])
-    ra, dec = _at_epoch(table, places, sky.epoch, ingestion)
-    x, y = sky.pixel_positions(ra, dec)
-    stars = pd.DataFrame({"x": x, "y": y, "ra": ra, "dec": dec, "magnitude": magnitude})
-    return stars.dropna(subset=["x", "y"])
+        found = places.assign(ra=np.nan, dec=np.nan)
+    else:
+        ra, dec = _at_epoch(table, places, sky.epoch, ingestion)
+        x, y = sky.pixel_positions(ra, dec)
+        found = pd.DataFrame({"x": x, "y": y, "ra": ra, "dec": dec})
+    return pd.concat([found, magnitudes.set_axis(found.index)], axis=1).dropna(subset=["x", "y"])
+
+
+def _magnitudes(table, chosen):
+    """The magnitude that was chosen, or all that there seem to be: the image tells which it is."""
+    if chosen:
+        if find_column(table, chosen) is None:
+            msg = f"no column {chosen!r}, but {list(table.columns)}"
+            raise UnusableError("a catalogue without its magnitude", msg)
+        return pd.DataFrame({"magnitude": _column(table, chosen, ())})
+    usual = {name: _column(table, name, ()) for name in _MAGNITUDES}
+    found = {find_column(table, name): m for name, m in usual.items() if np.isfinite(m).any()}
+    for name in table.columns:
+        if name not in found and _BAND.fullmatch(str(name)):
+            found[name] = _column(table, name, ())
+    found = {name: m for name, m in found.items() if np.isfinite(m).any()}
+    first = next(iter(found.values()), np.full(len(table), np.nan))
+    return pd.DataFrame({"magnitude": first, **{str(name): m for name, m in found.items()}})
+
+
+def lay_best(normalised, snr, detections, catalogue, **options):
+    """Lay a catalogue on its image by that magnitude which follows the light best.
+
+    Parameters
+    ----------
+    normalised, snr, detections, **options
+        As of `skyloom.images.sky_catalogues.lay_catalogue`.
+    catalogue : pandas.DataFrame
+        From `known_stars`.
+
+    Returns
+    -------
+    name : str
+        Of the column of the magnitude; empty where there is but one.
+    laid : skyloom.images.sky_catalogues.MatchedCatalogue
+    """
+    columns = ["x", "y", "ra", "dec", "magnitude"]
+    bands = [name for name in catalogue.columns if name not in columns]
+    best = "", lay_catalogue(normalised, snr, detections, catalogue[columns], **options)
+    for name in bands[1:] and bands:
+        stars = catalogue[columns].assign(magnitude=catalogue[name])
+        laid = lay_catalogue(normalised, snr, detections, stars, **options)
+        if not best[0] or laid.scatter < best[1].scatter:
+            best = name, laid
+    return best
 
 
 def _column(table, chosen, usual):

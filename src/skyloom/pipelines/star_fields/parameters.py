@@ -103,7 +103,9 @@ class IngestionParameters(Parameters):
     min_observed: Share = Field(0.5, description="of the pixels of a tile that have data")
     ra_column: str | None = Field(None, description="of a catalogue; null: a usual name")
     dec_column: str | None = Field(None, description="of a catalogue; null: a usual name")
-    magnitude_column: str | None = Field(None, description="of a catalogue; null: a usual name")
+    magnitude_column: str | None = Field(
+        None, description="of a catalogue; null: the one that follows the light of the image best"
+    )
     motion_columns: tuple[str, str] | None = Field(
         None,
         description="proper motions in right ascension (times cos dec) and declination, mas/yr; "
@@ -118,6 +120,9 @@ class IngestionParameters(Parameters):
         0.3,
         description="rate of matches of the brighter half of the stars that can be seen, less that "
         "of a shifted catalogue: below it the catalogue does not belong to the image",
+    )
+    max_chance: Share = Field(
+        0.01, description="probability of as many matches by chance, above which it does neither"
     )
 
     @model_validator(mode="after")
@@ -140,6 +145,9 @@ class FeatureParameters(Parameters):
         "profile", description="a Gaussian of a pixel; discs by magnitude are published"
     )
     target_width: Positive = Field(1.0, description="sigma of the Gaussian, pixels")
+    target_growth: float = Field(
+        0.8, ge=0, description="of sigma for ten times the S/N above 20: bright stars are wider"
+    )
 
     @model_validator(mode="after")
     def _divisible(self):
@@ -153,6 +161,10 @@ class AugmentationParameters(SplitParameters):
     """The split, and what is trained on beside observed fields."""
 
     arm: Arm = Field("observed", description="what is trained on, all in as many gradient steps")
+    injected: bool = Field(
+        False,
+        description="whether each observed tile has a copy with further stars, as wide as its own",
+    )
     n_simulated: int = Field(120, ge=1, description="made-up tiles to train on, of other seeds")
     simulated_seed: Seed = 1
     fine_tuning: Share = Field(0.25, description="of the steps, in which observed fields follow")
@@ -174,6 +186,10 @@ class TrainingParameters(learning.TrainingParameters):
     batch_size: int = Field(8, ge=1)
     crop: int = Field(96, ge=32, description="pixels on a side of what a gradient step sees")
     loss: Literal["bce + dice", "bce", "focal"] = Field("bce + dice", description="bce: published")
+    halve_after: int | None = Field(
+        None, ge=1, description="epochs without a lower validation loss after which the learning "
+        "rate is halved; null: never",
+    )  # fmt: skip
     positive_weight: Positive = Field(4.0, description="of pixels with stars, in the loss")
 
     @model_validator(mode="after")
@@ -194,13 +210,15 @@ class BaselineParameters(Parameters):
 class DetectionParameters(Parameters):
     """From images to a catalogue."""
 
-    tile: int = Field(512, ge=64, description="pixels on a side of what is in memory at a time")
+    tile: int = Field(512, ge=64, description="pixels on a side of what is worked on at a time")
     overlap: int = Field(32, ge=8, description="of neighbouring tiles, pixels")
-    threshold: float | None = Field(
-        None, ge=0, description="of the score; null: that of the validation fields"
+    threads: int = Field(2, ge=1, description="tiles that are worked on at a time")
+    threshold: Share | None = Field(
+        None, description="probability of a star; null: that of the validation fields"
     )
     edge: Positive = Field(3.0, description="stars closer to it are flagged, pixels")
     blend: Positive = Field(2.0, description="stars closer to each other are flagged, FWHM")
+    n_sheets: int = Field(50, ge=0, description="images that are drawn with their stars")
 
 
 class ReportingParameters(Parameters):
@@ -215,7 +233,7 @@ class Configuration(configurations.Configuration):
 
     swept: ClassVar[dict[str, tuple[str, ...]]] = {
         "features": tuple(FeatureParameters.model_fields),
-        "augmentation": ("arm", "fine_tuning"),
+        "augmentation": ("arm", "injected", "fine_tuning"),
         "network": tuple(NetworkParameters.model_fields),
         "training": tuple(TrainingParameters.model_fields),
     }
@@ -247,3 +265,8 @@ class Sweep(configurations.Sweep):
     def uses_simulated(self) -> bool:
         """Whether any of its configurations is trained on made-up fields."""
         return any("simulated" in member.augmentation.arm for member in self.members)
+
+    @property
+    def uses_injected(self) -> bool:
+        """Whether any of them is trained on observed fields with further stars."""
+        return any(member.augmentation.injected for member in self.members)

@@ -46,8 +46,9 @@ def create_pipeline() -> Pipeline:
             "augmentation": [
                 Step(augmentation.make_split, "sample params:augmentation", "split_manifest"),
                 Step(
-                    augmentation.simulate_training_tiles,
-                    "measurements split_manifest sweep params:ingestion params:simulation",
+                    augmentation.draw_training_tiles,
+                    "sample fields stars pixels measurements split_manifest sweep "
+                    "params:ingestion params:simulation",
                     "made_up_tiles",
                 ),
             ],
@@ -118,9 +119,10 @@ def create_prediction_pipeline() -> Pipeline:
         [
             Step(
                 prediction.find_stars,
-                "observations params:detection classifier",
+                "observations params:detection params:ingestion classifier",
                 "stars fields sheets rejected",
             ),
+            Step(prediction.stars_table, "stars", "table ecsv"),
             Step(prediction.ds9_regions, "stars", "regions"),
         ],
     )

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from skyloom import tracking
 from skyloom.compute import ClusterParameters
-from skyloom.evaluation.detection import STAR_COLUMNS, best_threshold, detection_table, f1_score
+from skyloom.evaluation.detection import STAR_COLUMNS, detection_table, fit_ranking, largest_f1
 from skyloom.images.stars import FINDERS, NormalisedImage
 from skyloom.learning.comparison import Comparison, compare_configurations
 from skyloom.learning.final import fit_final, untrained
@@ -121,7 +121,7 @@ def tune_finder(
                 for tile, stars in zip(pixels, truth, strict=True)
             ]
         )
-        reached = f1_score(table, np.nextafter(best_threshold(table), -1))
+        reached = largest_f1(table)
         if reached > best["f1"]:
             best = {"settings": settings, "f1": reached}
     return best
@@ -226,7 +226,7 @@ def fit_final_network(
     network : keras.Model
         Untrained where there was nothing to train on.
     description : dict
-        ``trained``, ``configuration``, ``threshold`` (best on validation tiles) and
+        ``trained``, ``configuration``, ``ranking`` (set on validation tiles) and
         ``fwhm_range`` of the fields it was trained on, pixels.
     example : numpy.ndarray of float32
         One input.
@@ -253,7 +253,7 @@ def fit_final_network(
     description = {
         "trained": True,
         "configuration": outcome["chosen"],
-        "threshold": best_threshold(validation_predictions),
+        "ranking": fit_ranking(validation_predictions)._asdict(),
         "fwhm_range": [float(value) for value in widths.quantile([0.05, 0.95])],
         "n_objects": len(rows),
     }
