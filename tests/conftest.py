@@ -1,9 +1,14 @@
 """Fixtures for tests of the whole project."""
 
+import io
 import os
+import re
 import shutil
+import threading
 import warnings
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import settings
@@ -94,3 +99,145 @@ def project(tmp_path, empty_store):
 def shared_project(tmp_path_factory, empty_store):
     """A project shared by the tests of a module."""
     return copy_project(tmp_path_factory.mktemp("project"), empty_store)
+
+
+class SkyArchives(ThreadingHTTPServer):
+    """SkyView and VizieR on loopback, as they answer, and as they should not.
+
+    ``fault`` is a function of the service (``form``, ``query``, ``image``, ``stars``) and of how
+    often it has been asked, which names what goes wrong, or nothing; ``asked`` has every request.
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _SkyHandler)
+        self.asked, self.released = [], threading.Event()
+        self.fault = lambda service, n: None
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.addresses = {
+            "skyview_address": f"{self.url}/current/cgi/basicform.pl",
+            "vizier_address": f"{self.url}/viz-bin/votable",
+        }
+
+    def times(self, service):
+        return sum(name == service for name, _ in self.asked)
+
+
+class _SkyHandler(BaseHTTPRequestHandler):
+    size = 96  # pixels on a side, whatever is asked for
+    side = 0.1  # deg, of the stars of the catalogue
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        path, query = urlsplit(self.path)[2:4]
+        asked = {name: values[0] for name, values in parse_qs(query).items()}
+        if path.endswith("basicform.pl"):
+            self.answer("form", asked, self.form)
+        elif path.endswith("runquery.pl"):
+            self.answer("query", asked, self.page)
+        else:
+            self.answer("image", asked, self.image)
+
+    def do_POST(self):
+        text = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        asked = dict(line.partition("=")[::2] for line in text.splitlines())
+        self.answer("stars", asked, self.stars)
+
+    def answer(self, service, asked, make):
+        self.server.asked.append((service, asked))
+        fault = self.server.fault(service, self.server.times(service))
+        status, headers = 200, {}
+        if fault == "hang":
+            self.server.released.wait(20)
+            return
+        if fault is not None and fault.startswith("HTTP"):
+            status, content = int(fault[5:8]), b"<html>sorry</html>"
+            headers = {"Retry-After": "7"} if "wait" in fault else {}
+        elif fault == "page":
+            content = b"<html><b>Error:</b> no such thing</html>"
+        else:
+            content = make(asked, fault)
+        if fault == "half":
+            content = content[: len(content) // 2]
+        headers["Content-Length"] = len(content)
+        if fault == "cut":
+            content = content[: len(content) // 2]
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def form(self, asked, fault):
+        return (
+            b"<html><form action='runquery.pl' method='GET'><input name='Position'>"
+            b"<select multiple NAME='survey' id='Optical:DSS'>"
+            b"<option>DSS</option><option>DSS1 Red</option></select>"
+            b"<select NAME='coordinates'><option selected>J2000</option></select>"
+            b"</form></html>"
+        )
+
+    def page(self, asked, fault):
+        name = "_".join([*asked["Position"].split(), asked["size"].split(",")[0]])
+        return f"<html><a href=../../tempspace/fits/{name}.fits>FITS</a></html>".encode()
+
+    def image(self, asked, fault):
+        ra, dec, side = map(float, Path(self.path).stem.split("_"))
+        hdus = self.hdus(ra, dec, side)[:1]
+        if fault == "blank":
+            hdus[0].data[:] = 0
+        elif fault == "no WCS":
+            del hdus[0].header["CTYPE*"]
+        stream = io.BytesIO()
+        hdus.writeto(stream)
+        return stream.getvalue()
+
+    def stars(self, asked, fault):
+        from astropy.io.votable import from_table
+        from astropy.table import MaskedColumn, Table
+
+        if fault == "error":
+            said = b"<INFO name='QUERY_STATUS' value='ERROR'>no such catalogue</INFO>"
+            return b"<?xml version='1.0'?><VOTABLE>" + said + b"</VOTABLE>"
+        ra, mark, dec = re.match(r"([\d.]+)([+-])([\d.]+)", asked["-c"]).groups()
+        known = Table(self.hdus(float(ra), float(mark + dec), self.side)[1].data)
+        table = Table(
+            {
+                "RAJ2000": known["ra"],
+                "DEJ2000": known["dec"],
+                "2MASS": [f"{k:08d}" for k in range(len(known))],
+                "Note": ["", "Å"] + [""] * (len(known) - 2),
+                "Empty": [""] * len(known),
+                "magnitude" if fault == "no Jmag" else "Jmag": known["magnitude"],
+                "Cntr": MaskedColumn(range(len(known)), mask=[True] + [False] * (len(known) - 1)),
+            }
+        )
+        stream = io.BytesIO()
+        from_table(table[:0] if fault == "empty" else table).to_xml(stream)
+        return stream.getvalue()
+
+    def hdus(self, ra, dec, side):
+        """The same stars everywhere."""
+        import numpy as np
+
+        from skyloom.simulate.star_fields import draw_fields, observe_field, to_hdus
+
+        field = draw_fields(1, np.random.default_rng(3), density_range=(6.0, 8.0))
+        seen = observe_field(field.iloc[0], np.random.default_rng(3), size=self.size)
+        scale = 3600 * side / self.size
+        return to_hdus(seen, np.random.default_rng(3), ra=ra, dec=dec, pixel_scale=scale)
+
+
+@pytest.fixture
+def sky_archives():
+    """SkyView and VizieR on loopback."""
+    with SkyArchives() as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.02,))
+        thread.start()
+        yield made
+        made.released.set()
+        made.shutdown()
+        thread.join()

@@ -81,7 +81,7 @@ def test_pipelines_have_the_promised_names(registered):
     further = {f"{study}.{part}" for study in STUDIES for part in FURTHER}
     assert {"__default__", *STUDIES, *expected} <= set(registered)
     assert set(registered) <= {"__default__", *STUDIES, *expected, *further}
-    assert "radio_galaxies.download" in registered
+    assert {"radio_galaxies.download", "star_fields.download"} <= set(registered)
     assert {f"stellar_spectra.{part}" for part in FURTHER} <= set(registered)
     for study in STUDIES:
         by_stage = [len(registered[f"{study}.{stage}"].nodes) for stage in STAGES]
@@ -173,6 +173,7 @@ def test_every_documented_parameter_is_read_somewhere(root, study):
     from skyloom.archives.catalogues import read_sources
     from skyloom.archives.first import download_cut_outs
     from skyloom.archives.lamost import download_spectra, split_catalogue
+    from skyloom.archives.sky_survey import download_fields, draw_positions
     from skyloom.learning import configurations
     from skyloom.learning.nested import search_procedure
     from skyloom.nets.alhassan import alhassan
@@ -194,7 +195,8 @@ def test_every_documented_parameter_is_read_somewhere(root, study):
         for function in (
             hi_profiles.draw_truth, radio_galaxies.draw_truth, search_procedure, alhassan,
             read_sources, download_cut_outs, stellar_spectra.draw_truth, split_catalogue,
-            download_spectra, star_cnn, changed_copies, star_fields.draw_fields,
+            download_spectra, star_cnn, changed_copies, star_fields.draw_fields, download_fields,
+            draw_positions,
         )
         for name in inspect.signature(function).parameters
     }  # fmt: skip
@@ -276,6 +278,7 @@ def test_paths_on_the_command_line_may_be_numbers_or_below_the_home_folder(
         "radio_galaxies.review",
         "{study}.download.source_list",
         "radio_galaxies.download.source_list",
+        "star_fields.download.source_list",
     ):
         assert catalog[name]["filepath"] == path
 

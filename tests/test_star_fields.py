@@ -98,3 +98,27 @@ def test_the_same_run_gives_the_same_table(finished):
     before = reported(project, "success_rates.csv")
     run(project, "")
     pd.testing.assert_frame_equal(reported(project, "success_rates.csv"), before)
+
+
+def test_fields_are_fetched_from_the_archives_and_then_read(project, sky_archives):
+    archive = {
+        "interval": 0, "retries": 0, "side": 0.1, "n_fields": 2, **sky_archives.addresses,
+    }  # fmt: skip
+    folder, made = project / "fields", project / f"data/01_raw/{STUDY}/downloads"
+    options = {"folder": str(folder), STUDY: {"archive": archive, "ingestion": {"tile": 48}}}
+    run(project, ".download", **options)
+    drawn = pd.read_csv(made / "random_manifest.csv")
+    assert drawn["status"].tolist() == ["fetched"] * 2
+    (project / "list.csv").write_text("name,ra,dec\nA,150.1,20.5\nB,10 20 30,-30 00 00\nC,,\n")
+    archive["id_column"] = "name"
+    asked = len(sky_archives.asked)
+    for status in ("fetched", "present"):
+        run(project, ".download", sources=str(project / "list.csv"), **options)
+        manifest = pd.read_csv(made / "list_manifest.csv")
+        assert manifest["status"].tolist() == [status, status, "failed"]
+        assert manifest["file"].tolist() == ["A.fits", "B.fits", "row 3"]
+    assert len(sky_archives.asked) == asked + 7
+    run(project, ".ingestion", env="real", **options)
+    fields = pd.read_csv(project / f"data/real/02_intermediate/{STUDY}/fields.csv")
+    assert {f"{name}.fits" for name in fields["id"]} == {p.name for p in folder.iterdir()}
+    assert fields["usable"].all(), fields["reason"].tolist()

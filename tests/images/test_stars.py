@@ -16,6 +16,7 @@ from skyloom.images.stars import (
     matched_filter,
     measure_fwhm,
     normalise_sky,
+    star_discs,
 )
 from skyloom.simulate.star_fields import moffat
 
@@ -171,3 +172,16 @@ def test_every_finder_has_a_search_of_its_settings():
         }
         found = find(normalise_sky(sky()), **(middle | {"threshold": 6.0, "fwhm": 3.0}))
         assert len(found) == len(PLACES)
+
+
+def test_discs_are_larger_the_brighter_and_may_be_cut_by_the_edge():
+    stars = np.array(
+        [[100, 100, 8.0], [300, 200, 16.0], [-1, 50, 8.0], [600, 600, 8.0], [400, 400, np.nan]]
+    )
+    discs = star_discs(stars, (512, 1024))
+    # 0.00586 times 512: 3 pixels for the brightest, 1 for the faintest.
+    radius = {(100, 100): 3, (300, 200): 1, (-1, 50): 3}
+    y, x = np.mgrid[:512, :1024]
+    expected = [np.hypot(x - a, y - b) <= r for (a, b), r in radius.items()]
+    np.testing.assert_array_equal(discs, np.any(expected, axis=0))
+    assert not star_discs(stars[4:], (512, 1024)).any()

@@ -74,9 +74,59 @@ def read_sources(
     sources = places.loc[good, ["ra", "dec"]].reset_index(drop=True)
     sources["class"] = _cells(table, class_column, good) if class_column else ""
     sources["class"] = sources["class"].astype(str)
-    ids = _cells(table, id_column, good) if id_column else _position_names(sources)
+    ids = _cells(table, id_column, good) if id_column else position_names(sources)
     sources.insert(0, "id", np.array(ids, dtype=object))
     return sources, rejected
+
+
+def sources_to_fetch(
+    table: pd.DataFrame, **columns: str | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Find the sources of a list that a file each can be fetched of.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame of str
+        As of `skyloom.raw_files.tables.read_table`.
+    **columns : str or None
+        As in `read_sources`.
+
+    Returns
+    -------
+    sources : pandas.DataFrame
+        As of `read_sources`, with ids that differ and can be names of files.
+    failed : pandas.DataFrame
+        ``file``, ``status`` and ``reason`` of all other rows, for a manifest.
+
+    Raises
+    ------
+    ValueError
+        If the table lacks a column, or no row can be used.
+    """
+    sources, rejected = read_sources(table, **columns)
+    taken = sources["id"].duplicated() | ~sources["id"].str.fullmatch(r"[^/.][^/]*")
+    again = pd.DataFrame(
+        {"row": sources["id"], "reason": "an id of its own is needed", "value": sources["id"]}
+    )[taken]
+    rejected, sources = pd.concat([rejected, again]), sources[~taken].reset_index(drop=True)
+    if sources.empty:
+        msg = (
+            f"the source list names no place: {len(rejected)} rows are not usable, such as row "
+            + (
+                "; row ".join(
+                    f"{row}: {why}: {value}" for row, why, value in rejected[:3].to_numpy()
+                )
+            )
+        )
+        raise ValueError(msg)
+    failed = pd.DataFrame(
+        {
+            "file": "row " + rejected["row"].astype(str),
+            "status": "failed",
+            "reason": rejected["reason"] + ": " + rejected["value"],
+        }
+    )
+    return sources, failed
 
 
 def _cells(table, name, rows):
@@ -88,8 +138,19 @@ def _cells(table, name, rows):
     return table.loc[rows, column].tolist()
 
 
-def _position_names(sources: pd.DataFrame) -> list[str]:
-    """Names as in surveys: J, hours, minutes, seconds, then degrees, minutes, seconds."""
+def position_names(sources: pd.DataFrame) -> list[str]:
+    """Names as in surveys: J, hours, minutes, seconds, then degrees, minutes, seconds.
+
+    Parameters
+    ----------
+    sources : pandas.DataFrame
+        ``ra`` and ``dec`` (ICRS, deg).
+
+    Returns
+    -------
+    list of str
+        Such as ``J123456.7+012345``.
+    """
     from astropy import units as u
     from astropy.coordinates import SkyCoord
 

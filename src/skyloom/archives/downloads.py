@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,8 +49,28 @@ class Wanted(NamedTuple):
     params: Mapping[str, str]
 
 
-class _RefusedError(Exception):
-    """A request did not give a file; whether asking again is in vain, and how long to wait."""
+class Answer(NamedTuple):
+    """What came of a request; looks like an answer of requests where astroquery reads it."""
+
+    url: str
+    content: bytes
+
+    def raise_for_status(self) -> None:
+        """Nothing: what was refused has raised `RefusedError` already."""
+
+
+class RefusedError(Exception):
+    """A request did not give what was asked for.
+
+    Parameters
+    ----------
+    reason : str
+        For the manifest.
+    for_good : bool
+        Whether asking again is in vain.
+    wait : float
+        What the server wants us to wait before the next request, s.
+    """
 
     def __init__(self, reason: str, *, for_good: bool = False, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -84,9 +105,16 @@ class Downloader:
     backoff: float = 2.0
     timeout: float = 60.0
     max_bytes: int = 100_000_000
-    _last: float = field(default=-1e9, repr=False)
+    _last: float = field(default=-1e9, init=False, repr=False)
+    _asked: int = field(default=0, init=False, repr=False)
+    _session: requests.Session = field(default_factory=requests.Session, init=False, repr=False)
 
-    def download(self, wanted: Iterable[Wanted], folder: Path) -> pd.DataFrame:
+    def download(
+        self,
+        wanted: Iterable[Wanted],
+        folder: Path,
+        fetch: Callable[[Wanted], bytes] | None = None,
+    ) -> pd.DataFrame:
         """Fetch what is not there.
 
         Parameters
@@ -96,6 +124,10 @@ class Downloader:
         folder : pathlib.Path
             Made if it is missing. A good file in it is never touched; a damaged one is replaced
             once its successor has come. Nothing half-written has the name of a file.
+        fetch : callable, optional
+            Makes the bytes of a file that need several requests, each by `request`; raises
+            `RefusedError` or `skyloom.raw_files.UnusableError`. By default a file is what its
+            address gives.
 
         Returns
         -------
@@ -116,15 +148,60 @@ class Downloader:
             msg = f"each file needs a plain name of its own, not {bad[0]!r}"
             raise ValueError(msg)
         folder.mkdir(parents=True, exist_ok=True)
-        with requests.Session() as session:
-            session.headers["User-Agent"] = "skyloom"
+        with self._session:
             rows = [
-                self._one(session, item, folder)
+                self._one(item, folder, fetch or self._at_its_address)
                 for item in tqdm(wanted, desc=f"files to {folder}", unit="file")
             ]
         return pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS))
 
-    def _one(self, session, item, folder):
+    def request(
+        self,
+        address: str,
+        *,
+        method: str = "GET",
+        params: Mapping[str, str] | None = None,
+        data: str | None = None,
+        check: Callable[[bytes], object],
+    ) -> Answer:
+        """Ask, and ask again where that may help.
+
+        Parameters
+        ----------
+        address, method, params, data
+            As requests takes them.
+        check : callable
+            Raises `skyloom.raw_files.UnusableError` if the bytes are not what is wanted.
+
+        Returns
+        -------
+        Answer
+
+        Raises
+        ------
+        RefusedError
+            With the reason of the last refusal.
+        """
+        for attempt in range(self.retries + 1):
+            try:
+                answer = self._ask(method, address, params, data)
+                check(answer.content)
+            except RefusedError as error:
+                refused = error
+            except UnusableError as error:
+                refused = RefusedError(str(error))
+            else:
+                return answer
+            if refused.for_good or attempt == self.retries:
+                break
+            time.sleep(max(self.backoff * 2**attempt, refused.wait))
+        raise refused
+
+    def _at_its_address(self, item):
+        check = partial(self.check, item.file)
+        return self.request(item.address, params=item.params, check=check).content
+
+    def _one(self, item, folder, fetch):
         path = folder / item.file
         if path.exists():
             content = path.read_bytes()
@@ -134,35 +211,33 @@ class Downloader:
                 pass  # damaged: another one is fetched
             else:
                 return self._row(item, "present", "", 0, content)
-        for attempt in range(self.retries + 1):
-            try:
-                content = self._ask(session, item)
-                self.check(item.file, content)
-            except _RefusedError as error:
-                refused = error
-            except UnusableError as error:
-                refused = _RefusedError(str(error))
-            else:
-                part = path.with_name(f".{path.name}.part")
-                part.write_bytes(content)
-                os.replace(part, path)
-                return self._row(item, "fetched", "", attempt + 1, content)
-            if refused.for_good or attempt == self.retries:
-                break
-            time.sleep(max(self.backoff * 2**attempt, refused.wait))
-        return self._row(item, "failed", str(refused), attempt + 1, b"")
+        self._asked = 0
+        try:
+            content = fetch(item)
+        except (RefusedError, UnusableError) as error:
+            return self._row(item, "failed", str(error), self._asked, b"")
+        part = path.with_name(f".{path.name}.part")
+        part.write_bytes(content)
+        os.replace(part, path)
+        return self._row(item, "fetched", "", self._asked, content)
 
-    def _ask(self, session, item):
-        """The bytes of an answer."""
+    def _ask(self, method, address, params, data):
         time.sleep(max(0.0, self._last + self.interval - time.monotonic()))
+        self._asked += 1
         self._last = begin = time.monotonic()
         content = bytearray()
         try:
-            with session.get(
-                item.address, params=item.params, stream=True, timeout=self.timeout
+            with self._session.request(
+                method,
+                address,
+                params=params,
+                data=data,
+                headers={"User-Agent": "skyloom"},
+                stream=True,
+                timeout=self.timeout,
             ) as answer:
                 if answer.status_code != requests.codes.ok:
-                    raise _RefusedError(
+                    raise RefusedError(
                         f"HTTP {answer.status_code}",
                         for_good=answer.status_code in _FINAL,
                         wait=_stated_wait(answer),
@@ -171,12 +246,12 @@ class Downloader:
                 while block := answer.raw.read1(_BLOCK, decode_content=True):
                     content += block
                     if len(content) > self.max_bytes:
-                        raise _RefusedError(f"more than {self.max_bytes} bytes", for_good=True)
+                        raise RefusedError(f"more than {self.max_bytes} bytes", for_good=True)
                     if time.monotonic() - begin > self.timeout:
-                        raise _RefusedError(f"not whole after {self.timeout:g} s")
+                        raise RefusedError(f"not whole after {self.timeout:g} s")
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise _RefusedError(f"{type(error).__name__}: {error}"[:200]) from error
-        return bytes(content)
+            raise RefusedError(f"{type(error).__name__}: {error}"[:200]) from error
+        return Answer(answer.url, bytes(content))
 
     @staticmethod
     def _row(item, status, reason, asked, content):

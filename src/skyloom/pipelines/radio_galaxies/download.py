@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from skyloom.archives.catalogues import read_sources
+from skyloom.archives.catalogues import sources_to_fetch
 from skyloom.archives.downloads import as_path
 from skyloom.archives.first import download_cut_outs
 from skyloom.pipelines.radio_galaxies.parameters import ArchiveParameters
@@ -28,29 +28,7 @@ def fetch_cut_outs(
         If the list cannot be read, or names no source.
     """
     columns = {"ra_column", "dec_column", "class_column", "id_column"}
-    sources, rejected = read_sources(source_list, **archive.model_dump(include=columns))
-    taken = sources["id"].duplicated() | ~sources["id"].str.fullmatch(r"[^/.][^/]*")
-    again = pd.DataFrame(
-        {"row": sources["id"], "reason": "an id of its own is needed", "value": sources["id"]}
-    )[taken]
-    rejected, sources = pd.concat([rejected, again]), sources[~taken].reset_index(drop=True)
-    if sources.empty:
-        msg = (
-            f"the source list names no place: {len(rejected)} rows are not usable, such as row "
-            + (
-                "; row ".join(
-                    f"{row}: {why}: {value}" for row, why, value in rejected[:3].to_numpy()
-                )
-            )
-        )
-        raise ValueError(msg)
+    sources, failed = sources_to_fetch(source_list, **archive.model_dump(include=columns))
     options = archive.model_dump(exclude=columns)
     manifest = download_cut_outs(sources, as_path(folder), **options)
-    refused = pd.DataFrame(
-        {
-            "file": "row " + rejected["row"].astype(str),
-            "status": "failed",
-            "reason": rejected["reason"] + ": " + rejected["value"],
-        }
-    )
-    return pd.concat([manifest, refused], ignore_index=True), sources
+    return pd.concat([manifest, failed], ignore_index=True), sources

@@ -6,12 +6,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from skyloom.archives.sky_survey import SKYVIEW, VIZIER
 from skyloom.learning import configurations
 from skyloom.learning import fitting as learning
 from skyloom.learning.parameters import Parameters, Positive, Seed, Share
 from skyloom.learning.splitting import SplitParameters
 
 Range = tuple[Positive, Positive]
+Address = Annotated[str, Field(pattern=r"^https?://.")]
 Arm = Literal["observed", "simulated", "observed + simulated", "simulated, then observed"]
 
 
@@ -53,6 +55,45 @@ class SimulationParameters(Parameters):
     position_error: float = Field(0.1, ge=0, description="of the catalogue, pixels")
     offset: float = Field(1.0, ge=0, description="of the catalogue from the WCS, pixels")
     fields: FieldParameters = FieldParameters()
+
+
+class ArchiveParameters(Parameters):
+    """Fetching fields: images of SkyView, their stars from VizieR.
+
+    Positions are those of a list; where none is given, they are random.
+    """
+
+    n_fields: int = Field(100, ge=1, description="random ones, where no list is given")
+    seed: Seed = Field(0, description="of the random positions; more fields begin with the same")
+    max_declination: float = Field(
+        60.0, gt=0, le=90, description="of random positions, north and south, deg"
+    )
+    min_galactic_latitude: float = Field(
+        10.0, ge=0, le=60, description="of random positions, either sign, deg"
+    )
+    survey: str = Field("DSS", min_length=1, description="as SkyView calls it")
+    size: int = Field(
+        1024, ge=32, le=4096, description="pixels on a side; 512 and 1024 are published"
+    )
+    side: float = Field(
+        0.5, gt=0, le=10, description="of the image, deg; published is a radius of 0.25"
+    )
+    catalogue: str = Field("II/246", min_length=1, description="of VizieR; II/246 is 2MASS")
+    magnitude_column: str = Field(
+        "Jmag", min_length=1, description="of the catalogue, mag; it sets the discs of the mask"
+    )
+    catalogue_radius: float = Field(
+        0.35, gt=0, le=10, description="within which stars are asked for, deg; all of them come"
+    )
+    skyview_address: Address = Field(SKYVIEW, description="of SkyView's form")
+    vizier_address: Address = Field(VIZIER, description="of VizieR's VOTables, or of a mirror")
+    interval: float = Field(1.0, ge=0, description="least time between two requests, s")
+    retries: int = Field(4, ge=0, description="further requests after the first, of each kind")
+    backoff: float = Field(2.0, ge=0, description="wait before the first of them, s; then doubled")
+    timeout: Positive = Field(120.0, description="for a whole answer, s")
+    ra_column: str | None = Field(None, description="of the list; null: one with a usual name")
+    dec_column: str | None = Field(None, description="of the list; null: one with a usual name")
+    id_column: str | None = Field(None, description="null: ids are made of the coordinates")
 
 
 class IngestionParameters(Parameters):

@@ -5,6 +5,7 @@ from kedro.pipeline import Pipeline
 from skyloom.pipelines import wiring
 from skyloom.pipelines.star_fields import (
     augmentation,
+    download,
     features,
     ingestion,
     prediction,
@@ -132,3 +133,9 @@ def create_prediction_pipeline() -> Pipeline:
             Step(prediction.ds9_regions, "stars", "regions"),
         ],
     )
+
+
+def create_download_pipeline() -> Pipeline:
+    """Fields of a list, or at random positions, from the archives."""
+    fetch = Step(download.fetch_fields, "source_list params:folder params:archive", "manifest")
+    return wiring.side_pipeline(NAME, "download", [fetch])
