@@ -4,9 +4,9 @@
 folder of fields into another one. Images of one place in several bands, which have no catalogue,
 get one another's bright peaks as a catalogue. Then
 
-``kedro run --env real --pipelines star_fields --params folder=TARGET,star_fields.augmentation.n_folds=6``
+``kedro run --env real --pipelines star_fields --params folder=TARGET``
 
-tests each field by networks and finders that were trained, tuned and calibrated on the others, and
+with ``n_folds: 6`` in ``conf/real/star_fields/parameters.yml`` tests each field by networks and finders that were trained, tuned and calibrated on the others, and
 ``python benchmarks/star_fields_real.py tell data/real`` writes
 ``benchmarks/results/star_fields_real.csv``: a row for each field and configuration.
 """

@@ -115,7 +115,8 @@ def run(sample, sweep, tmp_path_factory):
         INGESTION, SimulationParameters(),
     )  # fmt: skip
     return {
-        "gap": gap, "manifest": manifest, "baselines": baselines, "settings": settings, "compared": compared,
+        "gap": gap, "manifest": manifest, "baselines": baselines, "settings": settings,
+        "compared": compared,
         "final": final,
     }  # fmt: skip
 
@@ -164,7 +165,8 @@ def test_the_report_has_figures_and_a_table(run, sample, sweep):
     )  # fmt: skip
     report = reporting.write_report(
         fields, tiles, pixels, pd.DataFrame({"file": [], "reason": [], "value": []}), scores,
-        predictions, wrong, run["gap"], compared.curves, selection, compared.outcome, info, INGESTION,
+        predictions, wrong, run["gap"], compared.curves, selection, compared.outcome, info,
+        INGESTION,
         ReportingParameters(n_overlays=2),
     )  # fmt: skip
     assert "SEP, tuned" in report["report"]
