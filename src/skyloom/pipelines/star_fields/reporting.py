@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import KDTree
 
 from skyloom.evaluation.detection import ranked, with_thresholds
 from skyloom.evaluation.report import Panel, data_fingerprint, render_report, summary_text
@@ -134,6 +133,8 @@ def sort_by_kind(
     pandas.Series of str
         Of `KINDS`, the first one that holds.
     """
+    from scipy.spatial import KDTree
+
     places = detections[["x", "y"]].to_numpy(float)
     shapes = measure_shapes(np.nan_to_num(tile), detections, fwhm)
     width, elongation = shapes["width"].to_numpy(), shapes["elongation"].to_numpy()
@@ -287,6 +288,8 @@ def with_crowding(predictions: pd.DataFrame, tile: int) -> pd.DataFrame:
         With ``crowding``: stars that must be found in 1000 pixels, within 20 pixels of the place
         and in the tile.
     """
+    from scipy.spatial import KDTree
+
     parts = []
     for _, part in predictions.groupby(["configuration", "seed", "id"], sort=False):
         places = part[["x", "y"]].to_numpy(float)
