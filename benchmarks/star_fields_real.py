@@ -6,7 +6,8 @@ get one another's bright peaks as a catalogue. Then
 
 ``kedro run --env real --pipelines star_fields --params folder=TARGET``
 
-with ``n_folds: 6`` in ``conf/real/star_fields/parameters.yml`` tests each field by networks and finders that were trained, tuned and calibrated on the others, and
+with ``n_folds: 6`` in ``conf/real/star_fields/parameters.yml`` tests each field by networks and
+finders that were trained, tuned and calibrated on the others, and
 ``python benchmarks/star_fields_real.py tell data/real`` writes
 ``benchmarks/results/star_fields_real.csv``: a row for each field and configuration.
 """

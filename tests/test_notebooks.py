@@ -4,13 +4,19 @@ from nbclient import NotebookClient
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_notebook_follows_a_galaxy_to_its_images(root, tmp_path):
-    notebook = nbformat.read(root / "notebooks" / "hi_profiles.ipynb", as_version=4)
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("hi_profiles", ["good chi-square", "a_flux"]),
+        ("star_fields", ["more matches than by chance", "average precision", "stars put in"]),
+    ],
+)
+def test_a_notebook_follows_one_observation_through_the_stages(root, tmp_path, name, words):
+    notebook = nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4)
     client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     text = "".join(output.get("text", "") for output in outputs)
-    assert "good chi-square" in text
-    assert "a_flux" in text
+    assert all(word in text for word in words)
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert not any(output.output_type == "error" for output in outputs)

@@ -277,6 +277,30 @@ def cut_stamps(image: np.ndarray, places: pd.DataFrame, half: int) -> tuple[np.n
     return stamps / np.where(peak > 0, peak, 1)[:, None, None], peak
 
 
+def core_widths(stamps: np.ndarray) -> np.ndarray:
+    """Width of what is in the middle of stamps, without its neighbours.
+
+    Parameters
+    ----------
+    stamps : numpy.ndarray, shape (n, side, side)
+        From `cut_stamps`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n,)
+        Diameter of a disc of the area above half of the peak that hangs together with the middle,
+        pixels.
+    """
+    from scipy import ndimage
+
+    in_plane = np.zeros((3, 3, 3), bool)
+    in_plane[1] = ndimage.generate_binary_structure(2, 1)
+    parts, _ = ndimage.label(stamps > 0.5, in_plane)
+    half = stamps.shape[1] // 2
+    own = parts[:, half, half][:, None, None]
+    return 2 * np.sqrt(((parts == own) & (own > 0)).sum(axis=(1, 2)) / np.pi)
+
+
 def measure_growth(
     image: np.ndarray, stars: pd.DataFrame, *, half: int = 12, max_stars: int = 500
 ) -> float:
@@ -301,17 +325,17 @@ def measure_growth(
 
     Notes
     -----
-    The width is that of a disc of the area above half of the peak. The slope is Theil's, which
+    The width is that of `core_widths`. The slope is Theil's, which
     neighbours and saturated stars here and there do not change.
     """
     from scipy.stats import theilslopes
 
     chosen = stars[(stars["snr"] > 15) & inner_places(stars, image.shape, half)]
     chosen = chosen.nlargest(max_stars, "snr")
-    if len(chosen) < 10 or chosen["snr"].max() < 3 * chosen["snr"].min():
+    if len(chosen) < 10 or chosen["snr"].max() < 2 * chosen["snr"].min():
         return np.nan
     stamps, peak = cut_stamps(image, chosen, half)
-    width = 2 * np.sqrt((stamps > 0.5).sum(axis=(1, 2)) / np.pi)
+    width = core_widths(stamps)
     lit = peak > 0
     slope, *_ = theilslopes(width[lit], np.log10(chosen["snr"].to_numpy(float)[lit]))
     return float(slope)
@@ -355,7 +379,7 @@ def measure_shapes(
     apart = np.hypot(xx - yy, 2 * xy)
     return pd.DataFrame(
         {
-            "width": 2 * np.sqrt((stamps > 0.5).sum(axis=(1, 2)) / np.pi),
+            "width": core_widths(stamps),
             "elongation": np.sqrt((xx + yy + apart) / np.maximum(xx + yy - apart, 1e-3)),
             "angle": 0.5 * np.arctan2(2 * xy, xx - yy),
         },
