@@ -13,6 +13,7 @@ import resource
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from skyloom.evaluation.detection import Ranking
 from skyloom.images.sky import read_sky_image
 from skyloom.images.stars import matched_filter
 from skyloom.nets.unet import small_unet
+from skyloom.pipelines.star_fields.features import prepare_images
 from skyloom.pipelines.star_fields.parameters import DetectionParameters, FeatureParameters
 from skyloom.pipelines.star_fields.prediction import detect_stars
 from skyloom.simulate.star_fields import draw_fields, observe_field
@@ -61,7 +63,8 @@ def write_mosaic(side: int, path: str) -> None:
 
 def main() -> None:
     side = int(sys.argv[1])
-    network, features, parameters = Filtered(), FeatureParameters(), DetectionParameters()
+    network, parameters = Filtered(), DetectionParameters()
+    prepare = partial(prepare_images, features=FeatureParameters())
     ranking = Ranking("probability", (1.0,), 0.0, 0.5)
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +77,7 @@ def main() -> None:
         for path in files.values():
             start, process = time.perf_counter(), time.process_time()
             sky = read_sky_image(path, Path(path).read_bytes())
-            stars, _ = detect_stars(network, sky, features, ranking, parameters, (2.0, 5.0))
+            stars, _ = detect_stars(network, sky, prepare, ranking, parameters, (2.0, 5.0))
     wall, cores = time.perf_counter() - start, time.process_time() - process
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(

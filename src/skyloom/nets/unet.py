@@ -77,13 +77,11 @@ def small_unet(
     return keras.Model(image, x, name="small_unet")
 
 
-def published_unet(size: int = 512, *, n_channels: int = 3, seed: int) -> keras.Model:
+def published_unet(*, n_channels: int = 3, seed: int) -> keras.Model:
     """The published network: 64 to 1024 filters, dropout in every block.
 
     Parameters
     ----------
-    size : int
-        Pixels on a side.
     n_channels : int
         Of the image; published are three that are the same.
     seed : int
@@ -92,7 +90,8 @@ def published_unet(size: int = 512, *, n_channels: int = 3, seed: int) -> keras.
     Returns
     -------
     keras.Model
-        Probability of a star, shape (size, size, 1).
+        Takes images (height, width, n_channels) whose sides are multiples of 16, published are 512,
+        and gives the probability of a star, shape (height, width, 1).
     """
     import keras
     from keras import layers
@@ -107,7 +106,7 @@ def published_unet(size: int = 512, *, n_channels: int = 3, seed: int) -> keras.
             x = layers.Activation("relu")(x)
         return layers.Dropout(0.2, seed=next(seeds))(x)
 
-    image = x = keras.Input((size, size, n_channels))
+    image = x = keras.Input((None, None, n_channels))
     skips = []
     for filters in (64, 128, 256, 512):
         skips.append(block(x, filters))

@@ -106,8 +106,8 @@ def run(sample, sweep, tmp_path_factory):
     arguments = (tiles, stars, manifest, inputs, targets, filtered, made_up, baselines, sweep)
     compared = training.run_sweep(*arguments, INGESTION, store, ClusterParameters(n_workers=0))
     final = training.fit_final_network(
-        tiles, fields, inputs, targets, filtered, made_up, compared.validation, compared.outcome,
-        sweep,
+        tiles, fields, pixels, inputs, targets, filtered, made_up, compared.validation,
+        compared.outcome, sweep,
     )  # fmt: skip
     log.undo()
     gap = training.measure_gap(

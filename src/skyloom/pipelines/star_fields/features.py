@@ -14,7 +14,21 @@ from skyloom.pipelines.star_fields.parameters import FeatureParameters, Ingestio
 _WIDE = 20.0  # S/N from which a star is wider than what it is taught as
 
 
-def prepare_images(pixels: np.ndarray, features: FeatureParameters) -> np.ndarray:
+def light_range(pixels: np.ndarray) -> tuple[float, float]:
+    """Darkest and brightest of all pixels, in units of the noise.
+
+    Returns
+    -------
+    low, high : float
+        0 where there are none.
+    """
+    seen = np.asarray(pixels)[np.isfinite(pixels)]
+    return (float(seen.min()), float(seen.max())) if seen.size else (0.0, 0.0)
+
+
+def prepare_images(
+    pixels: np.ndarray, features: FeatureParameters, stretch: tuple[float, float] | None = None
+) -> np.ndarray:
     """Tiles as a network takes them.
 
     Parameters
@@ -23,6 +37,8 @@ def prepare_images(pixels: np.ndarray, features: FeatureParameters) -> np.ndarra
         In units of the noise above the background; NaN where nothing was observed.
     features : FeatureParameters
         ``star_fields.features``.
+    stretch : tuple of 2 floats, optional
+        What ``min_max`` makes 0 and 1; by default the darkest and the brightest of these pixels.
 
     Returns
     -------
@@ -34,7 +50,7 @@ def prepare_images(pixels: np.ndarray, features: FeatureParameters) -> np.ndarra
     if features.normalisation == "local":
         light = np.arcsinh(light)
     elif light.size:
-        low, high = light.min(), light.max()
+        low, high = stretch or (light.min(), light.max())
         light = (light - low) / max(high - low, 1e-9)
     return np.repeat(light[..., None], features.n_channels, axis=3)
 

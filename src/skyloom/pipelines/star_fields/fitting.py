@@ -73,10 +73,10 @@ def read_out(prediction: np.ndarray) -> pd.DataFrame:
     return peaks.rename(columns={"value": "score"})
 
 
-def build_network(network: NetworkParameters, size: int, n_channels: int, seed: int) -> Any:
+def build_network(network: NetworkParameters, n_channels: int, seed: int) -> Any:
     """Untrained Keras network that gives the probability of a star at each pixel."""
     if network.architecture == "published":
-        return published_unet(size, n_channels=n_channels, seed=seed)
+        return published_unet(n_channels=n_channels, seed=seed)
     return small_unet(network.widths, n_channels=n_channels, dropout=network.dropout, seed=seed)
 
 
@@ -150,7 +150,7 @@ def fit_network(
     def fit(train, common, epochs, start=None):
         return fit_equal_steps(
             _builder(start),
-            (network, settings["size"], settings["n_channels"]),
+            (network, settings["n_channels"]),
             common,
             train,
             validation,

@@ -66,7 +66,7 @@ def create_pipeline() -> Pipeline:
                 ),
                 Step(
                     training.fit_final_network,
-                    f"sample fields {trained_on} validation_predictions outcome sweep",
+                    f"sample fields pixels {trained_on} validation_predictions outcome sweep",
                     CLASSIFIER,
                 ),
                 Step(

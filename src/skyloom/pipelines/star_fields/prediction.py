@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,7 @@ def find_stars(
         msg = "the registered network is untrained: there was nothing to train on"
         raise ValueError(msg)
     features = Configuration.model_validate(description["configuration"]).features
+    prepare = partial(prepare_images, features=features, stretch=description["light_range"])
     ranking = Ranking(**description["ranking"])
     if detection.threshold is not None:
         ranking = ranking._replace(threshold=detection.threshold)
@@ -88,7 +90,7 @@ def find_stars(
     for file in tqdm(images, desc="finding stars", unit="image"):
         sky = read_sky_image(file, load_bytes(observations[file]))
         table, facts = detect_stars(
-            network, sky, features, ranking, detection, description["fwhm_range"]
+            network, sky, prepare, ranking, detection, description["fwhm_range"]
         )
         try:
             known = known_stars(file, sky, catalogues, ingestion)
@@ -114,7 +116,7 @@ def find_stars(
 def detect_stars(
     network: Any,
     sky: SkyImage,
-    features: Any,
+    prepare: Callable[[np.ndarray], np.ndarray],
     ranking: Ranking,
     detection: DetectionParameters,
     fwhm_range: tuple[float, float],
@@ -127,8 +129,8 @@ def detect_stars(
         Gives the probability of a star at each pixel.
     sky : SkyImage
         The image.
-    features : FeatureParameters
-        How the network takes it.
+    prepare : callable
+        Makes of images in units of the noise, shape (n, height, width), what the network takes.
     ranking : Ranking
         What makes a probability of what the network and the filter say, and its threshold.
     detection : DetectionParameters
@@ -148,7 +150,6 @@ def detect_stars(
     An image whose stars are wider or narrower than those trained on is resampled for the network.
     """
     from concurrent.futures import ThreadPoolExecutor
-    from functools import partial
 
     height, width = sky.image.shape
     windows = _windows(height, width, detection.tile, detection.overlap)
@@ -159,7 +160,7 @@ def detect_stars(
     zoom = np.clip(used, 0.8 * low, 1.25 * high) / used if np.isfinite(fwhm) else 1.0
     if 0.98 < zoom < 1.02:
         zoom = 1.0
-    work = partial(_stars_of_window, network, sky, features, ranking, used, zoom)
+    work = partial(_stars_of_window, network, sky, prepare, ranking, used, zoom)
     with ThreadPoolExecutor(detection.threads) as pool:
         parts = list(pool.map(work, windows))
     stars = pd.concat([part for part, _ in parts], ignore_index=True)
@@ -212,7 +213,7 @@ def _fwhm_of(image, tile):
     return float(np.nanmedian(found)) if np.isfinite(found).any() else np.nan
 
 
-def _stars_of_window(network, sky, features, ranking, fwhm, zoom, window):
+def _stars_of_window(network, sky, prepare, ranking, fwhm, zoom, window):
     """Stars of a part of an image, and its noise."""
     import sep
 
@@ -224,7 +225,7 @@ def _stars_of_window(network, sky, features, ranking, fwhm, zoom, window):
     noise = float(np.median(normalised.noise))
     if not image.any():
         return _nothing(), noise
-    probability = np.where(normalised.observed, _ask(network, raw, image, features, zoom), 0)
+    probability = np.where(normalised.observed, _ask(network, raw, image, prepare, zoom), 0)
     peaks = find_peaks(probability, LEAST, SEPARATION)
     # A pixel more than what counts: a peak between two windows is seen from both sides.
     rows, columns = peaks["y"] + top, peaks["x"] + left
@@ -276,7 +277,7 @@ def _nothing():
     return pd.DataFrame(columns=columns, dtype=float).assign(saturated=np.zeros(0, bool))
 
 
-def _ask(network, raw, image, features, zoom):
+def _ask(network, raw, image, prepare, zoom):
     """Probability at each pixel of an image in units of its noise."""
     from scipy import ndimage
 
@@ -289,7 +290,7 @@ def _ask(network, raw, image, features, zoom):
         image = normalise_sky(np.where(observed, other, np.nan)).image
     padded = np.zeros([-(-side // _MULTIPLE) * _MULTIPLE for side in image.shape], np.float32)
     padded[: image.shape[0], : image.shape[1]] = image
-    said = network.predict_on_batch(prepare_images(padded[None], features))[0, ..., 0]
+    said = network.predict_on_batch(prepare(padded[None]))[0, ..., 0]
     said = said[: image.shape[0], : image.shape[1]]
     if zoom == 1:
         return said

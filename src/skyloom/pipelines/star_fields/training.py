@@ -28,6 +28,7 @@ from skyloom.pipelines.star_fields.augmentation import made_up_distribution, mad
 from skyloom.pipelines.star_fields.features import (
     draw_targets,
     filter_tiles,
+    light_range,
     prepare_images,
     stars_of_tiles,
 )
@@ -226,6 +227,7 @@ def _shared(inputs, targets, filtered, made_up_tiles):
 def fit_final_network(
     sample: pd.DataFrame,
     fields: pd.DataFrame,
+    pixels: np.ndarray,
     inputs: dict[str, Callable[[], np.ndarray]],
     targets: dict[str, Callable[[], np.ndarray]],
     filtered: np.ndarray,
@@ -241,14 +243,14 @@ def fit_final_network(
     network : keras.Model
         Untrained where there was nothing to train on.
     description : dict
-        ``trained``, ``configuration``, ``ranking`` (set on validation tiles) and
-        ``fwhm_range`` of the fields it was trained on, pixels.
+        ``trained``, ``configuration``, ``ranking`` (set on validation tiles), ``light_range``
+        and ``fwhm_range`` of the fields it was trained on, pixels.
     example : numpy.ndarray of float32
         One input.
     """
     features = sweep.base.features
     if outcome["chosen"] is None:
-        network = build_network(sweep.base.network, features.size, features.n_channels, 0)
+        network = build_network(sweep.base.network, features.n_channels, 0)
         return untrained(network, (features.size, features.size, features.n_channels))
     chosen = Configuration.model_validate(outcome["chosen"])
     rows = np.arange(len(sample))
@@ -262,7 +264,7 @@ def fit_final_network(
         settings, shared, rows, rows, training_data=training_data, fit_network=fit
     )
     # Its loss is of no use to whoever loads it, and cannot be saved.
-    plain = build_network(chosen.network, features.size, chosen.features.n_channels, 0)
+    plain = build_network(chosen.network, chosen.features.n_channels, 0)
     plain.set_weights(network.get_weights())
     widths = fields.loc[fields["usable"], "fwhm"].dropna()
     description = {
@@ -270,6 +272,8 @@ def fit_final_network(
         "configuration": outcome["chosen"],
         "ranking": fit_ranking(validation_predictions)._asdict(),
         "fwhm_range": [float(value) for value in widths.quantile([0.05, 0.95])],
+        # What the published stretch was of, for images to come.
+        "light_range": light_range(pixels),
         "n_objects": len(rows),
     }
     return plain, description, example
