@@ -14,6 +14,7 @@ from skyloom.evaluation.detection import (
     detection,
     detection_table,
     f1_score,
+    fit_ranking,
     ranked,
     with_thresholds,
 )
@@ -142,3 +143,23 @@ def test_better_detections_differ_from_worse_ones():
     same = MEASURE.difference(good, good, np.random.default_rng(0))
     assert same == (0, 0, 0)
     assert MEASURE.score(good) > MEASURE.score(poor)
+
+
+def test_probabilities_of_detections_are_those_of_stars():
+    """Two thirds of the detections of a score of 0.9 are stars: that is what is said of them."""
+    rng = np.random.default_rng(0)
+    n = 2000
+    table = pd.DataFrame(
+        {"seed": 0, "fold": 0, "id": np.arange(n) % 20, "score": rng.uniform(0.1, 0.9, n)}
+    )
+    odds = table["score"] / (1 - table["score"]) * np.exp(-1.5)
+    star = rng.random(n) < odds / (1 + odds)
+    table = table.assign(star=star, filtered=rng.uniform(5, 50, n), dx=0.0, dy=0.0)
+    table = table.assign(pixel_accuracy=np.nan, empty_accuracy=np.nan)
+    scores = MEASURE.scores(table, np.random.default_rng(0))
+    assert scores["calibration_error"] < 0.03
+    ranking = fit_ranking(table)
+    assert ranking.kind in {"probability", "both"}
+    assert ranking.probability(np.array([0.9, 0.0]), np.array([20.0, 20.0])) == pytest.approx(
+        [0.667, 0], abs=0.06
+    )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from skyloom.evaluation.calibration import expected_calibration_error
 from skyloom.evaluation.measures import Column, Measure, Scores
 from skyloom.images.stars import match_detections, star_discs
 
@@ -264,6 +265,7 @@ def detection(
             Column("average_precision", "average precision"),
             Column("offset", "mean offset (pixels)", ".2f"),
             Column("scatter", "scatter (pixels)", ".2f"),
+            Column("calibration_error", "calibration error", ".3f"),
             Column("pixel_accuracy", "pixel accuracy (published)", ".4f"),
             Column("empty_accuracy", "that of an empty prediction", ".4f"),
         ),
@@ -472,6 +474,7 @@ def _scores(radius, n_pixels, predictions, rng) -> Scores:
         "average_precision": float(np.mean([average_precision(part) for part in seeds])),
         "offset": float(np.hypot(*offsets.mean())),
         "scatter": float(np.sqrt(((offsets - offsets.mean()) ** 2).sum(axis=1).mean() / 2)),
+        "calibration_error": _calibration_error(predictions),
         # The published measure, and what is reached without naming any star.
         **{
             name: float(predictions.groupby(["seed", "id"])[name].first().mean())
@@ -480,6 +483,16 @@ def _scores(radius, n_pixels, predictions, rng) -> Scores:
         "n_objects": len(fields),
         "n_seeds": len(seeds),
     }
+
+
+def _calibration_error(predictions):
+    """Of the probabilities of what was detected."""
+    detected = predictions[predictions["score"] > 0]
+    if detected.empty:
+        return np.nan
+    p = detected["score"].to_numpy()
+    star = detected["star"].to_numpy(bool).astype(int)
+    return expected_calibration_error(np.stack([1 - p, p], axis=1), star)
 
 
 def _difference(predictions, reference, _rng):
