@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from astropy.io import fits
+from astropy.table import Table
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
@@ -75,6 +76,16 @@ def test_networks_and_finders_are_scored_on_the_same_fields(finished):
     assert (scores["f1_low"] <= scores["f1_high"]).all()
 
 
+def test_every_configuration_has_a_workbook(finished):
+    project, _ = finished
+    folder = project / f"data/08_reporting/{STUDY}/predictions"
+    assert len(list(folder.glob("*.xlsx"))) == 1 + len(ARMS) + len(FINDERS)
+    book = pd.read_excel(next(folder.glob("01*.xlsx")), sheet_name=None)
+    assert list(book) == ["stars", "fields", "false detections"]
+    assert set(book["stars"]["field"]) <= set(book["fields"]["field"])
+    assert book["fields"]["completeness"].dropna().between(0, 1).all()
+
+
 def test_files_of_the_simulation_are_as_published(finished):
     project, _ = finished
     path = sorted((project / f"data/01_raw/{STUDY}/observations").glob("*.fits"))[0]
@@ -91,6 +102,21 @@ def test_a_folder_of_images_becomes_a_catalogue(finished):
     assert len(fields) == SMALL["simulation"]["n_fields"]
     assert set(stars["field"]) <= set(fields["field"])
     assert (folder / "stars.reg").read_text().count("circle(") == len(stars)
+    for name in ("stars.fits", "stars.ecsv"):
+        table = Table.read(folder / name)
+        assert len(table) == len(stars)
+        assert table["ra"].unit == "deg"
+    # The files have their catalogues: magnitudes are of it.
+    assert stars["in_catalogue"].any()
+    assert fields["zero_point"].notna().any()
+
+
+def test_one_image_may_stand_in_place_of_a_folder(finished):
+    project, _ = finished
+    path = sorted((project / f"data/01_raw/{STUDY}/observations").glob("*.fits"))[0]
+    run(project, ".prediction", folder=str(path))
+    fields = pd.read_csv(project / f"data/08_reporting/{STUDY}/prediction/fields.csv")
+    assert fields["field"].tolist() == [path.stem]
 
 
 def test_the_same_run_gives_the_same_table(finished):

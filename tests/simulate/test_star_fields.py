@@ -125,3 +125,20 @@ def test_more_stars_where_the_density_is_larger():
     ]
     area = 124**2 / 1000
     assert numbers == pytest.approx([area, 8 * area], rel=0.35)
+
+
+def test_a_measured_star_stands_in_for_the_profile():
+    """A long star, as of a telescope that trailed, with its own flux."""
+    y, x = np.mgrid[-10:11, -10:11]
+    trailed = np.exp(-0.5 * ((x / 4) ** 2 + (y / 1.2) ** 2))
+    field = plain(fwhm=3.0)
+    light = np.zeros((81, 81))
+    star = pd.DataFrame({"x": [40.0], "y": [40.0], "flux": [500.0]})
+    add_stars(light, star, field, trailed / trailed.sum())
+    assert light.sum() == pytest.approx(500, rel=1e-3)
+    row, column = (np.average(grid, weights=light) for grid in np.mgrid[:81, :81])
+    assert (row, column) == pytest.approx((40, 40), abs=1e-6)
+    spread = [np.average((grid - 40) ** 2, weights=light) for grid in np.mgrid[:81, :81]]
+    assert spread[1] > 5 * spread[0]
+    seen = observe_field(field, np.random.default_rng(0), size=64, star=trailed)
+    assert np.isfinite(seen.stars["snr"]).all()

@@ -232,6 +232,8 @@ class MatchedCatalogue(NamedTuple):
         From `match_rates`.
     excess : float
         Rate of matches of the stars that must be seen, less that by chance; NaN without any.
+    chance_rate : float
+        That by chance, of a shifted catalogue.
     by_chance : float
         Probability of as many matches by chance.
     zero_point : float
@@ -246,6 +248,7 @@ class MatchedCatalogue(NamedTuple):
     offset: Offset
     rates: pd.DataFrame
     excess: float
+    chance_rate: float
     by_chance: float
     zero_point: float
     scatter: float
@@ -315,7 +318,7 @@ def lay_catalogue(
         beyond = stars["magnitude"] > depth
         between = (limit + doubtful) / 2
         stars["snr"] = stars["snr"].mask(beyond, stars["snr"].clip(upper=between))
-    excess, by_chance = _excess(rates, stars, limit, depth)
+    belonging = _excess(rates, stars, limit, depth)
     # What a catalogue that ends before the image does cannot tell is neither star nor none.
     faintest = stars["magnitude"].quantile(0.95) if len(stars) else np.nan
     end = 10 ** (-0.4 * (faintest - zero_point)) if usable.any() else np.nan
@@ -326,7 +329,7 @@ def lay_catalogue(
         snr=(limit + doubtful) / 2, magnitude=np.nan, ra=np.nan, dec=np.nan
     )
     stars = pd.concat([part for part in (stars, extra) if len(part)] or [stars], ignore_index=True)
-    return MatchedCatalogue(stars, offset, rates, excess, by_chance, zero_point, scatter, depth)
+    return MatchedCatalogue(stars, offset, rates, *belonging, zero_point, scatter, depth)
 
 
 def _highest_near(snr):
@@ -350,21 +353,22 @@ def _zero_point(magnitude, snr, matched):
 
 
 def _excess(rates, stars, limit, depth):
-    """Rate of matches of stars that must be seen, less that by chance, and its probability."""
+    """Rate of matches of stars that must be seen, less that by chance; that; its probability."""
     from scipy.stats import binom
 
     seen = stars.loc[stars["snr"] > 2 * limit, "magnitude"]
     seen = seen.fillna(0.0) if stars["magnitude"].isna().all() else seen.dropna()
     if not len(seen):
-        return np.nan, np.nan
+        return np.nan, np.nan, np.nan
     # The brighter half, or what is bright enough for the image where that is less.
     end = np.nanmin([seen.median() + _STEP / 2, depth])
     counted = rates[rates["magnitude"] <= end]
     if not len(counted):
-        return np.nan, np.nan
+        return np.nan, np.nan, np.nan
     n_stars = counted["n_stars"]
     rate, chance = (np.average(counted[name], weights=n_stars) for name in ("rate", "chance"))
     # Of a sparse field, four shifts may not meet one star.
     chance = max(chance, 1 / (4 * n_stars.sum() + 4))
     total = int(n_stars.sum())
-    return float(rate - chance), float(binom.sf(round(rate * total) - 1, total, chance))
+    by_chance = float(binom.sf(round(rate * total) - 1, total, chance))
+    return float(rate - chance), float(chance), by_chance

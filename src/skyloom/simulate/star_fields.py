@@ -171,6 +171,7 @@ def observe_field(
     *,
     size: int = 256,
     zero_point: float = 25.0,
+    star: np.ndarray | None = None,
 ) -> SkyField:
     """Take an image of a field.
 
@@ -184,18 +185,26 @@ def observe_field(
         Pixels on a side.
     zero_point : float
         Magnitude of a star of one electron.
+    star : numpy.ndarray, shape (side, side), optional
+        A measured star in place of Moffat's profile, such as a template of
+        `skyloom.images.injection.measure_templates`; the side is odd, the star in the middle, of
+        the width that the field tells.
 
     Returns
     -------
     SkyField
     """
     noise = sky_noise(field)
-    unit = flux_of_unit_snr(field["fwhm"], field["beta"], noise)
+    if star is None:
+        unit = flux_of_unit_snr(field["fwhm"], field["beta"], noise)
+    else:
+        star = star / star.sum()
+        unit = float(noise / np.sqrt((star**2).sum()))
     stars = _draw_stars(field, unit, rng, size)
     galaxies = _draw_galaxies(field, stars, rng, size)
     light = np.full((size, size), float(field["sky"]))
     light *= _gradient(field, size) * _nebulosity(field, rng, size)
-    add_stars(light, stars, field)
+    add_stars(light, stars, field, star)
     _add_galaxies(light, galaxies, field)
     _add_ghosts_and_trails(light, stars, field, noise, rng)
     develop = _expose_plate if field["detector"] == "photographic" else _read_out
@@ -297,7 +306,12 @@ def moffat(
     return (beta - 1) / (np.pi * alpha**2) * (1 + radius2) ** -beta
 
 
-def add_stars(light: np.ndarray, stars: pd.DataFrame, field: Mapping[str, Any] | pd.Series) -> None:
+def add_stars(
+    light: np.ndarray,
+    stars: pd.DataFrame,
+    field: Mapping[str, Any] | pd.Series,
+    star: np.ndarray | None = None,
+) -> None:
     """Add the light of stars to an image.
 
     Parameters
@@ -308,6 +322,8 @@ def add_stars(light: np.ndarray, stars: pd.DataFrame, field: Mapping[str, Any] |
         ``x``, ``y``, ``flux``; may lie beyond the edge.
     field : mapping
         What `draw_fields` says of the profile, its halo and its spikes.
+    star : numpy.ndarray, shape (side, side), optional
+        A measured star of total 1 in place of the profile.
     """
     height, width = light.shape
     x, y, flux = (stars[name].to_numpy(float) for name in ("x", "y", "flux"))
@@ -326,7 +342,8 @@ def add_stars(light: np.ndarray, stars: pd.DataFrame, field: Mapping[str, Any] |
             # The focus changes from one edge to the other.
             place = (x[part] / width - 0.5)[:, None, None]
             fwhm = field["fwhm"] * (1 + field["fwhm_gradient"] * place)
-            stamp = _profile(dx, dy, fwhm, field, spikes=half >= 20) * flux[part, None, None]
+            stamp = _profile(dx, dy, fwhm, field, star, spikes=half >= 20)
+            stamp = stamp * flux[part, None, None]
             rows, columns = row[:, None] + grid, column[:, None] + grid
             inside = ((rows >= 0) & (rows < height))[:, :, None]
             inside = inside & ((columns >= 0) & (columns < width))[:, None, :]
@@ -335,10 +352,12 @@ def add_stars(light: np.ndarray, stars: pd.DataFrame, field: Mapping[str, Any] |
             np.add.at(light, (rows, columns), stamp[inside])
 
 
-def _profile(dx, dy, fwhm, field, *, spikes):
+def _profile(dx, dy, fwhm, field, star, *, spikes):
     shape = field["beta"], field["ellipticity"], field["angle"]
-    core = moffat(dx, dy, fwhm, *shape)
-    if fwhm.max() < 2.5:  # a narrow star changes within a pixel, so its mean there is drawn
+    core = moffat(dx, dy, fwhm, *shape) if star is None else _measured(dx, dy, star)
+    if (
+        star is None and fwhm.max() < 2.5
+    ):  # a narrow star changes within a pixel, so its mean there is drawn
         offsets = np.array([-1, 0, 1]) / 3
         core = sum(moffat(dx + a, dy + b, fwhm, *shape) for a in offsets for b in offsets) / 9
     halo = moffat(dx, dy, fwhm * field["halo_radius"], 1.6)
@@ -351,6 +370,14 @@ def _profile(dx, dy, fwhm, field, *, spikes):
             line = np.exp(-0.5 * (across / width) ** 2) / (width * np.sqrt(2 * np.pi))
             total = total + field["spikes"] * line * np.exp(-along / (8 * fwhm)) / (16 * fwhm)
     return total
+
+
+def _measured(dx, dy, star):
+    """A measured star at places about its middle."""
+    from scipy import ndimage
+
+    half = len(star) // 2
+    return ndimage.map_coordinates(star, np.broadcast_arrays(dy + half, dx + half), order=1)
 
 
 def _draw_stars(field, unit, rng, size):

@@ -46,8 +46,8 @@ logger = logging.getLogger(__name__)
 FIELD_COLUMNS = (
     "id", "file", "sha256", "group", "height", "width", "pixel_scale", "ra", "dec", "epoch", "fwhm",
     "fwhm_growth", "background", "noise", "noise_correlation", "saturation", "catalogue",
-    "magnitude_column", "n_stars", "dx", "dy", "offset_error", "excess", "by_chance", "zero_point",
-    "depth", "usable", "reason",
+    "magnitude_column", "n_stars", "dx", "dy", "offset_error", "excess", "chance_rate", "by_chance",
+    "zero_point", "depth", "usable", "reason",
 )  # fmt: skip
 STAR_COLUMNS = ("field", "x", "y", "snr", "magnitude", "ra", "dec")
 TILE_COLUMNS = ("id", "field", "group", "sha256", "x0", "y0", "n_stars")
@@ -180,8 +180,8 @@ def examine_field(
         "noise": float(np.median(normalised.noise)),
         "noise_correlation": noise_correlation(normalised), "saturation": sky.saturation,
         "catalogue": "", "magnitude_column": "", "n_stars": 0, "dx": np.nan, "dy": np.nan,
-        "offset_error": np.nan, "excess": np.nan, "by_chance": np.nan, "zero_point": np.nan,
-        "depth": np.nan, "usable": False, "reason": "",
+        "offset_error": np.nan, "excess": np.nan, "chance_rate": np.nan, "by_chance": np.nan,
+        "zero_point": np.nan, "depth": np.nan, "usable": False, "reason": "",
     }  # fmt: skip
     nothing = pd.DataFrame(columns=list(STAR_COLUMNS[1:]), dtype=float)
     image = np.where(normalised.observed, normalised.image, np.nan).astype(np.float32)
@@ -201,7 +201,8 @@ def examine_field(
     facts |= {
         "catalogue": str(catalogue.attrs.get("origin", "")), "magnitude_column": name,
         "dx": laid.offset.dx, "dy": laid.offset.dy, "offset_error": laid.offset.error,
-        "excess": laid.excess, "by_chance": laid.by_chance, "zero_point": laid.zero_point,
+        "excess": laid.excess, "chance_rate": laid.chance_rate, "by_chance": laid.by_chance,
+        "zero_point": laid.zero_point,
         "depth": laid.depth, "n_stars": int((laid.stars["snr"] > ingestion.limit).sum()),
     }  # fmt: skip
     if np.isnan(laid.excess):

@@ -89,6 +89,11 @@ def create_pipeline() -> Pipeline:
                     "false_detections",
                 ),
                 Step(
+                    reporting.write_workbooks,
+                    "predictions sample fields false_detections",
+                    "workbooks",
+                ),
+                Step(
                     reporting.model_info,
                     "fields sample rejected split_manifest baseline_settings sweep outcome",
                     "model_info",

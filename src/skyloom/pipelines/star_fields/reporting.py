@@ -11,7 +11,7 @@ import pandas as pd
 from skyloom.evaluation.detection import ranked, with_thresholds
 from skyloom.evaluation.report import Panel, data_fingerprint, render_report, summary_text
 from skyloom.images.stars import USUAL_FWHM, measure_shapes
-from skyloom.learning.results import NESTED, score_comparison, scorer
+from skyloom.learning.results import NESTED, file_name, score_comparison, scorer
 from skyloom.learning.runs import describe_children, describe_run
 from skyloom.pipelines.star_fields.features import stars_of_tiles
 from skyloom.pipelines.star_fields.fitting import measure_of
@@ -155,6 +155,39 @@ def sort_by_kind(
         width > 1.4 * fwhm,
     )
     return pd.Series(np.select(holds, KINDS[:-1], KINDS[-1]), index=detections.index)
+
+
+def write_workbooks(
+    predictions: pd.DataFrame,
+    sample: pd.DataFrame,
+    fields: pd.DataFrame,
+    false_detections: pd.DataFrame,
+) -> dict[str, dict[str, pd.DataFrame]]:
+    """One workbook a configuration.
+
+    Returns
+    -------
+    dict of str to dict of str to pandas.DataFrame
+        Sheets ``stars`` (stars and detections of the first seed, in pixels of their field),
+        ``fields`` (what was measured of each, with its mean number of stars, detections and right
+        ones) and ``false detections``, by configuration.
+    """
+    workbooks = {}
+    for name, part in predictions.groupby("configuration", sort=False):
+        table = part.merge(sample[["id", "field", "x0", "y0"]], on="id")
+        table["x"], table["y"] = table["x"] + table["x0"], table["y"] + table["y0"]
+        right = table["star"].astype(bool) & table["named"].astype(bool)
+        sums = table.assign(right=right).groupby(["field", "seed"])[["star", "named", "right"]]
+        means = sums.sum().groupby("field").mean()
+        means["completeness"] = means["right"] / means["star"].where(means["star"] > 0)
+        means["purity"] = means["right"] / means["named"].where(means["named"] > 0)
+        own = false_detections[false_detections["configuration"] == name]
+        workbooks[f"{file_name(name)}.xlsx"] = {
+            "stars": table[table["seed"] == table["seed"].min()].drop(columns=["x0", "y0"]),
+            "fields": means.reset_index().merge(fields, left_on="field", right_on="id"),
+            "false detections": own,
+        }
+    return workbooks
 
 
 def model_info(
