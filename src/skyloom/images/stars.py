@@ -49,7 +49,7 @@ def normalise_sky(
     masked : numpy.ndarray of bool, shape (height, width), optional
         Further pixels that say nothing.
     box : int
-        Side of the boxes in which both are measured, pixels.
+        Side of the boxes in which both are measured, pixels; about, so that they fit.
 
     Returns
     -------
@@ -67,8 +67,9 @@ def normalise_sky(
     flat = np.zeros(image.shape, np.float32)
     if not observed.any() or np.ptp(data[observed]) == 0:
         return NormalisedImage(flat, flat + (data[observed][:1].sum()), flat, observed)
-    box = max(4, min(box, *image.shape))
-    options = {"mask": ~observed, "bw": box, "bh": box}
+    # Boxes that fit: what is left over would be a box of a few pixels, filled by one star.
+    high, wide = (max(4, -(-side // max(1, round(side / box)))) for side in image.shape)
+    options = {"mask": ~observed, "bw": wide, "bh": high}
     background = sep.Background(data, **options).back()
     # Of what is left: a slope within a box is no noise.
     noise = sep.Background(data - background, **options).rms()
