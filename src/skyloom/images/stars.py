@@ -344,7 +344,8 @@ def measure_shapes(
     grid = np.arange(-half, half + 1) if len(places) else np.zeros(1)
     x, y = grid[None, None, :], grid[None, :, None]
     window = np.exp(-0.5 * (x**2 + y**2) / (1.5 * fwhm) ** 2)
-    light = np.clip(stamps, 0, None) * window
+    # What both sides have: neither a neighbour nor the halo of a bright star makes a star long.
+    light = np.clip(np.minimum(stamps, stamps[:, ::-1, ::-1]), 0, None) * window
     total = np.maximum(light.sum(axis=(1, 2)), 1e-9)
 
     def moment(values):
