@@ -498,7 +498,7 @@ def find_by_sep(
     grid = np.arange(-half, half + 1)
     kernel = np.exp(-0.5 * (grid[:, None] ** 2 + grid[None, :] ** 2) / (fwhm / _FWHM) ** 2)
     # A crowded field needs more than the default of both.
-    sep.set_extract_pixstack(max(image.size, 300_000))
+    sep.set_extract_pixstack(max(int(1.1 * image.size), 300_000))
     sep.set_sub_object_limit(16384)
     found = sep.extract(
         image, threshold, err=1.0, mask=~normalised.observed, minarea=min_area,
