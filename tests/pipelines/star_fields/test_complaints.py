@@ -530,11 +530,14 @@ def test_magnitudes_are_those_of_the_catalogue():
     assert np.hypot(field["dx"], field["dy"]) < 0.2
 
 
-def test_a_catalogue_of_elsewhere_gives_no_magnitudes():
-    """A catalogue of another place is laid on an image all the same."""
-    stars = grid(192, 20)
-    rng = np.random.default_rng(5)
-    wrong = np.stack([*rng.uniform(0, 191, (2, 60)), rng.uniform(20, 60, 60)], axis=1)
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("step", "n_known"), [(20, 60), (12, 100)])
+def test_a_catalogue_of_elsewhere_gives_no_magnitudes(step, n_known, seed):
+    """A catalogue of another place is laid on an image all the same, by one chance match."""
+    stars = grid(192, step, seed=seed)
+    rng = np.random.default_rng(seed)
+    snr = 10 ** rng.uniform(0.8, 3, n_known)
+    wrong = np.stack([*rng.uniform(0, 191, (2, n_known)), snr], axis=1)
     image = as_bytes(sky(stars, size=192), sky_wcs=wcs(192))
     table = catalogue(wrong, wcs(192), magnitude_of(wrong))
     found, fields, *_ = find({"a.fits": image, "a.csv": table})
@@ -544,6 +547,18 @@ def test_a_catalogue_of_elsewhere_gives_no_magnitudes():
     assert not found["in_catalogue"].any()
     np.testing.assert_allclose(found["magnitude"], alone["magnitude"])
     np.testing.assert_allclose(found["ra"], alone["ra"])
+
+
+@pytest.mark.parametrize("n_known", [3, 10])
+def test_a_catalogue_of_few_stars_gives_their_names(n_known):
+    """A catalogue of few stars is refused, though all of them are there."""
+    stars = grid(192, 20)
+    known = stars[:: len(stars) // n_known][:n_known]
+    image = as_bytes(sky(stars, size=192), sky_wcs=wcs(192))
+    table = catalogue(known, wcs(192), magnitude_of(known))
+    found, fields, *_ = find({"a.fits": image, "a.csv": table})
+    assert "does not fit" not in fields["warning"].iloc[0]
+    assert found["in_catalogue"].sum() == n_known
 
 
 def test_stars_without_magnitude_are_laid_too():
