@@ -69,7 +69,7 @@ def measure_templates(image: np.ndarray, stars: pd.DataFrame, *, half: int = 12)
         lit = peak > 0
         if lit.sum() < _FEWEST:
             continue
-        found.append(float(chosen["snr"].to_numpy()[lit].mean()))
+        found.append(float(np.median(chosen["snr"].to_numpy()[lit])))
         stamps.append(np.median(cut[lit] * peak[lit][:, None, None], axis=0) * taper)
     side = 2 * half + 1
     return StarTemplates(
@@ -95,7 +95,7 @@ def usual_templates(fwhm: float, *, half: int = 12) -> StarTemplates:
     sigma, snr = fwhm / np.sqrt(8 * np.log(2)), 20.0
     grid = np.arange(-half, half + 1)
     star = np.exp(-0.5 * (grid[:, None] ** 2 + grid[None, :] ** 2) / sigma**2)
-    peak = snr / (2 * np.sqrt(np.pi) * sigma)
+    peak = snr / (np.sqrt(np.pi) * sigma)
     return StarTemplates(np.array([snr]), (peak * star[None]).astype(np.float32))
 
 

@@ -138,6 +138,35 @@ def match_rates(
     )
 
 
+def belongs(rates: pd.DataFrame, *, min_excess: float, max_chance: float) -> bool:
+    """Tell whether a catalogue belongs to an image, by its bright end, however deep it is.
+
+    Parameters
+    ----------
+    rates : pandas.DataFrame
+        From `match_rates`.
+    min_excess : float
+        Rate of matches, less that by chance.
+    max_chance : float
+        Probability of as many matches by chance.
+
+    Returns
+    -------
+    bool
+        Whether both hold of the stars down to some magnitude. The probability is that of all the
+        magnitudes that are tried: one chance match of one bright star tells nothing.
+    """
+    from scipy.stats import binom
+
+    number = rates["n_stars"].to_numpy()
+    total = number.cumsum()
+    matched, chance = ((rates[name].to_numpy() * number).cumsum() for name in ("rate", "chance"))
+    # Of a sparse field, four shifts may not meet one star.
+    chance = np.maximum(chance / total, 1 / (4 * total + 4))
+    by_chance = len(rates) * binom.sf(np.round(matched) - 1, total, chance)
+    return bool(((matched / total - chance >= min_excess) & (by_chance <= max_chance)).any())
+
+
 def matching_depth(rates: pd.DataFrame, *, least: float = 0.5) -> float:
     """Magnitude to which a catalogue and an image show the same stars.
 

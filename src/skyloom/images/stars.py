@@ -49,7 +49,7 @@ def normalise_sky(
     masked : numpy.ndarray of bool, shape (height, width), optional
         Further pixels that say nothing.
     box : int
-        Side of the boxes in which both are measured, pixels.
+        Side of the boxes in which both are measured, pixels; about, so that they fit.
 
     Returns
     -------
@@ -67,8 +67,9 @@ def normalise_sky(
     flat = np.zeros(image.shape, np.float32)
     if not observed.any() or np.ptp(data[observed]) == 0:
         return NormalisedImage(flat, flat + (data[observed][:1].sum()), flat, observed)
-    box = max(4, min(box, *image.shape))
-    options = {"mask": ~observed, "bw": box, "bh": box}
+    # Boxes that fit: what is left over would be a box of a few pixels, filled by one star.
+    high, wide = (max(4, -(-side // max(1, round(side / box)))) for side in image.shape)
+    options = {"mask": ~observed, "bw": wide, "bh": high}
     background = sep.Background(data, **options).back()
     # Of what is left: a slope within a box is no noise.
     noise = sep.Background(data - background, **options).rms()
@@ -367,7 +368,8 @@ def measure_shapes(
     grid = np.arange(-half, half + 1) if len(places) else np.zeros(1)
     x, y = grid[None, None, :], grid[None, :, None]
     window = np.exp(-0.5 * (x**2 + y**2) / (1.5 * fwhm) ** 2)
-    light = np.clip(stamps, 0, None) * window
+    # What both sides have: neither a neighbour nor the halo of a bright star makes a star long.
+    light = np.clip(np.minimum(stamps, stamps[:, ::-1, ::-1]), 0, None) * window
     total = np.maximum(light.sum(axis=(1, 2)), 1e-9)
 
     def moment(values):
@@ -520,7 +522,7 @@ def find_by_sep(
     grid = np.arange(-half, half + 1)
     kernel = np.exp(-0.5 * (grid[:, None] ** 2 + grid[None, :] ** 2) / (fwhm / _FWHM) ** 2)
     # A crowded field needs more than the default of both.
-    sep.set_extract_pixstack(max(image.size, 300_000))
+    sep.set_extract_pixstack(max(int(1.1 * image.size), 300_000))
     sep.set_sub_object_limit(16384)
     found = sep.extract(
         image, threshold, err=1.0, mask=~normalised.observed, minarea=min_area,

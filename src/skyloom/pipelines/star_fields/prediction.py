@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from skyloom.evaluation.detection import Ranking
 from skyloom.images.sky import SkyImage, read_sky_image
-from skyloom.images.sky_catalogues import match_rates, measure_offset
+from skyloom.images.sky_catalogues import belongs, match_rates, measure_offset
 from skyloom.images.stars import (
     USUAL_FWHM,
     find_peaks,
@@ -378,8 +378,8 @@ def lay_on_catalogue(
     dx, dy = np.nan_to_num([offset.dx, offset.dy])
     moved = known.assign(x=known["x"] + dx, y=known["y"] + dy)
     rates = match_rates(ranked, moved, sky.image.shape, radius=ingestion.radius)
-    shared = rates["rate"] - rates["chance"]
-    if not len(rates) or shared.max() < ingestion.min_excess:
+    limits = {"min_excess": ingestion.min_excess, "max_chance": ingestion.max_chance}
+    if not belongs(rates, **limits):
         facts["warning"] = f"{facts['warning']}; the catalogue does not fit the image".strip("; ")
         return stars, facts
     star, _ = match_detections(ranked, moved, ingestion.radius)
