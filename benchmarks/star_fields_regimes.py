@@ -46,7 +46,7 @@ def draw(kind: str, n: int, seed: int):
     drawn = parameters.FieldParameters(**KINDS[kind]).model_dump()
     true = sys.argv[3] == "sky"
     pixels, stars = augmentation.made_up_tiles(n, seeds, ingestion, drawn, true_snr=true)
-    ids = [f"{kind} {k}" for k in range(n)]
+    ids = [f"{kind} {k}" for k in range(len(pixels))]
     sample = pd.DataFrame({"id": ids, "field": ids})
     widths = [measure_fwhm(tile) for tile in pixels]
     fields = pd.DataFrame({"id": ids, "fwhm": widths})
@@ -119,7 +119,7 @@ def main() -> None:
     targets = np.stack(
         [features.draw_targets(s, small.tile, features_of, limit=5, doubtful=2) for s in stars]
     )
-    cut = int(0.85 * N_TRAINED)
+    cut = int(0.85 * len(pixels))
     base = parameters.Configuration(
         name="base", features=features_of, augmentation=parameters.AugmentationParameters(),
         network=parameters.NetworkParameters(),

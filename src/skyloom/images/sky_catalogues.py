@@ -10,6 +10,7 @@ import pandas as pd
 from skyloom.images.stars import NormalisedImage, match_detections, pixels_of
 
 _SHIFTS = ((23.0, 7.0), (-19.0, 13.0), (11.0, -29.0), (-9.0, -21.0))  # pixels: no star is itself
+_OUTLINE = 50  # stars that tell where a catalogue ends
 _FEWEST = 5  # matches that an offset is measured from
 _STEP = 0.5  # mag
 
@@ -233,17 +234,27 @@ def catalogue_cover(
     Returns
     -------
     numpy.ndarray of bool, shape (height, width)
-        The box about the stars, wider by their usual distance, where that is the smaller part.
+        The convex hull of the stars, wider by half their usual distance, where that is the smaller
+        part: catalogues are asked for in circles and boxes. Everywhere where fewer than 50 stars
+        tell it.
     """
-    height, width = shape
+    from scipy import ndimage
+    from scipy.spatial import ConvexHull, QhullError
+
     everywhere = np.ones(shape, bool)
-    if len(stars) < 2 * _FEWEST:
+    if len(stars) < _OUTLINE:
         return everywhere
-    low, high = stars[["x", "y"]].min().to_numpy(), stars[["x", "y"]].max().to_numpy()
-    spacing = np.sqrt(np.prod(high - low) / len(stars))
-    low, high = np.floor(low - spacing), np.ceil(high + spacing)
-    x, y = np.arange(width), np.arange(height)
-    covered = ((y >= low[1]) & (y <= high[1]))[:, None] & ((x >= low[0]) & (x <= high[0]))[None, :]
+    places = stars[["x", "y"]].to_numpy(float)
+    try:
+        hull = ConvexHull(places)
+    except QhullError:  # all in a line
+        return everywhere
+    x, y = np.arange(shape[1])[None, :], np.arange(shape[0])[:, None]
+    inside = everywhere.copy()
+    for to_x, to_y, offset in hull.equations:  # of its sides; outside is positive
+        inside &= to_x * x + to_y * y + offset <= 0
+    spacing = np.sqrt(hull.volume / len(stars))  # the volume of a hull in a plane is its area
+    covered = ndimage.distance_transform_edt(~inside) <= 0.5 * spacing
     return covered if covered.mean() < least else everywhere
 
 

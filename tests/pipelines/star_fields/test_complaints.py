@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from skyloom.images.stars import (
     normalise_sky,
     pixels_of,
 )
+from skyloom.pipelines.star_fields.features import prepare_images
 from skyloom.pipelines.star_fields.ingestion import ingest_fields, lay_best, sort_out
 from skyloom.pipelines.star_fields.parameters import (
     AugmentationParameters,
@@ -84,7 +86,7 @@ CLASSIFIER = (
             name="a", features=FeatureParameters(), augmentation=AugmentationParameters(),
             network=NetworkParameters(), training=TrainingParameters(),
         ).model_dump(mode="json"),
-        "ranking": PLAIN._asdict(),
+        "ranking": PLAIN._asdict(), "light_range": (-5.0, 1000.0),
         "fwhm_range": RANGE,
     },
 )  # fmt: skip
@@ -137,9 +139,12 @@ def catalogue(stars, sky_wcs, magnitude):
     return table.to_csv(index=False).encode()
 
 
+PREPARE = partial(prepare_images, features=FeatureParameters())
+
+
 def detect(image, *, detection=ONE_TILE, **options):
     seen = SkyImage(np.asarray(image, np.float32), "FITS", **options)
-    stars, facts = detect_stars(Peaked(), seen, FeatureParameters(), PLAIN, detection, RANGE)
+    stars, facts = detect_stars(Peaked(), seen, PREPARE, PLAIN, detection, RANGE)
     return stars, facts
 
 

@@ -144,12 +144,14 @@ def made_up_tiles(
     Returns
     -------
     pixels : numpy.ndarray of float32, shape (n, tile, tile)
+        Without ``true_snr``, those whose catalogue would be refused are left out, as observed ones
+        are; but not if it were all of them.
     stars : list of numpy.ndarray, shape (k, 4)
         `skyloom.evaluation.detection.STAR_COLUMNS`.
     """
     rng = np.random.default_rng([augmentation.simulated_seed, 1, first])
     fields = draw_fields(n_tiles, rng, **drawn)
-    pixels, stars = [], []
+    pixels, stars, kept = [], [], []
     for number, field in fields.iterrows():
         # Seeds of a sequence that no simulated sample has.
         own = np.random.default_rng([augmentation.simulated_seed, first + number, 1])
@@ -159,13 +161,14 @@ def made_up_tiles(
         sky = SkyImage(seen.image, "made up", seen.saturation)
         catalogue = listed[["x", "y", "magnitude"]].assign(ra=0.0, dec=0.0)
         facts, laid, image = examine_field(sky, catalogue, ingestion)
-        # Where too few can be seen to tell, their true S/N stands.
+        kept.append(true_snr or facts["usable"])
         known = laid[list(known.columns)] if facts["usable"] and not true_snr else known
         inside = known["x"].between(-0.5, ingestion.tile - 0.5)
         inside &= known["y"].between(-0.5, ingestion.tile - 0.5)
         pixels.append(np.nan_to_num(image))
         stars.append(known[inside].to_numpy(float))
-    return np.stack(pixels), stars
+    rows = np.flatnonzero(kept) if any(kept) else np.arange(n_tiles)
+    return np.stack(pixels)[rows], [stars[row] for row in rows]
 
 
 def inject_tiles(

@@ -309,8 +309,10 @@ def measure_gap(
     base, augmentation, size = sweep.base, sweep.base.augmentation, ingestion.tile
     drawn = made_up_distribution(measurements, split_manifest, simulation)
     n = augmentation.n_simulated
-    n_set = max(2, n // 4)
-    pixels, known = made_up_tiles(n + 2 * n_set, augmentation, ingestion, drawn, first=n)
+    # Half as many again, a quarter of them to set the threshold and a quarter to test.
+    pixels, known = made_up_tiles(3 * n // 2, augmentation, ingestion, drawn, first=n)
+    n_set = max(1, len(pixels) // 6)
+    n = len(pixels) - 2 * n_set
     widths = [measure_fwhm(tile) for tile in pixels]
     made_up = {
         "inputs": prepare_images(pixels, base.features),
