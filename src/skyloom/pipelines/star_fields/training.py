@@ -51,6 +51,7 @@ from skyloom.pipelines.star_fields.parameters import (
 )
 
 REFERENCE = "SEP, tuned"
+_FEWEST = 6  # made-up tiles, of which one sets the threshold and one is tested
 FINDER_NAMES = {"SEP": REFERENCE, "DAO": "DAOFIND, tuned", "IRAF": "IRAF starfind, tuned"}
 
 
@@ -297,7 +298,7 @@ def measure_gap(
     pandas.DataFrame
         ``tested_on``, ``n_tiles``, ``f1`` with ``f1_low``, ``f1_high`` (95 % over tiles) and
         ``completeness_at_90``: on made-up tiles, on observed ones, and the difference. Empty where
-        no configuration is trained on made-up tiles.
+        no configuration is trained on made-up tiles, or fewer than six of them are usable.
 
     Notes
     -----
@@ -311,7 +312,9 @@ def measure_gap(
     n = augmentation.n_simulated
     # Half as many again, a quarter of them to set the threshold and a quarter to test.
     pixels, known = made_up_tiles(3 * n // 2, augmentation, ingestion, drawn, first=n)
-    n_set = max(1, len(pixels) // 6)
+    if len(pixels) < _FEWEST:
+        return pd.DataFrame(columns=columns)
+    n_set = len(pixels) // 6
     n = len(pixels) - 2 * n_set
     widths = [measure_fwhm(tile) for tile in pixels]
     made_up = {
