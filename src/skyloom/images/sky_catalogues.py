@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from skyloom.images.stars import NormalisedImage, match_detections, pixels_of
+from skyloom.images.stars import NormalisedImage, inner_places, match_detections, pixels_of
 
 _SHIFTS = ((23.0, 7.0), (-19.0, 13.0), (11.0, -29.0), (-9.0, -21.0))  # pixels: no star is itself
 _OUTLINE = 50  # stars that tell where a catalogue ends
@@ -113,10 +113,9 @@ def match_rates(
         ``magnitude`` (middle of a bin), ``n_stars``, ``rate`` and ``chance``: the rate where the
         catalogue is shifted, mean of four shifts.
     """
-    height, width = shape
 
     def rate(shifted):
-        inside = shifted["x"].between(0, width - 1) & shifted["y"].between(0, height - 1)
+        inside = inner_places(shifted, shape, 0)
         star, _ = match_detections(detections, shifted[inside], radius)
         matched = np.zeros(inside.sum(), bool)
         matched[star[star >= 0]] = True
@@ -157,15 +156,22 @@ def belongs(rates: pd.DataFrame, *, min_excess: float, max_chance: float) -> boo
         Whether both hold of the stars down to some magnitude. The probability is that of all the
         magnitudes that are tried: one chance match of one bright star tells nothing.
     """
-    from scipy.stats import binom
-
     number = rates["n_stars"].to_numpy()
     total = number.cumsum()
-    matched, chance = ((rates[name].to_numpy() * number).cumsum() for name in ("rate", "chance"))
+    rate, chance = (
+        (rates[name].to_numpy() * number).cumsum() / total for name in ("rate", "chance")
+    )
+    excess, _, by_chance = _beyond_chance(rate, chance, total)
+    return bool(((excess >= min_excess) & (len(rates) * by_chance <= max_chance)).any())
+
+
+def _beyond_chance(rate, chance, total):
+    """Rate of matches less that by chance; that; the probability of as many by chance."""
+    from scipy.stats import binom
+
     # Of a sparse field, four shifts may not meet one star.
-    chance = np.maximum(chance / total, 1 / (4 * total + 4))
-    by_chance = len(rates) * binom.sf(np.round(matched) - 1, total, chance)
-    return bool(((matched / total - chance >= min_excess) & (by_chance <= max_chance)).any())
+    chance = np.maximum(chance, 1 / (4 * total + 4))
+    return rate - chance, chance, binom.sf(np.round(rate * total) - 1, total, chance)
 
 
 def matching_depth(rates: pd.DataFrame, *, least: float = 0.5) -> float:
@@ -334,14 +340,12 @@ def lay_catalogue(
     colour, and scatter by more than 0.7 mag, it is what the filter says at its place; then stars
     beyond the depth of the image are doubtful, since a nebula is bright at any place.
     """
-    height, width = snr.shape
     stars = stars.sort_values("magnitude", kind="stable", ignore_index=True)
-    inside = stars["x"].between(-0.5, width - 0.5) & stars["y"].between(-0.5, height - 0.5)
+    inside = inner_places(stars, snr.shape, -0.5)
     offset = measure_offset(detections, stars[inside], reach=reach, radius=radius)
     moved = np.nan_to_num([offset.dx, offset.dy])
     stars = stars.assign(x=stars["x"] + moved[0], y=stars["y"] + moved[1])
-    inside = stars["x"].between(-0.5, width - 0.5) & stars["y"].between(-0.5, height - 0.5)
-    stars = stars[inside].reset_index(drop=True)
+    stars = stars[inner_places(stars, snr.shape, -0.5)].reset_index(drop=True)
     stars = stars[normalised.observed[pixels_of(stars, snr.shape)]].reset_index(drop=True)
     # The brightest pixel near the place, since a position has an error.
     around = _highest_near(snr)[pixels_of(stars, snr.shape)]
@@ -352,7 +356,7 @@ def lay_catalogue(
     predicted = 10 ** (-0.4 * (stars["magnitude"].to_numpy() - zero_point))
     usable = np.isfinite(predicted) & (scatter < 0.7)
     stars["snr"] = np.where(usable, predicted, np.maximum(around, 0))
-    rates = match_rates(detections, stars, (height, width), radius=radius)
+    rates = match_rates(detections, stars, snr.shape, radius=radius)
     depth = matching_depth(rates) if len(rates) else np.nan
     if not usable.any() and np.isfinite(depth):
         beyond = stars["magnitude"] > depth
@@ -378,6 +382,23 @@ def _highest_near(snr):
     return ndimage.maximum_filter(snr, size=3)
 
 
+def median_and_scatter(values: np.ndarray) -> tuple[float, float]:
+    """Middle of values and their spread, whatever a few of them are.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, shape (n,)
+        At least one.
+
+    Returns
+    -------
+    median, scatter : float
+        The latter is the median distance from the former, and that of a Gaussian its sigma.
+    """
+    median = np.median(values)
+    return float(median), float(1.4826 * np.median(np.abs(values - median)))
+
+
 def _zero_point(magnitude, snr, matched):
     """Magnitude of a star of S/N 1, and the scatter of the stars about it."""
     known = matched & np.isfinite(magnitude) & (snr > 8)
@@ -388,14 +409,11 @@ def _zero_point(magnitude, snr, matched):
     if chosen.sum() < 3:
         return np.nan, np.inf
     apart = magnitude[chosen] + 2.5 * np.log10(snr[chosen])
-    zero_point = float(np.median(apart))
-    return zero_point, float(1.4826 * np.median(np.abs(apart - zero_point)))
+    return median_and_scatter(apart)
 
 
 def _excess(rates, stars, limit, depth):
     """Rate of matches of stars that must be seen, less that by chance; that; its probability."""
-    from scipy.stats import binom
-
     seen = stars.loc[stars["snr"] > 2 * limit, "magnitude"]
     seen = seen.fillna(0.0) if stars["magnitude"].isna().all() else seen.dropna()
     if not len(seen):
@@ -407,8 +425,4 @@ def _excess(rates, stars, limit, depth):
         return np.nan, np.nan, np.nan
     n_stars = counted["n_stars"]
     rate, chance = (np.average(counted[name], weights=n_stars) for name in ("rate", "chance"))
-    # Of a sparse field, four shifts may not meet one star.
-    chance = max(chance, 1 / (4 * n_stars.sum() + 4))
-    total = int(n_stars.sum())
-    by_chance = float(binom.sf(round(rate * total) - 1, total, chance))
-    return float(rate - chance), float(chance), by_chance
+    return tuple(map(float, _beyond_chance(rate, chance, int(n_stars.sum()))))

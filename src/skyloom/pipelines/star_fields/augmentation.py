@@ -16,7 +16,7 @@ from skyloom.images.injection import (
     usual_templates,
 )
 from skyloom.images.sky import SkyImage
-from skyloom.images.stars import USUAL_FWHM, pixels_of
+from skyloom.images.stars import USUAL_FWHM, inner_places, pixels_of
 from skyloom.learning.splitting import split_once
 from skyloom.pipelines.star_fields.features import draw_targets, prepare_images, stars_of_tiles
 from skyloom.pipelines.star_fields.ingestion import examine_field
@@ -163,8 +163,7 @@ def made_up_tiles(
         facts, laid, image = examine_field(sky, catalogue, ingestion)
         kept.append(true_snr or facts["usable"])
         known = laid[list(known.columns)] if facts["usable"] and not true_snr else known
-        inside = known["x"].between(-0.5, ingestion.tile - 0.5)
-        inside &= known["y"].between(-0.5, ingestion.tile - 0.5)
+        inside = inner_places(known, seen.image.shape, -0.5)
         pixels.append(np.nan_to_num(image))
         stars.append(known[inside].to_numpy(float))
     rows = np.flatnonzero(kept) if any(kept) else np.arange(n_tiles)

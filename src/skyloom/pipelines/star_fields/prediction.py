@@ -13,10 +13,16 @@ from tqdm import tqdm
 
 from skyloom.evaluation.detection import Ranking
 from skyloom.images.sky import SkyImage, read_sky_image
-from skyloom.images.sky_catalogues import belongs, match_rates, measure_offset
+from skyloom.images.sky_catalogues import (
+    belongs,
+    match_rates,
+    measure_offset,
+    median_and_scatter,
+)
 from skyloom.images.stars import (
     USUAL_FWHM,
     find_peaks,
+    inner_places,
     match_detections,
     matched_filter,
     measure_fwhm,
@@ -369,12 +375,9 @@ def lay_on_catalogue(
     if known is None or stars.empty:
         return stars, facts
     known = known.sort_values("magnitude", kind="stable", ignore_index=True)
-    height, width = sky.image.shape
     ranked = stars.assign(score=stars["snr"]).sort_values("snr", ascending=False)
-    here = known["x"].between(-0.5, width - 0.5) & known["y"].between(-0.5, height - 0.5)
-    offset = measure_offset(
-        ranked, known[here], reach=ingestion.reach, radius=ingestion.radius
-    )  # fmt: skip
+    here = inner_places(known, sky.image.shape, -0.5)
+    offset = measure_offset(ranked, known[here], reach=ingestion.reach, radius=ingestion.radius)
     dx, dy = np.nan_to_num([offset.dx, offset.dy])
     moved = known.assign(x=known["x"] + dx, y=known["y"] + dy)
     rates = match_rates(ranked, moved, sky.image.shape, radius=ingestion.radius)
@@ -385,11 +388,10 @@ def lay_on_catalogue(
     star, _ = match_detections(ranked, moved, ingestion.radius)
     star = pd.Series(star, ranked.index).reindex(stars.index).to_numpy()
     found = star >= 0
-    inside = moved["x"].between(-0.5, width - 0.5) & moved["y"].between(-0.5, height - 0.5)
     stars["in_catalogue"] = found
     facts |= {
-        "n_known": int(inside.sum()), "n_found": int(found.sum()), "dx": offset.dx,
-        "dy": offset.dy,
+        "n_known": int(inner_places(moved, sky.image.shape, -0.5).sum()),
+        "n_found": int(found.sum()), "dx": offset.dx, "dy": offset.dy,
     }  # fmt: skip
     x, y = stars["x"].to_numpy(), stars["y"].to_numpy()
     stars["ra"], stars["dec"] = sky.sky_positions(x - dx, y - dy)
@@ -400,8 +402,8 @@ def lay_on_catalogue(
         apart = known[name].to_numpy()[star[plain]] - stars["magnitude"].to_numpy()[plain]
         apart = apart[np.isfinite(apart)]
         if len(apart) >= _FEWEST:
-            scatter = 1.4826 * np.median(np.abs(apart - np.median(apart)))
-            fits.append((scatter, float(np.median(apart)), len(apart)))
+            zero_point, scatter = median_and_scatter(apart)
+            fits.append((scatter, zero_point, len(apart)))
     if fits:
         scatter, zero_point, number = min(fits)
         error = 1.25 * scatter / np.sqrt(number)
