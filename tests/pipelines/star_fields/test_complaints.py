@@ -603,14 +603,17 @@ def laid_on(stars, known, *, size=192, **more):
     return normalised, snr, detections, table
 
 
-def test_of_two_magnitudes_the_one_that_follows_the_light_is_taken():
+@pytest.mark.parametrize("first", ["wrong", "right"])
+def test_of_two_magnitudes_the_one_that_follows_the_light_is_taken(first):
     """The first column of magnitudes is taken, though it is of another colour."""
     stars = grid(192, 20, snr=(10, 200))
     other = np.random.default_rng(0).permutation(magnitude_of(stars)) + 2
+    bands = {"wrong": other, "right": magnitude_of(stars)}
+    order = sorted(bands, key=lambda name: name != first)
     normalised, snr, detections, table = laid_on(
-        stars, stars, wrong=other, right=magnitude_of(stars)
+        stars, stars, **{name: bands[name] for name in order}
     )
-    table["magnitude"] = table["wrong"]
+    table["magnitude"] = table[first]
     name, laid = lay_best(normalised, snr, detections, table, **LAYING)
     assert name == "right"
     assert laid.scatter < 0.2

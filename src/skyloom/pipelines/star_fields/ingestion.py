@@ -397,13 +397,17 @@ def lay_best(normalised, snr, detections, catalogue, **options):
     """
     columns = ["x", "y", "ra", "dec", "magnitude"]
     bands = [name for name in catalogue.columns if name not in columns]
-    best = "", lay_catalogue(normalised, snr, detections, catalogue[columns], **options)
-    for name in bands[1:] and bands:
-        stars = catalogue[columns].assign(magnitude=catalogue[name])
-        laid = lay_catalogue(normalised, snr, detections, stars, **options)
-        if not best[0] or laid.scatter < best[1].scatter:
-            best = name, laid
-    return best
+    if len(bands) < 2:
+        return "", lay_catalogue(normalised, snr, detections, catalogue[columns], **options)
+    laid = {
+        name: lay_catalogue(
+            normalised, snr, detections, catalogue[columns].assign(magnitude=catalogue[name]),
+            **options,
+        )
+        for name in bands
+    }  # fmt: skip
+    best = min(bands, key=lambda name: laid[name].scatter)
+    return best, laid[best]
 
 
 def _column(table, chosen, usual):
