@@ -100,7 +100,7 @@ def main() -> None:
             if path.is_file()
         }
     observations = {name: (lambda c=content: c) for name, content in files.items()}
-    images, catalogues, _ = sort_out(observations)
+    images, catalogues, _ = sort_out(observations, ingestion)
     fields = {}
     for name in images:
         sky = read_sky_image(name, files[name])

@@ -241,10 +241,10 @@ def _wcs_of(header):
             wcs.pixel_to_world(0, 0).icrs  # noqa: B018
             return wcs, "", float(np.mean(proj_plane_pixel_scales(wcs))) * 3600
         except UnusableError as error:
-            return None, str(error), np.nan
+            return None, " ".join(str(error).split()), np.nan
         except Exception as error:
             # astropy raises many kinds of exception on headers that contradict themselves.
-            return None, f"{type(error).__name__}: {error}", np.nan
+            return None, f"{type(error).__name__}: {' '.join(str(error).split())}", np.nan
 
 
 def _epoch(header):

@@ -678,7 +678,7 @@ def test_damaged_files_do_not_stop_the_others(seed):
     content = damaged(np.random.default_rng(seed))
     files = {"bad.fits": lambda: content, "good.fits": lambda: GOOD}
     # What has lost its image may still be a catalogue.
-    _, catalogues, _ = sort_out(files)
+    _, catalogues, _ = sort_out(files, INGESTION)
     listed = sorted(
         {"bad.fits", "good.fits"} - {f"{name}.fits" for name in catalogues.get(".", {})}
     )

@@ -341,3 +341,42 @@ def test_nothing_is_asked_beyond_the_circle_of_a_catalogue():
     rows, columns = np.nonzero(np.isfinite(pixels[0]))
     reach = np.hypot(rows - middle, columns - middle).max()
     assert 45 < reach < 56
+
+
+NAMED = IngestionParameters(
+    tile=64, ra_column="alpha", dec_column="delta", magnitude_column="brightness"
+)
+
+
+def test_columns_of_a_catalogue_may_be_named():
+    made = hdus()
+    files = {"a.fits": image_alone(made)}
+    files["a.csv"] = csv(made, ra="alpha", dec="delta", magnitude="brightness")
+    fields, *_, rejected = ingest(files, parameters=NAMED)
+    assert fields["usable"].all(), fields["reason"].tolist()
+    assert np.isfinite(fields["zero_point"]).all()
+    assert rejected.empty
+    *_, rejected = ingest(files)  # the usual names are not there
+    assert rejected["file"].tolist() == ["a.csv"]
+
+
+def test_a_text_that_tells_of_a_catalogue_is_none():
+    files = {
+        "a.fits": image_alone(hdus()),
+        "README": b"Stars (id, ra, dec, G) of one field.\nSee x.\n",
+    }
+    fields, *_, rejected = ingest(files)
+    assert fields["reason"].tolist() == ["no catalogue"]
+    assert rejected["file"].tolist() == ["README"]
+
+
+def test_a_catalogue_in_the_file_that_cannot_be_used_stops_nothing():
+    made = hdus()
+    odd = fits.BinTableHDU(Table({"a": [1.0, 2.0], "b": [3.0, 4.0]}), name=CATALOGUE)
+    files = {"a.fits": as_bytes(fits.HDUList([made[0], odd])), "b.fits": as_bytes(made)}
+    fields, *_ = ingest(files)
+    assert fields["usable"].tolist() == [False, True]
+    assert "without positions" in fields["reason"].iloc[0]
+    other = IngestionParameters(tile=64, magnitude_column="brightness")
+    fields, *_ = ingest({"b.fits": as_bytes(made)}, parameters=other)
+    assert "no column 'brightness'" in fields["reason"].iloc[0]

@@ -107,15 +107,19 @@ def ingest_fields(
     skyloom.raw_files.NothingUsableError
         If no image was read.
     """
-    images, catalogues, rejected = sort_out(observations)
+    images, catalogues, rejected = sort_out(observations, ingestion)
     ids = object_ids(images)
     rows, stars, tiles, pixels = [], [], [], []
     for file in tqdm(images, desc="examining fields", unit="field"):
         content = load_bytes(observations[file])
         sky = read_sky_image(file, content)
         about = {"id": ids[file], "file": file, "sha256": hashlib.sha256(content).hexdigest()}
-        catalogue = known_stars(file, sky, catalogues, ingestion)
+        try:
+            catalogue, problem = known_stars(file, sky, catalogues, ingestion), ""
+        except UnusableError as error:
+            catalogue, problem = None, str(error)
         facts, known, normalised = examine_field(sky, catalogue, ingestion)
+        facts["reason"] = problem or facts["reason"]
         rows.append(about | facts)
         if not facts["usable"]:
             continue
@@ -255,7 +259,7 @@ def cut_tiles(
 
 
 def sort_out(
-    observations: dict[str, Callable[[], bytes]],
+    observations: dict[str, Callable[[], bytes]], ingestion: IngestionParameters
 ) -> tuple[list[str], dict[str, dict[str, pd.DataFrame]], list[tuple[str, str, str]]]:
     """Which files are images, which are catalogues, and which are neither.
 
@@ -285,7 +289,10 @@ def sort_out(
         try:
             table, _ = read_table(path.name, content)
             table.attrs["origin"] = path.name
-            _places(table, None, None)
+            places = _places(table, ingestion.ra_column, ingestion.dec_column)
+            # A text about a catalogue may name its columns, too.
+            if places.iloc[:, :2].isna().any(axis=1).all():
+                raise UnusableError("no position in any row", f"{len(table)} rows")
             catalogues.setdefault(str(path.parent), {})[path.stem] = table
         except (UnusableError, KeyError) as error:
             value = f"{no_image.value}; nor a catalogue: {error}"
@@ -330,6 +337,11 @@ def known_stars(
     pandas.DataFrame or None
         ``x``, ``y`` (pixels by the WCS), ``ra``, ``dec``, ``magnitude``, and further magnitudes
         in columns of their own names; None without a catalogue.
+
+    Raises
+    ------
+    skyloom.raw_files.UnusableError
+        If a catalogue has no positions, or not the magnitude that was chosen.
     """
     path = PurePosixPath(file)
     tables = catalogues.get(str(path.parent), {})
@@ -351,7 +363,10 @@ def known_stars(
 
 
 def _laid(table, sky, ingestion):
-    places = _places(table, ingestion.ra_column, ingestion.dec_column)
+    try:
+        places = _places(table, ingestion.ra_column, ingestion.dec_column)
+    except KeyError as error:
+        raise UnusableError("a catalogue without positions", error.args[0]) from error
     magnitudes = _magnitudes(table, ingestion.magnitude_column)
     if "ra" not in places:
         found = places.assign(ra=np.nan, dec=np.nan)

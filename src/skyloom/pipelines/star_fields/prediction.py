@@ -90,7 +90,7 @@ def find_stars(
     ranking = Ranking(**description["ranking"])
     if detection.threshold is not None:
         ranking = ranking._replace(threshold=detection.threshold)
-    images, catalogues, rejected = sort_out(observations)
+    images, catalogues, rejected = sort_out(observations, ingestion)
     ids = object_ids(images)
     tables, rows, pictures = [], [], []
     for file in tqdm(images, desc="finding stars", unit="image"):
