@@ -121,8 +121,12 @@ def main() -> None:
             # Nothing is asked where the catalogue says nothing.
             found = found[np.isfinite(image[pixels_of(found, image.shape)])]
             table = detection_table(known, found, radius=ingestion.radius)
-            about = {"field": name, "method": method, "seed": seed}
-            rows.append(about | {"stars": int(table["star"].sum())} | scores(table, threshold))
+            n_stars = int(table["star"].sum())
+            about = {"field": name, "method": method, "seed": seed, "stars": n_stars}
+            # F1 of as many detections, thrown at random.
+            area = np.isfinite(image).sum() / (np.pi * ingestion.radius**2)
+            about["chance"] = 1 - np.exp(-n_stars / area)
+            rows.append(about | scores(table, threshold))
         path = Path(__file__).parent / "results/star_fields_real.csv"
         pd.DataFrame(rows).round(4).to_csv(path, index=False)
         print(pd.DataFrame(rows[-len(fields) :]).round(3).to_string(), flush=True)

@@ -35,6 +35,7 @@ KINDS = {
     "photographic": {"density_range": (0.7, 2.5), "photographic_share": 1.0,
                      "artefact_share": 1.0},
 }  # fmt: skip
+RADIUS = 2.0  # pixels, within which a detection is a star
 SIZE, N_TUNED, N_TESTED, N_TRAINED, N_TRIALS, N_BOOTSTRAPS = 256, 12, 20, 400, 48, 1000
 COLUMNS = ["x", "y", "snr", "magnitude"]
 
@@ -167,10 +168,13 @@ def write(rows, networks, finders):
         draws = rng.integers(0, len(ours), (N_BOOTSTRAPS, len(ours)))
         apart = [f1_of(ours.iloc[rows].sum()) - f1_of(theirs.iloc[rows].sum()) for rows in draws]
         own = rows[rows["kind"] == kind]
+        # F1 of as many detections as stars, thrown at random within the same radius.
+        hit = 1 - np.exp(-ours["star"] * np.pi * RADIUS**2 / SIZE**2)
+        chance = (ours["star"] * hit).sum() / ours["star"].sum()
         difference = f1_of(ours.sum()) - f1_of(theirs.sum())
         result.append(
             {
-                "kind": kind, "fields": len(ours), "seeds": len(tables), "f1": own["f1"].mean(),
+                "kind": kind, "fields": len(ours), "seeds": len(tables), "chance": chance, "f1": own["f1"].mean(),
                 "f1_lowest_seed": own["f1"].min(), "f1_highest_seed": own["f1"].max(),
                 "completeness_at_90": own["completeness_at_90"].mean(),
                 "bright_found": own["bright_found"].mean(), "best_finder": best,
