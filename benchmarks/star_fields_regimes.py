@@ -174,7 +174,8 @@ def write(rows, networks, finders):
         difference = f1_of(ours.sum()) - f1_of(theirs.sum())
         result.append(
             {
-                "kind": kind, "fields": len(ours), "seeds": len(tables), "chance": chance, "f1": own["f1"].mean(),
+                "kind": kind, "fields": len(ours), "seeds": len(tables), "chance": chance,
+                "f1": own["f1"].mean(),
                 "f1_lowest_seed": own["f1"].min(), "f1_highest_seed": own["f1"].max(),
                 "completeness_at_90": own["completeness_at_90"].mean(),
                 "bright_found": own["bright_found"].mean(), "best_finder": best,
